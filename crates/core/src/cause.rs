@@ -1,0 +1,109 @@
+//! How runs end, and why the core acts.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Hook, ServiceId};
+use crate::policy::RestartPolicy;
+
+/// How the main process of a run ended, as the kernel says (wait(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Exit {
+    /// It returned this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        number: i32,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+    /// It is gone and nobody can say how. A failure, and never the completion of a oneshot.
+    Unknown,
+}
+
+impl Exit {
+    /// Whether `policy` counts this end as success.
+    #[must_use]
+    pub fn is_success(self, policy: &RestartPolicy) -> bool {
+        match self {
+            Self::Code(code) => policy.success_exit_codes.contains(&code),
+            Self::Signal { .. } | Self::Unknown => false,
+        }
+    }
+
+    /// The code a shell would report: the code itself, 128 + the signal, or 1 where it is not known.
+    #[must_use]
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal { number, .. } => 128 + number,
+            Self::Unknown => 1,
+        }
+    }
+}
+
+/// Why a process could not be started, in the words of the edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnError {
+    /// What failed, on what, with which errno; a lower-case fragment for people.
+    pub text: String,
+    /// The machine ran out of something (EAGAIN, ENOMEM, EMFILE, ENFILE): not the service's fault, so it
+    /// is tried again soon and no retry is used up.
+    pub shortage: bool,
+}
+
+/// Why a run is ended, or why a service is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// Somebody asked.
+    Asked,
+    /// The main process ended by itself.
+    Exited(Exit),
+    /// A `forking` service's first process ended with success and nothing was left behind it.
+    LeftNothing,
+    /// The process could not be started.
+    SpawnFailed(SpawnError),
+    /// Not ready within `timeout_start`.
+    StartTimeout,
+    /// A hook that is waited for failed; no exit: it took too long or could not be started.
+    HookFailed {
+        /// Which hook.
+        hook: Hook,
+        /// How it ended.
+        exit: Option<Exit>,
+    },
+    /// Its liveness was judged bad.
+    Unhealthy,
+    /// A dependency with `restart: true` went down.
+    Dependency(ServiceId),
+    /// What it is started with has changed.
+    ConfigChanged,
+    /// It is no longer in the configuration.
+    Removed,
+    /// relume is shutting down.
+    Shutdown,
+}
+
+impl Cause {
+    /// Whether this is the service's own failure under `policy`, so that restart policy and retries apply.
+    #[must_use]
+    pub fn is_failure(&self, policy: &RestartPolicy) -> bool {
+        match self {
+            Self::Exited(exit) => !exit.is_success(policy),
+            Self::LeftNothing
+            | Self::SpawnFailed(_)
+            | Self::StartTimeout
+            | Self::HookFailed { .. }
+            | Self::Unhealthy => true,
+            Self::Asked | Self::Dependency(_) | Self::ConfigChanged | Self::Removed | Self::Shutdown => false,
+        }
+    }
+
+    /// Whether the run ended or could not begin for want of something the machine lacks just now.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::SpawnFailed(error) if error.shortage)
+    }
+}

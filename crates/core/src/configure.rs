@@ -1,0 +1,140 @@
+//! A new configuration: who is new, who is gone, and who has to be restarted. Nobody else is touched.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use crate::cause::Cause;
+use crate::event::Config;
+use crate::fact::What;
+use crate::graph::{self, GraphProblem};
+use crate::id::ServiceId;
+use crate::policy::ServiceSpec;
+use crate::state::State;
+use crate::supervisor::{Service, Step, Supervisor};
+
+impl Step<'_> {
+    pub(crate) fn configure(&mut self, config: Config) {
+        if let Some(problem) = graph::problems(&config.services).first() {
+            return self.note(What::ConfigRefused { problem: in_words(problem) });
+        }
+        let named: BTreeSet<&str> = config.services.iter().map(|spec| spec.name.as_str()).collect();
+        let gone: Vec<ServiceId> = self.core.services_not_in(&named);
+        let removed = count(gone.len());
+        for id in gone {
+            self.note(What::Retired { service: id, retired: true });
+            self.core.retired.insert(id);
+        }
+        let (mut added, mut changed) = (0, 0);
+        for spec in config.services {
+            match self.core.find(&spec.name) {
+                Some(id) => changed += u32::from(self.reconfigure(id, spec)),
+                None => {
+                    self.add(spec);
+                    added += 1;
+                }
+            }
+        }
+        self.core.manager = config.manager;
+        self.core.link();
+        let autostart = config.autostart;
+        self.note(What::ConfigApplied { added, changed, removed, autostart });
+        self.core.dirty.extend(self.core.services.keys().copied());
+    }
+
+    pub(crate) fn add(&mut self, spec: ServiceSpec) -> ServiceId {
+        let service = ServiceId(self.core.memory.next_id);
+        self.note(What::Added { service, name: spec.name.clone() });
+        self.core.adopt_spec(service, spec);
+        service
+    }
+
+    /// Gives a known service its new spec; whether what it is started with has changed.
+    fn reconfigure(&mut self, id: ServiceId, spec: ServiceSpec) -> bool {
+        if self.core.retired.remove(&id) {
+            self.note(What::Retired { service: id, retired: false });
+        }
+        let Some(service) = self.core.services.get_mut(&id) else { return false };
+        let kind_changed = service.spec.policy.kind != spec.policy.kind;
+        let launch = spec.launch;
+        service.spec = spec;
+        let Some(record) = self.core.record(id) else { return false };
+        // The record knows what the latest run was started with, even if that was another relume.
+        let changed = record.generation > 0 && (record.launch != launch || kind_changed);
+        if changed {
+            match record.state {
+                State::Starting { .. } | State::Running { .. } => {
+                    let cause = Some(Cause::ConfigChanged);
+                    self.note(What::ReplaceSet { service: id, cause });
+                }
+                // It failed, or was done, as something else: what it is now has not been tried.
+                State::Restarting { .. } | State::Failed { .. } | State::Completed => self.kick(id),
+                State::Stopped | State::Pending { .. } | State::Stopping { .. } => {}
+            }
+        }
+        changed
+    }
+}
+
+impl Supervisor {
+    fn services_not_in(&self, named: &BTreeSet<&str>) -> Vec<ServiceId> {
+        let known = self.services.iter();
+        known
+            .filter(|(id, service)| !named.contains(service.spec.name.as_str()) && !self.retired.contains(id))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(crate) fn adopt_spec(&mut self, id: ServiceId, spec: ServiceSpec) {
+        self.names.insert(spec.name.clone(), id);
+        let service = Service {
+            spec,
+            needs: Vec::new(),
+            dependents: Vec::new(),
+            followers: Vec::new(),
+            unmet_at: Cell::new(0),
+            blocked_at: Cell::new(0),
+            orders: Vec::new(),
+        };
+        self.services.insert(id, service);
+    }
+
+    /// Lays the edges anew, in both directions. A retired service keeps its own: the order in which it is
+    /// stopped follows from them.
+    pub(crate) fn link(&mut self) {
+        let mut dependents: BTreeMap<ServiceId, Vec<ServiceId>> = BTreeMap::new();
+        let mut followers: BTreeMap<ServiceId, Vec<ServiceId>> = BTreeMap::new();
+        for (id, service) in &mut self.services {
+            let needs = service.spec.policy.dependencies.iter();
+            service.needs = needs.filter_map(|(name, how)| Some((*self.names.get(name)?, *how))).collect();
+            service.unmet_at.set(0);
+            service.blocked_at.set(0);
+            for (need, how) in &service.needs {
+                dependents.entry(*need).or_default().push(*id);
+                if how.restart {
+                    followers.entry(*need).or_default().push(*id);
+                }
+            }
+        }
+        for (id, service) in &mut self.services {
+            service.dependents = dependents.remove(id).unwrap_or_default();
+            service.followers = followers.remove(id).unwrap_or_default();
+        }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn in_words(problem: &GraphProblem) -> String {
+    match problem {
+        GraphProblem::Unknown { service, dependency } => {
+            format!("{service} depends on {dependency}, which does not exist")
+        }
+        GraphProblem::Cycle(names) => format!("dependency cycle: {}", names.join(" → ")),
+        GraphProblem::Duplicate(name) => format!("two services are named {name}"),
+    }
+}

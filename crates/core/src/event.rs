@@ -1,0 +1,107 @@
+//! What enters the core: something happened outside. Past participles, and commands.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cause::{Exit, SpawnError};
+use crate::id::{RunId, ServiceId, Ticket};
+use crate::policy::{ManagerPolicy, ServiceSpec};
+
+/// Everything that can happen. Each event is accepted in each state; what is stale or unknown becomes a fact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// Only time passed.
+    Tick,
+    /// The configuration is now this.
+    Configured(Config),
+    /// A client asks for something.
+    Commanded {
+        /// Under which the answers leave.
+        ticket: Ticket,
+        /// What.
+        command: Command,
+    },
+    /// The process of the run exists and executes its program.
+    Spawned {
+        /// The run.
+        run: RunId,
+    },
+    /// The process of the run could not be started, and nothing of it is left.
+    SpawnFailed {
+        /// The run.
+        run: RunId,
+        /// Why.
+        error: SpawnError,
+    },
+    /// The service of the run says or shows that it is ready.
+    Ready {
+        /// The run.
+        run: RunId,
+    },
+    /// The main process of a `forking` service was found and is watched from now on.
+    MainFound {
+        /// The run.
+        run: RunId,
+    },
+    /// The main process of the run ended.
+    Exited {
+        /// The run.
+        run: RunId,
+        /// How.
+        exit: Exit,
+        /// Whether something of its tree lives on; if so, `Emptied` follows.
+        rest: Rest,
+    },
+    /// Nothing of the run's tree is left.
+    Emptied {
+        /// The run.
+        run: RunId,
+    },
+    /// The liveness of the run was judged bad.
+    Unhealthy {
+        /// The run.
+        run: RunId,
+    },
+    /// relume shall stop everything and leave.
+    ShutdownAsked {
+        /// With SIGKILL, now and in no order.
+        hurry: bool,
+    },
+}
+
+/// A whole configuration, as far as the core reads it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The rules over all services.
+    pub manager: ManagerPolicy,
+    /// Whether services with `autostart` start without being asked for; not when only some were named.
+    pub autostart: bool,
+    /// The services. A set with problems (see `graph::problems`) is refused as a whole.
+    pub services: Vec<ServiceSpec>,
+}
+
+/// What is left of a tree when its main process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rest {
+    /// Nothing: the run is over.
+    Gone,
+    /// Other processes of the run.
+    Alive,
+}
+
+/// What a client can ask. Each named service is answered once, when its goal is reached or cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Run these, and what they depend on.
+    Start(Vec<ServiceId>),
+    /// Stop these, and keep them stopped until somebody asks.
+    Stop {
+        /// Which.
+        services: Vec<ServiceId>,
+        /// And all that depend on them.
+        with_dependents: bool,
+    },
+    /// End the present life of each and begin a new one.
+    Restart(Vec<ServiceId>),
+}
