@@ -1,0 +1,45 @@
+//! The clocks. Supervision counts in [`monotonic_ns`] alone; wall time is for people and schedules.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::{OsError, Result};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`: never goes back, stands still during a suspend.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    to_ns(clock_gettime(ClockId::Monotonic))
+}
+
+/// Wall time as the duration since 1970-01-01 UTC (`CLOCK_REALTIME`); it may jump. A clock set before 1970 reads as 0.
+#[must_use]
+pub fn realtime() -> Duration {
+    Duration::from_nanos(to_ns(clock_gettime(ClockId::Realtime)))
+}
+
+/// Identifies this boot of the machine. Pids and start times of another boot mean nothing.
+pub fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(PATH).map_err(|e| OsError::at("read", PATH, e))?;
+    Ok(text.trim().to_owned())
+}
+
+fn to_ns(t: rustix::time::Timespec) -> u64 {
+    let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(t.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monotonic_time_never_goes_back_and_the_boot_has_a_name() {
+        let first = monotonic_ns();
+        assert!(monotonic_ns() >= first);
+        assert!(realtime() > Duration::from_secs(1_600_000_000));
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+}
