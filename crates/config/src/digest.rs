@@ -1,0 +1,86 @@
+//! The digest of what a process was started with.
+//!
+//! It decides whether a changed config restarts a running service, so it must be the same in every process and
+//! every version: FNV-1a (64 bits) over fields with tags and lengths, in a fixed order. A field that is added
+//! later must feed nothing while it is at its default. Not a defence against anybody: who can choose the config
+//! can choose the command.
+
+use std::path::Path;
+
+use crate::model::{Account, Launch, LogConfig, Stderr};
+
+/// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const PRIME: u64 = 0x0000_0100_0000_01b3;
+
+struct Digest(u64);
+
+impl Digest {
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+    }
+
+    /// One field: its tag, its length, itself. So no two different sequences of fields feed the same bytes.
+    fn field(&mut self, tag: &str, value: &[u8]) {
+        for part in [tag.as_bytes(), value] {
+            self.bytes(&(part.len() as u64).to_le_bytes());
+            self.bytes(part);
+        }
+    }
+
+    fn number(&mut self, tag: &str, value: Option<i64>) {
+        if let Some(value) = value {
+            self.field(tag, &value.to_le_bytes());
+        }
+    }
+
+    fn account(&mut self, tag: &str, account: Option<&Account>) {
+        match account {
+            Some(Account::Id(id)) => self.field(tag, &id.to_le_bytes()),
+            Some(Account::Name(name)) => {
+                self.field(tag, b"name");
+                self.field(tag, name.as_bytes());
+            }
+            None => {}
+        }
+    }
+}
+
+/// Digest of all that shapes a process at its start. Where its log is written is not among it: that can change
+/// under a running service.
+pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, log: &LogConfig) -> u64 {
+    let mut digest = Digest(BASIS);
+    for argument in &launch.argv {
+        digest.field("argv", argument.as_bytes());
+    }
+    digest.field("working_dir", launch.working_dir.as_os_str().as_encoded_bytes());
+    for (name, value) in &launch.environment.0 {
+        digest.field("name", name.as_bytes());
+        digest.field("value", value.as_bytes());
+    }
+    digest.account("user", launch.user.as_ref());
+    digest.account("group", launch.group.as_ref());
+    digest.number("umask", launch.umask.map(i64::from));
+    digest.number("nice", launch.nice.map(i64::from));
+    digest.number("oom_score_adj", launch.oom_score_adj.map(i64::from));
+    for (limit, value) in &launch.rlimits {
+        digest.field("rlimit", limit.name().as_bytes());
+        for bound in [value.soft, value.hard] {
+            digest.field("bound", &bound.unwrap_or(u64::MAX).to_le_bytes());
+        }
+    }
+    if let Some(path) = pid_file {
+        digest.field("pid_file", path.as_os_str().as_encoded_bytes());
+    }
+    match log.stderr {
+        Stderr::Merge => {}
+        Stderr::Separate => digest.field("stderr", b"separate"),
+        Stderr::Discard => digest.field("stderr", b"discard"),
+    }
+    if log.survive {
+        digest.field("survive", b"");
+    }
+    digest.0
+}

@@ -1,0 +1,124 @@
+//! Who waits for whom: names to instances, then the judgement of the core with places put to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use relume_core::ServiceSpec;
+use relume_core::graph::{GraphProblem, problems};
+
+use super::service::Lowered;
+use crate::nearest::nearest;
+use crate::source::{Finding, Sink, Sources, Span};
+
+/// Turns a dependency on a service into one on all its instances, and says what is wrong with the whole.
+pub(super) fn connect(lowered: &mut [Lowered], sink: &mut Sink, sources: &Sources) {
+    let instances: HashMap<String, Vec<String>> = lowered
+        .iter()
+        .map(|service| (service.name.clone(), service.instances.iter().map(|i| i.spec.name.clone()).collect()))
+        .collect();
+    for service in lowered.iter_mut() {
+        for instance in &mut service.instances {
+            let written = std::mem::take(&mut instance.spec.policy.dependencies);
+            for (name, dependency) in written {
+                match instances.get(&name) {
+                    Some(names) => {
+                        let each = names.iter().map(|name| (name.clone(), dependency));
+                        // What is said of one instance by name stands above what is said of all.
+                        each.for_each(|(name, dependency)| {
+                            instance.spec.policy.dependencies.entry(name).or_insert(dependency);
+                        });
+                    }
+                    None => {
+                        instance.spec.policy.dependencies.insert(name, dependency);
+                    }
+                }
+            }
+        }
+    }
+    let specs: Vec<ServiceSpec> =
+        lowered.iter().flat_map(|service| &service.instances).map(|instance| instance.spec.clone()).collect();
+    let judge = Judge::new(lowered);
+    let mut circles = BTreeSet::new();
+    for problem in problems(&specs) {
+        match problem {
+            GraphProblem::Unknown { service, dependency } => judge.unknown(&service, &dependency, sink),
+            GraphProblem::Cycle(names) => judge.cycle(&names, &mut circles, sink, sources),
+            // Names are compared where they are written, before any of this.
+            GraphProblem::Duplicate(_) => {}
+        }
+    }
+}
+
+struct Judge<'a> {
+    /// By the name of every instance.
+    services: BTreeMap<&'a str, &'a Lowered>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(lowered: &'a [Lowered]) -> Self {
+        let services = lowered
+            .iter()
+            .flat_map(|service| service.instances.iter().map(move |i| (i.spec.name.as_str(), service)))
+            .collect();
+        Self { services }
+    }
+
+    /// Where a service says that it waits for another.
+    fn edge(&self, service: &Lowered, dependency: &str) -> Span {
+        let base = dependency.split(':').next().unwrap_or(dependency);
+        let Some(node) = service.node.get("dependencies") else { return service.name_span };
+        let named = |text: &str| text == dependency || text == base;
+        if let Some(pair) = node.pairs().iter().find(|pair| named(&pair.key)) {
+            return pair.key_span;
+        }
+        let element = node.elements().iter().find(|element| element.text().is_some_and(named));
+        element.map_or(node.span, |element| element.span)
+    }
+
+    fn unknown(&self, service: &str, dependency: &str, sink: &mut Sink) {
+        let Some(owner) = self.services.get(service) else { return };
+        let known = self.services.values().map(|service| service.name.as_str());
+        let base = dependency.split(':').next().unwrap_or(dependency);
+        let hint = match self.services.values().find(|service| service.name == base) {
+            Some(found) if found.instances.len() > 1 => {
+                format!("; `{base}` has {} instances", found.instances.len())
+            }
+            Some(_) => format!("; `{base}` has one instance, called `{base}`"),
+            None => nearest(dependency, known).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default(),
+        };
+        let message = format!("`{}` depends on `{dependency}`, which does not exist{hint}", owner.name);
+        let key = format!("services.{}.dependencies", owner.name);
+        sink.add(Finding::error(self.edge(owner, dependency), message).key(key));
+    }
+
+    fn cycle(&self, names: &[String], seen: &mut BTreeSet<Vec<String>>, sink: &mut Sink, sources: &Sources) {
+        let mut bases: Vec<&str> = Vec::new();
+        for name in names {
+            let base = self.services.get(name.as_str()).map_or(name.as_str(), |service| service.name.as_str());
+            if bases.last() != Some(&base) || names.len() == 2 {
+                bases.push(base);
+            }
+        }
+        if bases.len() < 2 {
+            bases.push(bases[0]);
+        }
+        // The same circle is found once for each pair of instances in it.
+        let mut members: Vec<String> = bases[1..].iter().map(|base| (*base).to_owned()).collect();
+        members.sort();
+        if !seen.insert(members) {
+            return;
+        }
+        let places: Vec<(Span, String)> = bases
+            .windows(2)
+            .filter_map(|pair| {
+                let service = self.services.values().find(|service| service.name == pair[0])?;
+                let span = self.edge(service, pair[1]);
+                Some((span, format!("{} → {} at {}", pair[0], pair[1], sources.place(span))))
+            })
+            .collect();
+        let Some((first, _)) = places.first() else { return };
+        let message = format!("dependencies go in a circle: {}", bases.join(" → "));
+        let all = places.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ");
+        let key = format!("services.{}.dependencies", bases[0]);
+        sink.add(Finding::error(*first, message).key(key).help(all));
+    }
+}

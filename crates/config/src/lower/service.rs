@@ -1,0 +1,248 @@
+//! One service: every part of it, then its instances.
+
+use relume_core::{Hooks, Policy, ServiceKind, ServiceSpec};
+
+use super::command::{self, Context};
+use super::{Globals, Merged, launch, policy};
+use crate::env_files::EnvFiles;
+use crate::expand::Vars;
+use crate::model::{Hook, HookCommands, LogConfig, ServiceConfig, Shown};
+use crate::node::Node;
+use crate::raw::{RawHook, RawService, RawType};
+use crate::source::{Finding, Span};
+use crate::{digest, limits, maturity, names};
+
+/// A service as it is meant, not connected to others yet.
+pub(super) struct Lowered {
+    pub(super) name: String,
+    pub(super) name_span: Span,
+    pub(super) node: Node,
+    pub(super) instances: Vec<ServiceConfig>,
+    /// Something is wrong with it: it takes part in the graph, so that others are judged rightly, and in
+    /// nothing else.
+    pub(super) broken: bool,
+}
+
+/// A service being lowered: where to look and where to complain.
+pub(super) struct Work<'w, 'f> {
+    pub(super) prefix: String,
+    pub(super) node: &'w Node,
+    pub(super) name_span: Span,
+    pub(super) raw: RawService,
+    pub(super) files: &'w mut EnvFiles<'f>,
+}
+
+impl Work<'_, '_> {
+    /// The place of a key, or of the service where the key is not written.
+    pub(super) fn span(&self, path: &[&str]) -> Span {
+        match path.first() {
+            Some(first) if self.node.get(first).is_some() => self.node.span_of(path),
+            Some(_) | None => self.name_span,
+        }
+    }
+
+    pub(super) fn error(&mut self, path: &[&str], message: impl Into<String>) {
+        let found = Finding::error(self.span(path), message).key(self.key(path));
+        self.files.sink.add(found);
+    }
+
+    pub(super) fn error_with(&mut self, path: &[&str], message: impl Into<String>, help: &str) {
+        let found = Finding::error(self.span(path), message).key(self.key(path)).help(help);
+        self.files.sink.add(found);
+    }
+
+    pub(super) fn warning(&mut self, path: &[&str], message: impl Into<String>, help: &str) {
+        let found = Finding::warning(self.span(path), message).key(self.key(path)).help(help);
+        self.files.sink.add(found);
+    }
+
+    fn key(&self, path: &[&str]) -> String {
+        format!("{}.{}", self.prefix, path.join("."))
+    }
+}
+
+pub(super) fn lower(merged: Merged, globals: &Globals<'_>, files: &mut EnvFiles<'_>) -> Lowered {
+    let Merged { name, name_span, node, broken } = merged;
+    let before = files.sink.errors();
+    let prefix = format!("services.{name}");
+    maturity::service(&node, &prefix, files.sink);
+    let raw: RawService = crate::de::decode(&node, &prefix, files.sink);
+    let mut work = Work { prefix, node: &node, name_span, raw, files };
+    let count = work.raw.instances.unwrap_or(1);
+    let count = if (1..=limits::INSTANCES).contains(&count) {
+        count
+    } else {
+        let message = format!("a service has 1 to {} instances", limits::INSTANCES);
+        work.error_with(&["instances"], message, "`autostart: false` keeps one from being started");
+        1
+    };
+    let base = Base::of(&mut work, globals);
+    let instances =
+        (1..=count).map(|number| instance(&name, (number, count), &base, globals, &mut work)).collect();
+    let broken = broken || work.files.sink.errors() > before;
+    Lowered { name, name_span, node, instances, broken }
+}
+
+/// What all instances of a service have in common.
+struct Base {
+    policy: Policy,
+    log: LogConfig,
+    environment: launch::Layers,
+    shown: Shown,
+    shell: Option<Vec<String>>,
+}
+
+impl Base {
+    fn of(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> Self {
+        let policy = policy::lower(work);
+        let shown = shown(work);
+        let log = launch::log(work, globals);
+        let environment = launch::Layers::of(work, globals);
+        let shell = launch::shell(work);
+        program_keys(work);
+        Self { policy, log, environment, shown, shell }
+    }
+}
+
+/// The rules between the keys that say what is run.
+fn program_keys(work: &mut Work<'_, '_>) {
+    let has = |key: &str| work.node.get(key).is_some_and(|node| !matches!(node.value, crate::node::Value::Null));
+    let (command, executable, arguments) = (has("command"), has("executable"), has("arguments"));
+    if has("container") {
+        return work.error(&["container"], "this version cannot run containers yet");
+    }
+    if work.raw.r#type == Some(RawType::External) {
+        return work.error(&["type"], "this version cannot run `type: external` yet");
+    }
+    if command && executable {
+        work.error(&["executable"], "`command` says already what is run");
+    } else if arguments && !executable {
+        let help = if command { "append them to `command`" } else { "`executable` names the program" };
+        work.error_with(&["arguments"], "`arguments` goes with `executable`", help);
+    } else if !command && !executable && !work.node.pairs().iter().any(|pair| pair.node.is_cut()) {
+        // An unknown key may well be the command misspelt: one message for one mistake.
+        work.error(&["command"], "the service has no `command`");
+    }
+    if work.raw.r#type == Some(RawType::Notify) {
+        let message = "readiness by notification is not acted on by this version yet";
+        work.warning(&["type"], message, "until then it counts as ready when it runs, like `type: simple`");
+    }
+    if work.raw.pid_file.is_some() && work.raw.r#type != Some(RawType::Forking) {
+        work.warning(&["pid_file"], "`pid_file` is read for `type: forking` only", "leave one of them out or add the other");
+    }
+}
+
+fn shown(work: &mut Work<'_, '_>) -> Shown {
+    if work.raw.port == Some(0) {
+        work.error(&["port"], "a port is a number from 1 to 65535");
+    }
+    Shown {
+        display_name: work.raw.display_name.as_ref().map(|name| name.0.clone()).unwrap_or_default(),
+        description: work.raw.description.clone(),
+        urls: work.raw.urls.as_ref().map(|urls| urls.0.clone()).unwrap_or_default(),
+        port: work.raw.port,
+        groups: work.raw.groups.iter().flat_map(|groups| &groups.0).map(|group| group.0.clone()).collect(),
+    }
+}
+
+fn instance(
+    base_name: &str,
+    (number, count): (u32, u32),
+    base: &Base,
+    globals: &Globals<'_>,
+    work: &mut Work<'_, '_>,
+) -> ServiceConfig {
+    let suffix = if count > 1 { format!(":{number}") } else { String::new() };
+    let mut shown = base.shown.clone();
+    if shown.display_name.is_empty() {
+        shown.display_name = base_name.to_owned();
+    }
+    let mut log = base.log.clone();
+    if log.file.as_os_str().is_empty() {
+        log.file = globals.log_dir.join(format!("{}{suffix}.log", names::file_stem(&shown.display_name)));
+    } else if count > 1 {
+        log.file = launch::numbered(&log.file, &suffix);
+    }
+    shown.display_name.push_str(&suffix);
+
+    let environment = base.environment.for_instance(number);
+    let vars = Vars(vec![&environment.0, globals.environment, globals.shared]);
+    let context = Context { vars, shell: base.shell.clone() };
+    let (argv, shell) = program(work, &context).unwrap_or_default();
+    let (hooks, hook_times) = hooks(work, &context);
+    let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
+    let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
+    let launch = launch::lower(work, globals, argv, shell, environment);
+    let policy = Policy { hooks: hook_times, ..base.policy.clone() };
+    let spec = ServiceSpec {
+        name: format!("{base_name}{suffix}"),
+        policy,
+        launch: digest::launch(&launch, pid_file.as_deref(), &log),
+    };
+    ServiceConfig { spec, launch, hooks, pid_file, log, shown, base_name: base_name.to_owned() }
+}
+
+fn program(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<(Vec<String>, bool)> {
+    if let Some(command) = work.raw.command.clone() {
+        let key = format!("{}.command", work.prefix);
+        return command::lower(&command, work.node.get("command")?, &key, context, work.files);
+    }
+    let program = work.raw.executable.clone()?;
+    let key = format!("{}.executable", work.prefix);
+    let program = crate::raw::CommandText::List(vec![program]);
+    let (mut argv, _) = command::lower(&program, work.node.get("executable")?, &key, context, work.files)?;
+    if let Some(arguments) = work.raw.arguments.clone() {
+        let node = work.node.get("arguments")?;
+        let key = format!("{}.arguments", work.prefix);
+        argv.extend(command::arguments(&arguments, node, &key, context, work.files)?);
+    }
+    Some((argv, false))
+}
+
+fn hooks(work: &mut Work<'_, '_>, context: &Context<'_>) -> (HookCommands, Hooks) {
+    let raw = &work.raw;
+    let written = [
+        ("pre_start", raw.pre_start.clone()),
+        ("post_start", raw.post_start.clone()),
+        ("pre_stop", raw.pre_stop.clone()),
+        ("post_stop", raw.post_stop.clone()),
+        ("on_failure", raw.on_failure.clone()),
+    ];
+    let [pre_start, post_start, pre_stop, post_stop, on_failure] =
+        written.map(|(key, raw)| raw.and_then(|raw| hook(key, raw, work, context)));
+    let time = |hook: &Option<Hook>| hook.as_ref().map(|hook| hook.timeout);
+    let times = Hooks {
+        pre_start: time(&pre_start),
+        post_start: time(&post_start),
+        pre_stop: time(&pre_stop),
+        post_stop: time(&post_stop),
+        on_failure: time(&on_failure),
+    };
+    (HookCommands { pre_start, post_start, pre_stop, post_stop, on_failure }, times)
+}
+
+fn hook(key: &'static str, RawHook(map): RawHook, work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<Hook> {
+    let node = work.node.get(key)?;
+    let timeout = map.timeout.map_or(relume_core::HOOK_TIMEOUT, |span| span.0);
+    if timeout.is_zero() {
+        work.error(&[key, "timeout"], "a hook needs some time to run");
+    }
+    let Some(command) = map.command else {
+        work.error(&[key], "the hook has no `command`");
+        return None;
+    };
+    let name = format!("{}.{key}", work.prefix);
+    let node = node.get("command").unwrap_or(node);
+    let (argv, _) = command::lower(&command, node, &name, context, work.files)?;
+    Some(Hook { argv, timeout })
+}
+
+/// How its start is judged.
+pub(super) fn kind(raw: Option<RawType>) -> ServiceKind {
+    match raw {
+        // A notification that nobody reads must not fail every start: see `program_keys`.
+        None | Some(RawType::Simple | RawType::Notify | RawType::External) => ServiceKind::Simple,
+        Some(RawType::Oneshot) => ServiceKind::Oneshot,
+        Some(RawType::Forking) => ServiceKind::Forking,
+    }
+}
