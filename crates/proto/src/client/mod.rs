@@ -1,0 +1,237 @@
+//! A client of the control API.
+//!
+//! It is synchronous on the outside, because a command does one thing and ends; inside runs a tokio runtime
+//! on the calling thread, so that a request can be waited for while events are shown. Each request has a
+//! connection of its own: the manager may have been replaced between two of them.
+//!
+//! It never starts a manager, never retries a request that may have been carried out, and trusts a socket
+//! only if whoever listens is the same user or root.
+
+mod error;
+mod wire;
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::Method;
+use hyper::body::Incoming;
+use serde::Serialize;
+use tokio::runtime::Runtime;
+
+pub use error::{ClientError, ErrorKind};
+
+use crate::{
+    DownReport, DownRequest, EventRecord, OperationReport, OperationRequest, StatusReport, VersionReport,
+    names_to_query, paths,
+};
+
+/// How long an answer may take to begin when the manager has nothing to wait for. Long enough for one on a
+/// machine that swaps, short enough that a hung one is noticed.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// No event is longer, in bytes; a stream without line ends is no event stream.
+const LINE_LIMIT: usize = 1 << 20;
+
+/// Called for every event while a request is waited for.
+pub type Watcher<'a> = &'a mut dyn FnMut(EventRecord);
+
+/// A client for the manager behind one socket.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    runtime: Runtime,
+}
+
+impl Client {
+    /// A client for this socket. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the machine refuses a file descriptor.
+    pub fn new(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
+        let socket = socket.into();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(|error| {
+            ClientError::new(ErrorKind::Broken, &socket, format!("cannot wait for events: {error}"))
+        })?;
+        Ok(Self { socket, runtime })
+    }
+
+    /// The socket it speaks to.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Who answers there.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub fn version(&self) -> Result<VersionReport, ClientError> {
+        self.runtime.block_on(self.get(paths::VERSION))
+    }
+
+    /// What is so; `names` empty: for all services.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; a name that does not exist is refused with `unknown_service`.
+    pub fn status(&self, names: &[String]) -> Result<StatusReport, ClientError> {
+        let query = names_to_query(names);
+        let path =
+            if query.is_empty() { paths::STATUS.to_owned() } else { format!("{}?{query}", paths::STATUS) };
+        self.runtime.block_on(self.get(&path))
+    }
+
+    /// Starts, stops or restarts services and waits as the request says; `watcher` sees what happens
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]. A service that could not be started is no error but a result.
+    pub fn operate(
+        &self,
+        request: &OperationRequest,
+        watcher: Option<Watcher<'_>>,
+    ) -> Result<OperationReport, ClientError> {
+        // The manager keeps to the wait; the client only has to outlast it.
+        let limit = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(ANSWER_LIMIT));
+        let asked = self.post(paths::OPERATIONS, request, limit);
+        self.runtime.block_on(async {
+            match watcher {
+                Some(watcher) => self.watching(asked, watcher).await,
+                None => asked.await,
+            }
+        })
+    }
+
+    /// Asks the manager to stop everything and leave, and returns when it has closed its connections;
+    /// `watcher` sees what happens meanwhile.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub fn down(&self, watcher: Watcher<'_>) -> Result<DownReport, ClientError> {
+        self.runtime.block_on(async {
+            // Opened first: the end of this stream is how the manager's end is seen.
+            let mut events = self.open_events(None).await?;
+            let report = self.post(paths::DOWN, &DownRequest {}, Some(ANSWER_LIMIT)).await?;
+            while let Some(event) = events.next(&self.socket).await? {
+                watcher(event);
+            }
+            Ok(report)
+        })
+    }
+
+    /// Every event after `after`, or from now on, until `watcher` breaks or the manager goes.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub fn events(
+        &self,
+        after: Option<u64>,
+        mut watcher: impl FnMut(EventRecord) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        self.runtime.block_on(async {
+            let mut events = self.open_events(after).await?;
+            while let Some(event) = events.next(&self.socket).await? {
+                if watcher(event).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits for `asked` and shows events meanwhile. The stream is a comfort: without it the request is
+    /// carried out all the same.
+    async fn watching<T>(
+        &self,
+        asked: impl Future<Output = Result<T, ClientError>>,
+        watcher: Watcher<'_>,
+    ) -> Result<T, ClientError> {
+        let mut events = self.open_events(None).await.ok();
+        let mut asked = pin!(asked);
+        loop {
+            let Some(stream) = &mut events else { return asked.await };
+            tokio::select! {
+                biased;
+                event = stream.next(&self.socket) => match event {
+                    Ok(Some(event)) => watcher(event),
+                    Ok(None) | Err(_) => events = None,
+                },
+                answer = &mut asked => return answer,
+            }
+        }
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let call = wire::Call {
+            socket: &self.socket,
+            method: Method::GET,
+            path,
+            body: Vec::new(),
+            limit: Some(ANSWER_LIMIT),
+        };
+        wire::read(&self.socket, wire::send(call).await?).await
+    }
+
+    async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        limit: Option<Duration>,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            ClientError::new(ErrorKind::Broken, &self.socket, format!("cannot write the request: {error}"))
+        })?;
+        let call = wire::Call { socket: &self.socket, method: Method::POST, path, body, limit };
+        wire::read(&self.socket, wire::send(call).await?).await
+    }
+
+    async fn open_events(&self, after: Option<u64>) -> Result<EventLines, ClientError> {
+        let path = match after {
+            Some(after) => format!("{}?after={after}", paths::EVENTS),
+            None => paths::EVENTS.to_owned(),
+        };
+        let call = wire::Call {
+            socket: &self.socket,
+            method: Method::GET,
+            path: &path,
+            body: Vec::new(),
+            limit: Some(ANSWER_LIMIT),
+        };
+        Ok(EventLines { body: wire::send(call).await?.into_body(), pending: Vec::new() })
+    }
+}
+
+/// The event stream, cut into lines.
+struct EventLines {
+    body: Incoming,
+    pending: Vec<u8>,
+}
+
+impl EventLines {
+    /// The next event; `None` when the manager closed the stream or died. Safe to drop while it waits.
+    async fn next(&mut self, socket: &Path) -> Result<Option<EventRecord>, ClientError> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue; // a sign of life
+                }
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|error| ClientError::foreign(socket, &format!("not an event: {error}")));
+            }
+            if self.pending.len() > LINE_LIMIT {
+                return Err(ClientError::foreign(socket, "an event without an end"));
+            }
+            // A connection that breaks off is how a manager that was killed looks: an end like any other.
+            let Some(Ok(frame)) = self.body.frame().await else { return Ok(None) };
+            if let Ok(data) = frame.into_data() {
+                self.pending.extend_from_slice(&data);
+            }
+        }
+    }
+}

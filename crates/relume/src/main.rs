@@ -1,0 +1,14 @@
+//! relume keeps services running: it starts them in dependency order, restarts what fails, and recovers from
+//! its own death.
+//!
+//! This is the program: the manager, and the command line that asks it. Which service is started when is
+//! decided in `relume-core`; here it is learned, done and shown.
+
+mod cli;
+mod config_files;
+mod manager;
+mod places;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,85 @@
+//! `POST /v1/operations`: start, stop or restart services, and wait for what comes of it.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use relume_core::{Command, ServiceId};
+use relume_proto::{OperationReport, OperationRequest, Outcome, ServiceResult, Verb};
+
+use super::{Office, Refusal, targets};
+use crate::manager::inbox::News;
+use crate::manager::publish::Board;
+use crate::manager::publish::so_far;
+
+/// The longest wait that a clock can count; in effect for ever.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+pub(super) async fn post(
+    State(office): State<Office>,
+    Json(request): Json<OperationRequest>,
+) -> Result<Json<OperationReport>, Refusal> {
+    let began = Instant::now();
+    let (ids, hints) = {
+        let board = office.board();
+        let mut names = targets::names(&board, &request.targets)?;
+        if request.with_dependents {
+            names = targets::with_dependents(&board, names);
+        }
+        let ids: Vec<ServiceId> = names.iter().filter_map(|name| board.ids.get(name.as_str())).copied().collect();
+        (ids, hints(&board, &request, &names))
+    };
+    let mut results = if ids.is_empty() { Vec::new() } else { carry_out(&office, &request, &ids).await };
+    let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let board = office.board();
+    let place = |result: &ServiceResult| board.units.order.iter().position(|name| **name == *result.service);
+    results.sort_by_key(|result| place(result).unwrap_or(usize::MAX));
+    for result in &mut results {
+        result.took_ms = Some(took);
+    }
+    Ok(Json(OperationReport { results, hints }))
+}
+
+async fn carry_out(office: &Office, request: &OperationRequest, ids: &[ServiceId]) -> Vec<ServiceResult> {
+    let claim = office.desk.claim(ids.iter().copied());
+    let services = ids.to_vec();
+    let command = match request.verb {
+        Verb::Start => Command::Start(services),
+        // Dependents are among the services already.
+        Verb::Stop => Command::Stop { services, with_dependents: false },
+        Verb::Restart => Command::Restart(services),
+    };
+    office.inbox.send(News::Asked { ticket: claim.ticket, command });
+    let patience = request.wait_ms.map_or(FOR_EVER, Duration::from_millis);
+    let in_time = tokio::time::timeout(patience, claim.done).await;
+    let (mut results, left) = office.desk.collect(claim.ticket);
+    if in_time.is_err() || !left.is_empty() {
+        let board = office.board();
+        results.extend(
+            left.into_iter().map(|id| ServiceResult { outcome: Outcome::TimedOut, ..so_far(&board, id) }),
+        );
+    }
+    results
+}
+
+/// What the user should know beside: who goes on without what was stopped.
+fn hints(board: &Board, request: &OperationRequest, names: &[String]) -> Vec<String> {
+    if request.verb != Verb::Stop || request.with_dependents {
+        return Vec::new();
+    }
+    let mut left: Vec<String> = names
+        .iter()
+        .flat_map(|name| targets::dependents(board, name))
+        .filter(|name| !names.contains(name))
+        .filter(|name| {
+            let record = board.ids.get(name.as_str()).and_then(|id| board.memory.services.get(id));
+            record.is_some_and(|record| record.state.is_live())
+        })
+        .collect();
+    left.sort();
+    left.dedup();
+    if left.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("{} depend on what is stopped and keep running; --with-dependents stops them too", left.join(", "))]
+}

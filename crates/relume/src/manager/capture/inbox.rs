@@ -1,0 +1,126 @@
+//! How orders reach the capture thread. Whoever gives one never waits for file work: the lock is held for a few
+//! instructions on either side, and the queue is bounded by the streams that exist, not by how fast they are served.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use relume_os::epoll::EventFd;
+
+use super::{LogTarget, Refused, Stream, StreamId};
+
+/// Orders since the thread last looked. They are carried out in the order of the fields.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub(super) attach: Vec<Stream>,
+    pub(super) retarget: BTreeMap<StreamId, Arc<LogTarget>>,
+    pub(super) reopen: bool,
+    pub(super) finish: Vec<StreamId>,
+    pub(super) stop: bool,
+}
+
+struct State {
+    orders: Orders,
+    /// Attached and not yet finished; the bound of everything here.
+    live: HashSet<StreamId>,
+    finishing: HashSet<StreamId>,
+    /// No thread will take orders any more.
+    closed: bool,
+}
+
+/// Shared by the handle and the thread.
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    pub(super) bell: EventFd,
+    pub(super) passes: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    limit: usize,
+}
+
+impl Inbox {
+    pub(super) fn new(bell: EventFd, limit: usize) -> Self {
+        let (orders, live, finishing) = (Orders::default(), HashSet::new(), HashSet::new());
+        let state = Mutex::new(State { orders, live, finishing, closed: false });
+        Self { state, bell, passes: AtomicU64::new(0), bytes: AtomicU64::new(0), limit }
+    }
+
+    pub(super) fn attach(&self, stream: Stream) -> Result<(), Refused> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Ended);
+        }
+        if state.live.contains(&stream.id) {
+            return Err(Refused::Duplicate);
+        }
+        if state.live.len() >= self.limit {
+            return Err(Refused::Full);
+        }
+        state.live.insert(stream.id);
+        state.orders.attach.push(stream);
+        drop(state);
+        self.ring();
+        Ok(())
+    }
+
+    pub(super) fn finish(&self, id: StreamId) {
+        let mut state = self.lock();
+        if state.live.contains(&id) && state.finishing.insert(id) {
+            state.orders.finish.push(id);
+            drop(state);
+            self.ring();
+        }
+    }
+
+    pub(super) fn retarget(&self, id: StreamId, target: Arc<LogTarget>) {
+        let mut state = self.lock();
+        if state.live.contains(&id) {
+            state.orders.retarget.insert(id, target);
+            drop(state);
+            self.ring();
+        }
+    }
+
+    pub(super) fn reopen(&self) {
+        self.lock().orders.reopen = true;
+        self.ring();
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().orders.stop = true;
+        self.ring();
+    }
+
+    /// Thread: all orders since the last time.
+    pub(super) fn take(&self) -> Orders {
+        std::mem::take(&mut self.lock().orders)
+    }
+
+    /// Thread: the stream is no more.
+    pub(super) fn forget(&self, id: StreamId) {
+        let mut state = self.lock();
+        state.live.remove(&id);
+        state.finishing.remove(&id);
+    }
+
+    /// Thread: this was the last pass. What was ordered meanwhile is dropped with its pipes.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let dropped = std::mem::take(&mut state.orders);
+        drop(state);
+        drop(dropped);
+    }
+
+    pub(super) fn count(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn ring(&self) {
+        // An eventfd refuses only when its counter is full, and then the thread is awake already.
+        let _ = self.bell.signal();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,223 @@
+//! Capture: what services write goes into their log files, byte for byte.
+//!
+//! # Theory of operation
+//!
+//! One thread with its own epoll moves bytes from pipes to files. Supervision gives it orders through an [`inbox`]
+//! that never waits and hears back through a callback. A chunk on its way exists in a [`slot`] which says what it is
+//! and where it belongs, so that a successor can finish the write: nothing is lost or repeated. A pipe is asked how
+//! much it holds before it is read; we are its only reader, so `read` returns exactly that.
+//!
+//! *Small writes* are let run together: a pipe that was found less than half full is left alone until the next tick (1 ms),
+//! which saves the service and us most of the wake-ups. Who fills the pipe within a tick gets a larger one.
+//! *Fairness*: in each round every pipe that has something gets the same few reads, the fewer the more pipes there are.
+//! *Trouble* with a file (full disk, something else at its path) leaves its pipes unread: the service blocks when its
+//! pipe is full, nothing is lost, and the file is tried again four times a second. It is told once, and once when it is over.
+//! *Rotation* cuts at line ends and finishes by itself what a crash interrupted ([`rotate`]).
+//! *A run that has ended*: what stood in the pipe when its tree was gone is moved at once, then the pipe is closed,
+//! whoever else may still hold it.
+//!
+//! Log files are 0640 unless said otherwise: the group of relume may read them (log shippers), others may not.
+//!
+//! It must never: keep supervision waiting; write a byte into a service's file that the service did not write; follow a
+//! link; read a pipe whose bytes it cannot write; wake up while nobody writes; know what a service is.
+//!
+//! A write that *hangs* (a dead network file system) holds up all output, and nothing but output.
+
+mod disk;
+mod file;
+mod inbox;
+mod lru;
+mod report;
+mod rotate;
+mod slot;
+mod stream;
+mod thread;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use relume_os::epoll::EventFd;
+
+pub(crate) use self::report::Report;
+
+use self::disk::{Disk, RealDisk};
+use self::inbox::Inbox;
+use self::slot::Slot;
+
+/// Mode of a new log file: the owner writes, the group may read.
+pub(crate) const LOG_MODE: u32 = 0o640;
+
+/// Most log files open at once: far below any limit on descriptors, far above what writes at the same time.
+const OPEN_FILES: usize = 512;
+
+/// Most streams at once: more than a process may have descriptors in practice.
+const MAX_STREAMS: usize = 65_536;
+
+/// Time between two attempts on a file that cannot be written: logging must be back within a second.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Names one output of one run, once and for ever. Any number but `u64::MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamId(pub(crate) u64);
+
+/// Where output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogTarget {
+    /// The file, by an absolute path. Streams with the same path share the file; a line that one of them writes in
+    /// several pieces may then be cut by a line of the other.
+    pub(crate) path: PathBuf,
+    /// `None`: it grows for ever.
+    pub(crate) rotate: Option<Rotate>,
+    /// Mode of the file when it is created, whatever the umask.
+    pub(crate) mode: u32,
+}
+
+/// Rotation by size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rotate {
+    /// The most bytes of one file.
+    pub(crate) size: u64,
+    /// Old files kept, beside the current one.
+    pub(crate) keep: u32,
+}
+
+/// One pipe to be emptied into a log file.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// Its name in orders and reports.
+    pub(crate) id: StreamId,
+    /// Where it goes.
+    pub(crate) log: Arc<LogTarget>,
+    /// The read end. Nobody else may read from the pipe. It becomes non-blocking.
+    pub(crate) pipe: OwnedFd,
+    /// The service, for messages to people.
+    pub(crate) who: String,
+}
+
+/// Why a stream was not taken; its pipe is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// So many streams are being served that this one would be too much.
+    Full,
+    /// There is a stream of this name.
+    Duplicate,
+    /// The thread has ended.
+    Ended,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "too many outputs are being captured already",
+            Self::Duplicate => "it is being captured already",
+            Self::Ended => "the capture thread has ended",
+        })
+    }
+}
+
+/// What capture has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// Times the thread woke up.
+    pub(crate) passes: u64,
+    /// Bytes taken from pipes.
+    pub(crate) bytes: u64,
+}
+
+/// Called on the capture thread for each report. It must not wait: all output waits with it.
+pub(crate) type OnReport = Box<dyn FnMut(Report) + Send>;
+
+/// The capture thread, to be shared by whoever gives it orders. Dropping it asks the thread to end, as `stop` does, but
+/// does not wait.
+pub(crate) struct Capture {
+    inbox: Arc<Inbox>,
+    /// For the one who waits for the end.
+    thread: Mutex<Option<Thread>>,
+}
+
+/// The thread as its creator sees it.
+struct Thread {
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+    handle: JoinHandle<()>,
+}
+
+/// What the thread starts with; tests put other things in.
+struct Start {
+    disk: Box<dyn Disk>,
+    slots: Vec<Slot>,
+    open_files: usize,
+    on_report: OnReport,
+}
+
+impl Capture {
+    /// Starts the thread. Fails when the kernel has no descriptor or thread to give.
+    pub(crate) fn start(on_report: OnReport) -> io::Result<Self> {
+        let (disk, slots) = (Box::new(RealDisk), vec![Slot::on_heap()]);
+        Self::start_with(Start { disk, slots, open_files: OPEN_FILES, on_report })
+    }
+
+    fn start_with(start: Start) -> io::Result<Self> {
+        let inbox = Arc::new(Inbox::new(EventFd::new()?, MAX_STREAMS));
+        let worker = thread::Worker::new(start, Arc::clone(&inbox))?;
+        let (end, ended) = channel();
+        let handle = std::thread::Builder::new().name("capture".into()).spawn(move || {
+            worker.run();
+            drop(end);
+        })?;
+        Ok(Self { inbox, thread: Mutex::new(Some(Thread { ended, handle })) })
+    }
+
+    /// From now on the pipe's bytes go to the file. Answered by `Report::Finished` after [`Capture::finish`].
+    pub(crate) fn attach(&self, stream: Stream) -> Result<(), Refused> {
+        self.inbox.attach(stream)
+    }
+
+    /// The run's tree is gone: move what its pipe holds, close it, report `Finished`.
+    pub(crate) fn finish(&self, id: StreamId) {
+        self.inbox.finish(id);
+    }
+
+    /// The configuration changed: what is read from the stream from now on goes here.
+    pub(crate) fn retarget(&self, id: StreamId, log: Arc<LogTarget>) {
+        self.inbox.retarget(id, log);
+    }
+
+    /// An outside logrotate has renamed files: open each path anew.
+    pub(crate) fn reopen_all(&self) {
+        self.inbox.reopen();
+    }
+
+    /// What it has done so far.
+    pub(crate) fn activity(&self) -> Activity {
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Activity { passes: read(&self.inbox.passes), bytes: read(&self.inbox.bytes) }
+    }
+
+    /// Moves what all pipes hold, reports each stream as finished, and ends the thread. What cannot be written is
+    /// reported as lost. False: it has not ended in time (a hung disk), it has panicked, or somebody else has stopped it.
+    pub(crate) fn stop(&self, patience: Duration) -> bool {
+        self.inbox.stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Thread { ended, handle }) = thread else { return false };
+        match ended.recv_timeout(patience) {
+            Err(RecvTimeoutError::Disconnected) => handle.join().is_ok(),
+            Ok(()) | Err(RecvTimeoutError::Timeout) => false,
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.inbox.stop();
+    }
+}

@@ -1,0 +1,113 @@
+//! One pipe: what it holds, how busy it is, and whether it is over.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use relume_os::pipes;
+
+use super::StreamId;
+
+/// Names a log file in the thread's table.
+pub(super) type FileKey = u64;
+
+/// Times in a row that a pipe must be found half full before it gets a larger one: a burst is no flood.
+const HOT: u8 = 4;
+
+/// Size of the pipe of a flood, the most that an ordinary user may ask for (pipe(7)): at 0.7 GB/s it lasts for a tick.
+const HOT_BYTES: usize = 1024 * 1024;
+
+/// What is going on with a pipe. Exactly one thing leads to its next turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Epoll will tell.
+    Armed,
+    /// In the queue for the next round.
+    Queued,
+    /// The next tick will.
+    Resting,
+    /// The end of its file's trouble will.
+    Held,
+}
+
+/// See the module's description.
+pub(super) struct Pipe {
+    pub(super) id: StreamId,
+    pub(super) who: String,
+    pub(super) file: FileKey,
+    pub(super) flow: Flow,
+    /// Bytes taken so far.
+    pub(super) bytes: u64,
+    /// The run is gone: so many bytes are still its own.
+    pub(super) last_bytes: Option<u64>,
+    /// No writer was left when epoll last told.
+    pub(super) hung_up: bool,
+    fd: File,
+    capacity: usize,
+    hot: u8,
+    grown: bool,
+}
+
+impl Pipe {
+    pub(super) fn new(id: StreamId, who: String, fd: OwnedFd, file: FileKey) -> relume_os::Result<Self> {
+        pipes::set_nonblocking(&fd, true)?;
+        let capacity = pipes::capacity(&fd)?;
+        let (fd, flow, hung_up) = (File::from(fd), Flow::Armed, false);
+        Ok(Self {
+            id,
+            who,
+            file,
+            flow,
+            bytes: 0,
+            last_bytes: None,
+            hung_up,
+            fd,
+            capacity,
+            hot: 0,
+            grown: false,
+        })
+    }
+
+    /// Bytes that can be read now. An error counts as none: the pipe is then found closed.
+    pub(super) fn waiting(&self) -> usize {
+        pipes::bytes_waiting(&self.fd).unwrap_or(0)
+    }
+
+    /// Whether so much shows a busy writer: worth another look at once, not after a rest.
+    pub(super) fn is_busy_with(&self, waiting: usize) -> bool {
+        waiting >= self.capacity / 2
+    }
+
+    /// Notes how full the pipe was found, and grows it when that was much several times in a row.
+    pub(super) fn note(&mut self, waiting: usize) {
+        if !self.is_busy_with(waiting) {
+            self.hot = 0;
+            return;
+        }
+        self.hot = self.hot.saturating_add(1);
+        if self.hot >= HOT && !self.grown {
+            // Asked once: an ordinary user has a share of pipe memory, and the answer stays the same.
+            self.grown = true;
+            if let Ok(capacity) = pipes::set_capacity(&self.fd, HOT_BYTES) {
+                self.capacity = capacity;
+            }
+        }
+    }
+
+    /// Reads into `buffer`; 0 when nothing was there. Reading a pipe has no other failure than being interrupted.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> usize {
+        loop {
+            match (&self.fd).read(buffer) {
+                Ok(got) => return got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return 0,
+            }
+        }
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,104 @@
+//! Everything the supervise thread waits for, and everything it knows of processes.
+//!
+//! Three files share this: `translate` turns what the kernel and other threads say into events, `perform`
+//! carries out actions, and here is what both work on. Nothing here waits, but for the one `epoll_wait`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use relume_core::{Event, Moment, RunId};
+use relume_os::clock;
+use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
+use relume_os::signals::SignalFd;
+
+use super::capture::Capture;
+use super::inbox::{Inbox, News};
+use super::publish::Publisher;
+use super::runs::Run;
+use super::spawn::Spawning;
+use super::trees::Trees;
+use super::units::Units;
+
+/// What wakes the thread, by the tokens of its epoll set. Tokens from [`FIRST_PROCESS`] on are processes.
+pub(crate) const SIGNALS: u64 = 0;
+/// The earliest deadline has come.
+pub(crate) const TIMER: u64 = 1;
+/// Another thread has something to say.
+pub(crate) const INBOX: u64 = 2;
+/// A cgroup has emptied.
+pub(crate) const CGROUPS: u64 = 3;
+/// The first token of a process. Tokens are never used twice, so an event of one batch cannot meet a
+/// descriptor that the same batch has closed.
+pub(crate) const FIRST_PROCESS: u64 = 16;
+
+/// The supervise thread's side of the world.
+pub(crate) struct Edge {
+    pub(crate) epoll: Epoll,
+    pub(crate) signals: SignalFd,
+    pub(crate) timer: Timer,
+    pub(crate) armed: Option<u64>,
+    pub(crate) cgroup_events: Inotify,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) news: VecDeque<News>,
+    pub(crate) ready: Vec<Ready>,
+    /// Every run that has, or has had and not yet lost, a process.
+    pub(crate) runs: HashMap<RunId, Run>,
+    /// Whose process a token stands for, and which: the main one, or one of those left behind.
+    pub(crate) watched: HashMap<u64, (RunId, Option<u32>)>,
+    pub(crate) next_token: u64,
+    /// Whose `cgroup.events` an inotify watch stands for.
+    pub(crate) emptying: HashMap<i32, RunId>,
+    /// When to look for orphans that wait to be reaped.
+    pub(crate) orphans_at: Option<Moment>,
+    /// Orders that the spawn threads have not answered.
+    pub(crate) spawns_under_way: u32,
+    pub(crate) spawning: Spawning,
+    pub(crate) trees: Trees,
+    pub(crate) capture: Arc<Capture>,
+    pub(crate) publisher: Publisher,
+    pub(crate) units: Arc<Units>,
+    pub(crate) autostart: bool,
+    /// How often the end was asked for by signal.
+    pub(crate) end_asked: u32,
+    /// Whether SIGHUP was ignored when relume was started (nohup).
+    pub(crate) ignores_hangup: bool,
+    /// How the configuration is read again.
+    pub(crate) load: Arc<relume_config::Options>,
+    /// Events that are known before the next wait.
+    pub(crate) events: VecDeque<Event>,
+}
+
+impl Edge {
+    /// The present moment. Time is read here and nowhere else.
+    pub(crate) fn now() -> Moment {
+        Moment(clock::monotonic_ns())
+    }
+
+    /// Waits until something happens or the deadline comes.
+    pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
+        let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
+        let first = [deadline, orphans].into_iter().flatten().min();
+        self.arm(first.map(|at| at.0))?;
+        self.epoll.wait(&mut self.ready, None)
+    }
+
+    fn arm(&mut self, at: Option<u64>) -> relume_os::Result<()> {
+        if self.armed == at {
+            return Ok(());
+        }
+        match at {
+            Some(at) => self.timer.set(at)?,
+            None => self.timer.disarm()?,
+        }
+        self.armed = at;
+        Ok(())
+    }
+
+    /// Adds what is there from the beginning to the epoll set.
+    pub(crate) fn watch_sources(&self) -> relume_os::Result<()> {
+        self.epoll.add(&self.signals, SIGNALS, Interest::READ)?;
+        self.epoll.add(&self.timer, TIMER, Interest::READ)?;
+        self.epoll.add(&self.inbox, INBOX, Interest::READ)?;
+        self.epoll.add(&self.cgroup_events, CGROUPS, Interest::READ)
+    }
+}

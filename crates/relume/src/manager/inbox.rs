@@ -1,0 +1,103 @@
+//! What other threads tell the supervise thread: a queue it can wait for with everything else.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use relume_core::{Command, RunId, SpawnError, Ticket};
+use relume_os::epoll::EventFd;
+use relume_os::pidfd::{PidFd, ProcessId};
+
+use super::spawn::Started;
+use super::units::Units;
+
+/// Everything another thread can have to say. What fills the queue is bounded where it comes from: spawns by
+/// `start_parallelism`, commands by the number of connections served at once.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A process was started.
+    Spawned {
+        /// Its run.
+        run: RunId,
+        /// What there is of it.
+        started: Started,
+    },
+    /// A process could not be started.
+    SpawnFailed {
+        /// Its run.
+        run: RunId,
+        /// Why.
+        error: SpawnError,
+    },
+    /// Who is left of a run's tree beside its main process, where there are no cgroups to ask.
+    Walked {
+        /// The run.
+        run: RunId,
+        /// The processes, each with a descriptor to wait on.
+        members: Vec<(ProcessId, PidFd)>,
+    },
+    /// The main process of a `forking` service.
+    MainFound {
+        /// The run.
+        run: RunId,
+        /// The process.
+        process: ProcessId,
+        /// Its descriptor.
+        pidfd: PidFd,
+    },
+    /// A client's command.
+    Asked {
+        /// What its answers carry.
+        ticket: Ticket,
+        /// The command.
+        command: Command,
+    },
+    /// A client asks for the end of everything.
+    DownAsked,
+    /// The configuration was read again.
+    Reloaded(Box<Reloaded>),
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug)]
+pub(crate) enum Reloaded {
+    /// It is valid.
+    Valid(Arc<Units>),
+    /// It is not; the one before still holds. The text is for people.
+    Invalid(String),
+}
+
+/// The receiving end's queue, shared by all senders.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<VecDeque<News>>,
+    bell: EventFd,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> relume_os::Result<Self> {
+        Ok(Self { queue: Mutex::new(VecDeque::new()), bell: EventFd::new()? })
+    }
+
+    /// Never waits. The bell is rung only for the first of several.
+    pub(crate) fn send(&self, news: News) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(news);
+        if queue.len() == 1 {
+            // An eventfd's counter can be full only after 2^64 rings without a look; then it is ringing.
+            let _ringing = self.bell.signal();
+        }
+    }
+
+    /// All that has come, oldest first, into an empty `into`.
+    pub(crate) fn take(&self, into: &mut VecDeque<News>) {
+        let _count = self.bell.drain();
+        std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), into);
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}

@@ -1,0 +1,60 @@
+//! The manager: supervises the services of one configuration.
+//!
+//! # Theory of operation
+//!
+//! What happens is *learned* in [`translate`], *decided* in `relume-core`, *done* in [`perform`] and *shown* in
+//! [`publish`]. The supervise thread ([`main_loop`]) does the first three and waits for nothing but events.
+//! Whatever can wait for something else has a thread of its own: starting processes ([`spawn`]), moving their
+//! output into files ([`capture`]), walking through /proc ([`trees`]), showing ([`publish`], with one more for
+//! the disk and one for the terminal), clients ([`api`]), and reading the configuration again ([`reload`]).
+//!
+//! Threads speak through queues. Towards the supervise thread there is one, [`inbox`]; from it, one to each.
+
+mod api;
+mod capture;
+mod edge;
+mod inbox;
+mod launch;
+mod main_loop;
+mod perform;
+mod publish;
+mod reload;
+mod runs;
+mod spawn;
+mod start_up;
+mod translate;
+mod trees;
+mod units;
+
+use std::process::ExitCode;
+
+use crate::cli::Screen;
+use crate::places::Places;
+
+/// What `relume up` has settled before the manager begins.
+pub(crate) struct Options {
+    /// What to run.
+    pub(crate) config: relume_config::Config,
+    /// How `config` was read, to read it again.
+    pub(crate) load: relume_config::Options,
+    /// Where everything is; its directories exist.
+    pub(crate) places: Places,
+    /// The services to start, with what they depend on; empty: those that start by themselves.
+    pub(crate) names: Vec<String>,
+    /// Show the output of the services on the terminal.
+    pub(crate) follow: bool,
+    /// Where to show it.
+    pub(crate) screen: Screen,
+}
+
+/// Runs until asked to leave, and says how that went.
+pub(crate) fn run(options: Options) -> ExitCode {
+    let screen = options.screen.clone();
+    match start_up::start(options) {
+        Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),
+        Err(trouble) => {
+            screen.error(&trouble.text, trouble.help.as_deref());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The board: what is so, as facts have told it, for whoever wants to read it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relume_core::{Fact, Moment, Record, RunId, RunKind, ServiceId, Snapshot, What};
+use relume_os::clock;
+use relume_proto::EventRecord;
+
+use super::words;
+use crate::manager::units::{Unit, Units};
+use crate::places::Places;
+
+/// A mirror of the core's memory, with the configuration and the processes beside it.
+pub(crate) struct Board {
+    pub(crate) memory: Snapshot,
+    pub(crate) units: Arc<Units>,
+    /// By name; the memory knows services by id.
+    pub(crate) ids: BTreeMap<Arc<str>, ServiceId>,
+    processes: HashMap<RunId, Process>,
+    /// Runs of services, as opposed to those of their hooks.
+    mains: HashMap<ServiceId, RunId>,
+    pub(crate) places: Places,
+    pub(crate) began: Moment,
+}
+
+/// The main process of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) started: Moment,
+}
+
+impl Board {
+    pub(crate) fn new(units: Arc<Units>, places: Places) -> Self {
+        Self {
+            memory: Snapshot::default(),
+            units,
+            ids: BTreeMap::new(),
+            processes: HashMap::new(),
+            mains: HashMap::new(),
+            places,
+            began: now(),
+        }
+    }
+
+    /// Takes a fact in, and says it as an event where it is one that people follow.
+    pub(crate) fn learn(&mut self, fact: &Fact) -> Option<EventRecord> {
+        // Before the fold: a removed service still has its name.
+        let early = matches!(fact.what, What::Removed { .. }).then(|| words::event(self, fact)).flatten();
+        match &fact.what {
+            What::Added { service, name } => {
+                self.ids.insert(Arc::from(name.as_str()), *service);
+            }
+            What::Removed { service } => {
+                self.ids.retain(|_, id| id != service);
+                self.mains.remove(service);
+            }
+            What::RunBegan { run, kind: RunKind::Service | RunKind::Job, .. } | What::Adopted { run } => {
+                self.mains.insert(run.service, *run);
+            }
+            _ => {}
+        }
+        self.memory.fold(fact);
+        early.or_else(|| words::event(self, fact))
+    }
+
+    /// The configuration that holds from now on.
+    pub(crate) fn reconfigure(&mut self, units: Arc<Units>) {
+        self.units = units;
+    }
+
+    /// Notes a run's main process. For a service's own run: its name, and when the process was started.
+    pub(crate) fn process(&mut self, run: RunId, pid: Option<u32>) -> Option<(String, Moment)> {
+        let started = now();
+        match pid {
+            Some(pid) => self.processes.insert(run, Process { pid, started }),
+            None => self.processes.remove(&run),
+        };
+        let main = self.mains.get(&run.service) == Some(&run);
+        let name = self.memory.services.get(&run.service)?.name.clone();
+        main.then_some((name, started))
+    }
+
+    /// The present main process of a service.
+    pub(crate) fn process_of(&self, service: ServiceId) -> Option<Process> {
+        self.processes.get(self.mains.get(&service)?).copied()
+    }
+
+    /// The configured service of that id.
+    pub(crate) fn unit(&self, service: ServiceId) -> Option<&Arc<Unit>> {
+        self.units.get(&self.memory.services.get(&service)?.name)
+    }
+
+    /// The name of a service, for people.
+    pub(crate) fn name(&self, service: ServiceId) -> &str {
+        self.memory.services.get(&service).map_or("?", |record| &record.name)
+    }
+
+    /// Name and memory of each service in the order of the configuration, those that are leaving it last.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (ServiceId, &Record)> {
+        let configured = self.units.order.iter().filter_map(|name| self.ids.get(name));
+        let leaving = self.ids.iter().filter(|(name, _)| self.units.get(name).is_none()).map(|(_, id)| id);
+        configured.chain(leaving).filter_map(|id| Some((*id, self.memory.services.get(id)?)))
+    }
+}
+
+/// The present moment.
+pub(crate) fn now() -> Moment {
+    Moment(clock::monotonic_ns())
+}
+
+/// A moment of this boot on the wall clock as it stands now, in the words of RFC 3339 (UTC).
+pub(crate) fn wall(at: Moment) -> String {
+    let ago = Duration::from_nanos(clock::monotonic_ns().saturating_sub(at.0));
+    let since_epoch = clock::realtime().saturating_sub(ago);
+    let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
+}

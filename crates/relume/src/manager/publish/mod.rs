@@ -1,0 +1,177 @@
+//! *Shown* here: every fact becomes a state in the status, a line in the log and on the terminal, a record in
+//! the event stream, an answer to whoever waits.
+//!
+//! One thread takes notes from the others in order. It folds facts into the [`Board`], which clients read, and
+//! hands lines and files to threads that may block on a disk or a terminal; it does not wait for those. An
+//! answer to a client is a note too, so it leaves after the facts it rests on are on the board.
+//!
+//! It must never compute a state of its own or decide anything: it renders what was decided.
+
+mod board;
+mod desk;
+mod outlets;
+mod own_log;
+mod report;
+mod store;
+mod words;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use relume_core::{Fact, Outcome, RunId, ServiceId, Ticket};
+
+pub(crate) use board::Board;
+pub(crate) use desk::{Desk, so_far};
+pub(crate) use outlets::{Outlets, Terminal};
+pub(crate) use own_log::OwnLog;
+pub(crate) use report::status_report;
+pub(crate) use store::Store;
+
+use super::capture::Report;
+use super::units::Units;
+
+/// How far the status file may be behind. The promise is 200 ms; what is left of it is the disk's.
+const STATUS_DELAY: Duration = Duration::from_millis(100);
+
+/// What is to be shown.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// What the core has decided.
+    Facts(Vec<Fact>),
+    /// The configuration that holds from now on.
+    Units(Arc<Units>),
+    /// The main process of a run is this one, or none any more.
+    Process {
+        /// The run.
+        run: RunId,
+        /// Its process.
+        pid: Option<u32>,
+    },
+    /// What came of a command for one service.
+    Reply {
+        /// The command.
+        ticket: Ticket,
+        /// The service.
+        service: ServiceId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Something people should know that is no fact of the core's.
+    Say {
+        /// How bad it is.
+        level: Level,
+        /// A sentence.
+        text: String,
+    },
+    /// News of the log files.
+    Capture(Report),
+    /// The manager leaves: everything is to be brought out.
+    Leave,
+}
+
+/// How bad something is, by what follows from it for whoever reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// relume itself cannot do what it should.
+    Error,
+    /// Somebody should look.
+    Warn,
+    /// What happened.
+    Info,
+    /// Why relume did what it did.
+    Debug,
+}
+
+/// The sending side. Sending never waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Publisher {
+    notes: Sender<Note>,
+}
+
+impl Publisher {
+    pub(crate) fn send(&self, note: Note) {
+        // The thread ends only when the manager leaves; then nobody is left to be told.
+        let _ended = self.notes.send(note);
+    }
+}
+
+/// What the thread works with.
+pub(crate) struct Publishing {
+    pub(crate) board: Arc<Mutex<Board>>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) outlets: Outlets,
+}
+
+/// Starts the thread.
+pub(crate) fn start(publishing: Publishing) -> std::io::Result<(Publisher, JoinHandle<()>)> {
+    let (notes, queue) = channel();
+    let thread = std::thread::Builder::new()
+        .name("publish".into())
+        .spawn(move || Thread { publishing, stale_since: None }.run(&queue))?;
+    Ok((Publisher { notes }, thread))
+}
+
+struct Thread {
+    publishing: Publishing,
+    /// Since when the status file has been behind.
+    stale_since: Option<Instant>,
+}
+
+impl Thread {
+    fn run(mut self, queue: &Receiver<Note>) {
+        loop {
+            let note = match self.stale_since {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(since) => queue.recv_timeout(STATUS_DELAY.saturating_sub(since.elapsed())),
+            };
+            match note {
+                Ok(Note::Leave) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(note) => self.show(note),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.stale_since.is_some_and(|since| since.elapsed() >= STATUS_DELAY) {
+                self.write_status();
+            }
+        }
+        self.write_status();
+        self.publishing.outlets.finish();
+    }
+
+    fn show(&mut self, note: Note) {
+        let Publishing { board, desk, outlets } = &mut self.publishing;
+        let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+        match note {
+            Note::Facts(facts) => {
+                for fact in facts {
+                    let record = board.learn(&fact);
+                    outlets.fact(&board, &fact, record.as_ref());
+                    if let Some(record) = record {
+                        desk.tell(record);
+                    }
+                }
+                self.stale_since.get_or_insert_with(Instant::now);
+            }
+            Note::Units(units) => board.reconfigure(units),
+            Note::Process { run, pid } => {
+                if let Some((name, started)) = board.process(run, pid) {
+                    outlets.pid(&name, pid, started);
+                }
+                self.stale_since.get_or_insert_with(Instant::now);
+            }
+            Note::Reply { ticket, service, outcome } => desk.reply(&board, ticket, service, &outcome),
+            Note::Say { level, text } => outlets.say(level, &text),
+            Note::Capture(report) => outlets.capture(&report),
+            Note::Leave => {}
+        }
+    }
+
+    fn write_status(&mut self) {
+        self.stale_since = None;
+        let board = self.publishing.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = report::status_file(&board);
+        drop(board);
+        self.publishing.outlets.status(&file);
+    }
+}

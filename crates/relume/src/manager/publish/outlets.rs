@@ -1,0 +1,210 @@
+//! Where the publisher's words go: log, terminal, files. None of them can hold it up.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use relume_core::{Fact, Moment, What};
+use relume_proto::{EventKind, EventRecord, State, StatusFile};
+use serde_json::json;
+
+use super::board::{Board, now};
+use super::own_log::OwnLog;
+use super::store::Store;
+use super::Level;
+use crate::cli::Screen;
+use crate::cli::render::progress::{Change, Progress};
+use crate::manager::capture::Report;
+
+/// Lines that may wait for a terminal that has been stopped (Ctrl+S) before more are dropped.
+const TERMINAL_QUEUE: usize = 1024;
+
+/// Log, terminal and files.
+pub(crate) struct Outlets {
+    log: OwnLog,
+    terminal: Terminal,
+    store: Store,
+    pid_dir: PathBuf,
+}
+
+impl Outlets {
+    pub(crate) fn new(log: OwnLog, terminal: Terminal, store: Store, pid_dir: PathBuf) -> Self {
+        Self { log, terminal, store, pid_dir }
+    }
+
+    pub(super) fn fact(&mut self, board: &Board, fact: &Fact, record: Option<&EventRecord>) {
+        if let What::ShutdownBegan { .. } = fact.what {
+            self.terminal.stopping();
+        }
+        let Some(record) = record else { return };
+        self.terminal.event(board, fact, record);
+        let (level, text) = in_a_line(record);
+        self.log.line(level, &text, &json!(record));
+    }
+
+    pub(super) fn say(&mut self, level: Level, text: &str) {
+        self.log.line(level, text, &json!({}));
+        self.terminal.say(level, text);
+    }
+
+    pub(super) fn capture(&mut self, report: &Report) {
+        let level = match report {
+            Report::Finished { .. } | Report::Closed { .. } | Report::Rotated { .. } => Level::Debug,
+            Report::Resumed { .. } => Level::Info,
+            Report::Trouble { .. } | Report::Lost { .. } => Level::Error,
+        };
+        self.log.line(level, &report.to_string(), &json!({}));
+        if level <= Level::Info {
+            self.terminal.say(level, &report.to_string());
+        }
+    }
+
+    pub(super) fn pid(&mut self, name: &str, pid: Option<u32>, _at: Moment) {
+        // A service's name is a safe file name by the rules of the configuration.
+        self.store.pid(self.pid_dir.join(format!("{name}.pid")), pid);
+    }
+
+    pub(super) fn status(&mut self, file: &StatusFile) {
+        // Plain strings and numbers: this cannot fail.
+        self.store.status(serde_json::to_vec_pretty(file).unwrap_or_default());
+    }
+
+    pub(super) fn finish(mut self) {
+        self.store.finish();
+        self.terminal.finish();
+    }
+}
+
+/// An event as one line of the log.
+fn in_a_line(record: &EventRecord) -> (Level, String) {
+    let who = record.service.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
+    let detail = record.detail.as_deref().unwrap_or_default();
+    let bad = |state: &State| {
+        matches!(state, State::Crashed | State::Failed | State::MaxRestarts | State::Unhealthy)
+    };
+    match (&record.event, &record.to) {
+        (EventKind::State, Some(to)) => {
+            let level = if bad(to) { Level::Warn } else { Level::Info };
+            let sep = if detail.is_empty() { "" } else { ": " };
+            (level, format!("{who}{}{sep}{detail}", to.as_str()))
+        }
+        // The state that follows says it again.
+        (EventKind::Exit, _) => (Level::Debug, format!("{who}{detail}")),
+        (EventKind::Warning, _) => (Level::Warn, format!("{who}{detail}")),
+        _ => (Level::Info, format!("{who}{detail}")),
+    }
+}
+
+/// What `up` shows: progress while services start and stop, and what goes wrong in between.
+pub(crate) struct Terminal {
+    screen: Screen,
+    progress: Progress,
+    began: Instant,
+    settled: bool,
+    stopping: bool,
+    lines: Option<SyncSender<String>>,
+    dropped: u64,
+    thread: Option<JoinHandle<()>>,
+    waiting_since: HashMap<String, Moment>,
+
+}
+
+impl Terminal {
+    /// For the services that are meant to come up.
+    pub(crate) fn start<'a>(
+        screen: &Screen,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> std::io::Result<Self> {
+        let (lines, queue) = sync_channel::<String>(TERMINAL_QUEUE);
+        let own = screen.clone();
+        let thread = std::thread::Builder::new().name("terminal".into()).spawn(move || {
+            while let Ok(mut text) = queue.recv() {
+                // Many services starting at once are one write and not a thousand.
+                while let Ok(more) = queue.try_recv() {
+                    text.push_str(&more);
+                }
+                own.note(&text);
+            }
+        })?;
+        let names: Vec<&str> = names.into_iter().collect();
+        Ok(Self {
+            progress: Progress::new(names.iter().copied(), screen.err),
+            screen: screen.clone(),
+            began: Instant::now(),
+            settled: false,
+            stopping: false,
+            lines: Some(lines),
+            dropped: 0,
+            thread: Some(thread),
+            waiting_since: HashMap::new(),
+
+        })
+    }
+
+    fn event(&mut self, board: &Board, fact: &Fact, record: &EventRecord) {
+        let (Some(name), Some(to)) = (record.service.as_deref(), record.to.as_ref()) else {
+            if record.event != EventKind::Exit && record.event != EventKind::Config {
+                let (level, text) = in_a_line(record);
+                self.say(level, &text);
+            }
+            return;
+        };
+        let took = match to {
+            State::Starting => {
+                self.waiting_since.insert(name.to_owned(), fact.at);
+                None
+            }
+            _ => self.waiting_since.remove(name).map(|since| fact.at.since(since)),
+        };
+        let pid = fact.what.service().and_then(|id| board.process_of(id)).map(|process| process.pid);
+        let change = Change { service: name, state: to, reason: record.detail.as_deref(), pid, took };
+        if let Some(line) = self.progress.change(&change) {
+            self.print(format!("{line}\n"));
+        }
+        if !self.settled && !self.stopping && self.progress.is_settled() {
+            self.settled = true;
+            let summary = self.progress.summary(self.began.elapsed());
+            self.print(format!("{summary}\n"));
+        }
+    }
+
+    fn stopping(&mut self) {
+        self.stopping = true;
+    }
+
+    fn say(&mut self, level: Level, text: &str) {
+        let (style, word) = match level {
+            Level::Error => (crate::cli::render::BAD.bold(), "error: "),
+            Level::Warn => (crate::cli::render::BUSY, "warning: "),
+            Level::Info => (anstyle::Style::new(), ""),
+            Level::Debug => return,
+        };
+        let text: Vec<_> = text.lines().map(crate::cli::render::text::harmless).collect();
+        self.print(format!("{}{}\n", self.screen.err.paint(style, word), text.join("\n")));
+    }
+
+    fn print(&mut self, text: String) {
+        let Some(lines) = &self.lines else { return };
+        let lost = match self.dropped {
+            0 => String::new(),
+            n => format!("({n} lines were not shown: the terminal did not take them)\n"),
+        };
+        match lines.try_send(lost + &text) {
+            Ok(()) => self.dropped = 0,
+            Err(TrySendError::Full(_)) => self.dropped += 1,
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        self.lines = None;
+        let stopped = self.thread.take();
+        // A terminal that has been stopped must not keep relume from leaving: the thread is left behind.
+        let patience = now().after(std::time::Duration::from_secs(1));
+        while stopped.as_ref().is_some_and(|thread| !thread.is_finished()) && now() < patience {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What is so, as the status shows it.
+
+use relume_core::{Intent, Moment, Record, ServiceId, State, Word};
+use relume_os::signals;
+use relume_proto::{
+    LastExit, ManagerReport, ManagerState, ServiceReport, StatusEntry, StatusFile, StatusReport,
+};
+
+use super::board::{Board, now, wall};
+use super::words;
+
+/// The whole status, or that of the named services.
+pub(crate) fn status_report(board: &Board, names: &[String]) -> StatusReport {
+    let wanted = |record: &Record| names.is_empty() || names.contains(&record.name);
+    let services = board.in_order().filter(|(_, record)| wanted(record));
+    StatusReport {
+        manager: manager(board),
+        services: services.map(|(id, record)| service(board, id, record)).collect(),
+    }
+}
+
+/// The status file.
+pub(super) fn status_file(board: &Board) -> StatusFile {
+    board.in_order().map(|(id, record)| (record.name.clone(), entry(board, id, record))).collect()
+}
+
+fn entry(board: &Board, id: ServiceId, record: &Record) -> StatusEntry {
+    let unit = board.unit(id);
+    StatusEntry {
+        pid: board.process_of(id).map(|process| process.pid),
+        status: words::word(word(board, id, record)),
+        log: unit.map(|unit| unit.out.path.display().to_string()),
+        groups: unit.map(|unit| unit.config.shown.groups.clone()).unwrap_or_default(),
+    }
+}
+
+fn word(board: &Board, id: ServiceId, record: &Record) -> Word {
+    let policy = board.unit(id).map(|unit| unit.config.spec.policy.restart.clone()).unwrap_or_default();
+    Word::of(&record.state, &policy)
+}
+
+fn manager(board: &Board) -> ManagerReport {
+    let pid = std::process::id();
+    let stopping = board.memory.shutdown.is_some();
+    ManagerReport {
+        pid,
+        guardian_pid: pid,
+        version: env!("CARGO_PKG_VERSION").into(),
+        state: if stopping { ManagerState::Stopping } else { ManagerState::Running },
+        uptime_s: now().since(board.began).as_secs_f64(),
+        started_at: Some(wall(board.began)),
+        respawns: 0,
+        recoveries: 0,
+        config: board.units.sources.iter().map(|path| path.display().to_string()).collect(),
+        state_dir: board.places.state_dir.display().to_string(),
+    }
+}
+
+fn service(board: &Board, id: ServiceId, record: &Record) -> ServiceReport {
+    let process = board.process_of(id);
+    let since = process.map(|process| process.started);
+    let mut report = ServiceReport {
+        name: record.name.clone(),
+        state: words::word(word(board, id, record)),
+        reason: words::reason(board, record),
+        pid: process.map(|process| process.pid),
+        run: Some(record.generation).filter(|generation| *generation > 0),
+        uptime_s: since.map(|at| now().since(at).as_secs_f64()),
+        started_at: since.map(wall),
+        ready: matches!(record.state, State::Running { .. } | State::Completed),
+        healthy: None,
+        restarts: record.restarts,
+        retries_used: u32::try_from(record.history.retries.len()).unwrap_or(u32::MAX),
+        last_exit: last_exit(record),
+        next_start_in_s: next_start(record),
+        ..ServiceReport::default()
+    };
+    configured(board, id, record, &mut report);
+    report
+}
+
+/// What the configuration says about it.
+fn configured(board: &Board, id: ServiceId, record: &Record, report: &mut ServiceReport) {
+    report.display_name.clone_from(&record.name);
+    let Some(unit) = board.unit(id) else { return };
+    let (policy, shown) = (&unit.config.spec.policy, &unit.config.shown);
+    report.display_name.clone_from(&shown.display_name);
+    report.description.clone_from(&shown.description);
+    report.urls.clone_from(&shown.urls);
+    report.groups.clone_from(&shown.groups);
+    report.port = shown.port;
+    report.log = Some(unit.out.path.display().to_string());
+    report.depends_on = policy.dependencies.keys().cloned().collect();
+    report.autostart = match record.intent {
+        // With only some services named, the others are not meant to run.
+        Intent::Auto => policy.autostart && board.memory.autostart,
+        Intent::Up => true,
+        Intent::Down => policy.autostart,
+    };
+    // The window slides while nothing happens.
+    let window = policy.restart.retry_window;
+    let counted = record.history.retries.iter().filter(|at| now().since(**at) < window).count();
+    report.retries_used = u32::try_from(counted).unwrap_or(u32::MAX);
+    let exhausted = record.history.exhausted;
+    report.retries_left = policy
+        .restart
+        .max_retries
+        .map(|most| if exhausted { 0 } else { most.saturating_sub(report.retries_used) });
+}
+
+fn next_start(record: &Record) -> Option<f64> {
+    match record.state {
+        State::Restarting { retry_at, .. } => Some(retry_at.since(now()).as_secs_f64()),
+        State::Stopped
+        | State::Pending { .. }
+        | State::Starting { .. }
+        | State::Running { .. }
+        | State::Stopping { .. }
+        | State::Completed
+        | State::Failed { .. } => None,
+    }
+}
+
+fn last_exit(record: &Record) -> Option<LastExit> {
+    let end = record.last_end.as_ref()?;
+    let at = wall(Moment(end.at.0));
+    let reason = words::ended(record)?;
+    let (code, signal, unknown) = match end.exit? {
+        relume_core::Exit::Code(code) => (Some(code), None, None),
+        relume_core::Exit::Signal { number, .. } => (None, Some(signals::name(number)), None),
+        relume_core::Exit::Unknown => (None, None, Some(true)),
+    };
+    Some(LastExit { code, signal, unknown, at, reason })
+}

@@ -1,0 +1,126 @@
+//! The files that other programs read: the status file and the pid files, on a thread that may wait for a disk.
+//!
+//! Only the latest of each is kept until it is written, so a disk that does not answer costs no memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use relume_os::files::{self, Durability};
+
+use super::{Level, Note, Publisher};
+
+/// Both kinds of file are meant to be read by others.
+const MODE: u32 = 0o644;
+
+/// The queue of the store thread.
+#[derive(Debug)]
+pub(crate) struct Store {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    latest: Mutex<Latest>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    status: Option<Vec<u8>>,
+    /// By path; `None`: the file is to be removed.
+    pids: BTreeMap<PathBuf, Option<u32>>,
+    closing: bool,
+}
+
+impl Store {
+    /// Trouble is said through `told` once it is known; until then there is nobody to say it to.
+    pub(crate) fn start(status_file: PathBuf, told: Arc<Mutex<Option<Publisher>>>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        let writer = Writer { status_file, told, failing: false };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(&own))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    pub(super) fn status(&self, bytes: Vec<u8>) {
+        self.change(|latest| latest.status = Some(bytes));
+    }
+
+    pub(super) fn pid(&self, path: PathBuf, pid: Option<u32>) {
+        self.change(|latest| {
+            latest.pids.insert(path, pid);
+        });
+    }
+
+    /// Writes what is left and ends the thread.
+    pub(super) fn finish(&mut self) {
+        self.change(|latest| latest.closing = true);
+        if let Some(thread) = self.thread.take() {
+            // It has panicked: there is nothing left to write.
+            let _panicked = thread.join();
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Latest)) {
+        change(&mut self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.changed.notify_one();
+    }
+}
+
+struct Writer {
+    status_file: PathBuf,
+    told: Arc<Mutex<Option<Publisher>>>,
+    failing: bool,
+}
+
+impl Writer {
+    fn run(mut self, shared: &Shared) {
+        let mut latest = shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let (status, pids) = (latest.status.take(), std::mem::take(&mut latest.pids));
+            if status.is_none() && pids.is_empty() {
+                if latest.closing {
+                    return;
+                }
+                latest = shared.changed.wait(latest).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            drop(latest);
+            for (path, pid) in &pids {
+                self.write_pid(path, *pid);
+            }
+            if let Some(status) = status {
+                let path = self.status_file.clone();
+                self.told(files::write_atomic(&path, &status, MODE, Durability::Process));
+            }
+            latest = shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn write_pid(&mut self, path: &Path, pid: Option<u32>) {
+        let done = match pid {
+            Some(pid) => files::write_atomic(path, format!("{pid}\n").as_bytes(), MODE, Durability::Process),
+            None => files::remove(path).map(drop),
+        };
+        self.told(done);
+    }
+
+    /// Says the first failure of a row, and the end of the row.
+    fn told(&mut self, done: relume_os::Result<()>) {
+        let (level, text) = match (done, self.failing) {
+            (Err(error), false) => {
+                let text = format!("{error}; supervision goes on, status and pid files stay behind");
+                (Level::Error, text)
+            }
+            (Ok(()), true) => (Level::Info, "status and pid files can be written again".to_owned()),
+            (Err(_), true) | (Ok(()), false) => return,
+        };
+        self.failing = level == Level::Error;
+        if let Some(publisher) = &*self.told.lock().unwrap_or_else(PoisonError::into_inner) {
+            publisher.send(Note::Say { level, text });
+        }
+    }
+}

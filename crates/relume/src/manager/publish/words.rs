@@ -1,0 +1,275 @@
+//! Facts and states in sentences for people, and as records of the event stream.
+
+use std::time::Duration;
+
+use relume_core::{
+    Cause, Condition, Exit, Fact, Moment, Pace, Record, RunKind, StartPhase, State, StopPhase, WaitFor, What,
+    Word,
+};
+use relume_os::signals;
+use relume_proto::{self as wire, EventKind, EventRecord};
+
+use super::board::{Board, now, wall};
+
+/// A fact as a record of the event stream; none for what only the core cares about.
+pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
+    let (kind, detail) = match &fact.what {
+        What::Moved { service, from, to } => return moved(board, fact, *service, from, to),
+        What::RunEnded { run, exit: Some(_), .. } => {
+            let record = board.memory.services.get(&run.service)?;
+            (EventKind::Exit, ended(record)?)
+        }
+        What::SideEnded { kind: RunKind::Hook(hook), exit, error, .. } => match (exit, error) {
+            (Some(Exit::Code(0)), _) => return None,
+            (Some(exit), _) => (EventKind::Warning, format!("its {} {}", hook.key(), in_words(*exit))),
+            (None, Some(error)) => {
+                (EventKind::Warning, format!("its {} could not be started: {}", hook.key(), error.text))
+            }
+            (None, None) => {
+                (EventKind::Warning, format!("its {} was ended: it took too long or was not needed any more", hook.key()))
+            }
+        },
+        What::ConfigApplied { added, changed, removed, .. } => (
+            EventKind::Config,
+            format!("configuration applied: {added} new, {changed} changed, {removed} removed"),
+        ),
+        What::ConfigRefused { problem } => {
+            (EventKind::Config, format!("configuration refused, the one before stays: {problem}"))
+        }
+        What::StillAlive { .. } => (
+            EventKind::Warning,
+            "SIGKILL has not ended it: a process waits in the kernel (state D); trying again".into(),
+        ),
+        What::LooksForking { .. } => (
+            EventKind::Warning,
+            "its process ended well and left others running: it put itself in the background. \
+             Use its foreground option, or set type: forking"
+                .into(),
+        ),
+        What::Adopted { .. } => (EventKind::Recovery, "found running".into()),
+        What::Removed { .. } => (EventKind::Config, "removed".into()),
+        What::RunEnded { .. }
+        | What::SideEnded { .. }
+        | What::Added { .. }
+        | What::Retired { .. }
+        | What::IntentSet { .. }
+        | What::ReplaceSet { .. }
+        | What::RunBegan { .. }
+        | What::HistorySet { .. }
+        | What::SideMoved { .. }
+        | What::ShutdownBegan { .. }
+        | What::Stale { .. } => return None,
+    };
+    Some(EventRecord { event: kind, detail: Some(detail), ..blank(board, fact) })
+}
+
+fn blank(board: &Board, fact: &Fact) -> EventRecord {
+    let service = fact.what.service();
+    let run = service.and_then(|id| board.memory.services.get(&id)).map(|record| record.generation);
+    EventRecord {
+        seq: fact.seq,
+        at: wall(fact.at),
+        service: service.map(|id| board.name(id).to_owned()),
+        run: run.filter(|generation| *generation > 0),
+        ..EventRecord::default()
+    }
+}
+
+fn moved(
+    board: &Board,
+    fact: &Fact,
+    service: relume_core::ServiceId,
+    from: &State,
+    to: &State,
+) -> Option<EventRecord> {
+    let record = board.memory.services.get(&service)?;
+    let policy = board.unit(service).map(|unit| unit.config.spec.policy.restart.clone()).unwrap_or_default();
+    let words = (Word::of(from, &policy), Word::of(to, &policy));
+    // A change within a state that people do not see, unless what it waits for has changed.
+    let waits = matches!(to, State::Pending { on: WaitFor::Dependency(_), .. });
+    if words.0 == words.1 && !waits {
+        return None;
+    }
+    Some(EventRecord {
+        event: EventKind::State,
+        from: Some(word(words.0)),
+        to: Some(word(words.1)),
+        cause: cause_of(to).map(cause),
+        detail: reason(board, record),
+        ..blank(board, fact)
+    })
+}
+
+/// The core's word on the wire.
+pub(super) fn word(word: Word) -> wire::State {
+    wire::State::from(word.as_str())
+}
+
+fn cause_of(state: &State) -> Option<&Cause> {
+    match state {
+        State::Stopping { why: cause, .. } | State::Restarting { cause, .. } | State::Failed { cause, .. } => {
+            Some(cause)
+        }
+        State::Stopped
+        | State::Pending { .. }
+        | State::Starting { .. }
+        | State::Running { .. }
+        | State::Completed => None,
+    }
+}
+
+fn cause(cause: &Cause) -> wire::Cause {
+    match cause {
+        Cause::Asked | Cause::Shutdown => wire::Cause::Asked,
+        Cause::Exited(Exit::Code(_)) | Cause::LeftNothing | Cause::HookFailed { .. } => wire::Cause::Exit,
+        Cause::Exited(Exit::Signal { .. }) => wire::Cause::Signal,
+        Cause::Exited(Exit::Unknown) => wire::Cause::Unknown,
+        Cause::SpawnFailed(_) => wire::Cause::SpawnFailed,
+        Cause::StartTimeout => wire::Cause::StartTimeout,
+        Cause::Unhealthy => wire::Cause::Unhealthy,
+        Cause::Dependency(_) => wire::Cause::Dependency,
+        Cause::ConfigChanged | Cause::Removed => wire::Cause::Config,
+    }
+}
+
+/// Why a service is in its state, for people; none where the state says it all.
+pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
+    match &record.state {
+        State::Running { .. } => None,
+        State::Stopped => ended(record),
+        State::Pending { on, .. } => Some(waiting(board, record, *on)),
+        State::Starting { phase, .. } => match phase {
+            StartPhase::PreStart { .. } => Some("running its pre_start".into()),
+            StartPhase::Spawning | StartPhase::Alive => None,
+            StartPhase::Forked => Some("looking for the process it left in the background".into()),
+        },
+        State::Stopping { why, phase, .. } => Some(format!("{}: {}", because(board, why), stopping(*phase))),
+        State::Restarting { cause, pace, .. } => Some(match pace {
+            Pace::Shortage => format!("{}; not its fault, so tried again soon", because(board, cause)),
+            Pace::Slow => format!("{}; retries used up", because_ended(board, record, cause)),
+            Pace::Prompt | Pace::Backoff => because_ended(board, record, cause),
+        }),
+        State::Completed => ended(record),
+        State::Failed { cause, exhausted } => Some(if *exhausted {
+            format!("{}; retries used up, start it when its cause is gone", because_ended(board, record, cause))
+        } else {
+            because_ended(board, record, cause)
+        }),
+    }
+}
+
+fn waiting(board: &Board, record: &Record, on: WaitFor) -> String {
+    let WaitFor::Dependency(need) = on else {
+        return match on {
+            WaitFor::RespawnRate => "waiting for its turn: too many restarts at once (respawn_rate)".into(),
+            WaitFor::Slot | WaitFor::Dependency(_) => {
+                "waiting for its turn: many services are being started (start_parallelism)".into()
+            }
+        };
+    };
+    let name = board.name(need);
+    let condition = board
+        .units
+        .get(&record.name)
+        .and_then(|unit| unit.config.spec.policy.dependencies.get(name))
+        .map_or("be ready", |how| match how.condition {
+            Condition::Started => "be started",
+            Condition::Ready => "be ready",
+            Condition::Completed => "complete",
+        });
+    let state = board.memory.services.get(&need).map(|known| {
+        let policy = board.unit(need).map(|unit| unit.config.spec.policy.restart.clone()).unwrap_or_default();
+        Word::of(&known.state, &policy)
+    });
+    match state {
+        Some(state) => format!("waiting for {name} to {condition}; it is {state}"),
+        None => format!("waiting for {name} to {condition}"),
+    }
+}
+
+fn stopping(phase: StopPhase) -> String {
+    let until = |at: Option<Moment>| match at {
+        Some(at) => format!("SIGKILL in {}", span(at.since(now()))),
+        None => "waiting without limit".into(),
+    };
+    match phase {
+        StopPhase::Cancel { .. } => "ending its pre_start".into(),
+        StopPhase::AwaitSpawn { .. } => "waiting for its process to exist".into(),
+        StopPhase::PreStop { .. } => "running its pre_stop".into(),
+        StopPhase::Asked { kill_at } => until(kill_at),
+        StopPhase::Rest { kill_at } => format!("processes it left behind; {}", until(kill_at)),
+        StopPhase::Killed { .. } => "SIGKILL sent".into(),
+        StopPhase::PostStop { .. } => "running its post_stop".into(),
+    }
+}
+
+/// The end of the last run where that is the cause, with how long it was up; else the cause alone.
+fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
+    match cause {
+        Cause::Exited(_) => ended(record).unwrap_or_else(|| because(board, cause)),
+        Cause::Asked
+        | Cause::LeftNothing
+        | Cause::SpawnFailed(_)
+        | Cause::StartTimeout
+        | Cause::HookFailed { .. }
+        | Cause::Unhealthy
+        | Cause::Dependency(_)
+        | Cause::ConfigChanged
+        | Cause::Removed
+        | Cause::Shutdown => because(board, cause),
+    }
+}
+
+/// A cause in a few words.
+pub(super) fn because(board: &Board, cause: &Cause) -> String {
+    match cause {
+        Cause::Asked => "asked to".into(),
+        Cause::Exited(exit) => in_words(*exit),
+        Cause::LeftNothing => "its first process ended and left nothing in the background".into(),
+        Cause::SpawnFailed(error) => error.text.clone(),
+        Cause::StartTimeout => "not ready within timeout_start".into(),
+        Cause::HookFailed { hook, exit: Some(exit) } => format!("its {} {}", hook.key(), in_words(*exit)),
+        Cause::HookFailed { hook, exit: None } => {
+            format!("its {} took too long or could not be started", hook.key())
+        }
+        Cause::Unhealthy => "its liveness was judged bad".into(),
+        Cause::Dependency(need) => format!("{} went down", board.name(*need)),
+        Cause::ConfigChanged => "its configuration changed".into(),
+        Cause::Removed => "removed from the configuration".into(),
+        Cause::Shutdown => "relume is stopping".into(),
+    }
+}
+
+/// How the last run ended, and how long it had been up.
+pub(super) fn ended(record: &Record) -> Option<String> {
+    let end = record.last_end.as_ref()?;
+    let how = in_words(end.exit?);
+    Some(match end.ready_ns {
+        0 => how,
+        ready => format!("{how} after {}", span(Duration::from_nanos(ready))),
+    })
+}
+
+/// An end in a few words.
+fn in_words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exited {code}"),
+        Exit::Signal { number, core_dumped: false } => format!("ended by {}", signals::name(number)),
+        Exit::Signal { number, core_dumped: true } => {
+            format!("ended by {}, core dumped", signals::name(number))
+        }
+        Exit::Unknown => "ended while nobody could see how".into(),
+    }
+}
+
+/// A span as people say it: `340 ms`, `4.2 s`, `3 min`, `2 h 5 min`.
+fn span(span: Duration) -> String {
+    let ms = span.as_millis();
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..10_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        10_000..60_000 => format!("{} s", ms / 1_000),
+        60_000..3_600_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+    }
+}

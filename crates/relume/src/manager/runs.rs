@@ -1,0 +1,71 @@
+//! The runs that exist: what the kernel gave us of each, and what it was last seen to be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use relume_core::Exit;
+use relume_os::pidfd::{PidFd, ProcessId};
+
+use super::capture::StreamId;
+use super::trees::Tree;
+use super::units::Unit;
+
+/// One process tree.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// All its processes.
+    pub(crate) tree: Tree,
+    /// Its output: stdout's, then stderr's if that is separate.
+    pub(crate) streams: Vec<StreamId>,
+    /// The service as it was started.
+    pub(crate) unit: Arc<Unit>,
+    /// What is watched of it now.
+    pub(crate) stage: Stage,
+    /// Tells a search for its main process to end.
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+/// What is watched of a run.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// Its main process.
+    Main {
+        /// The process.
+        process: ProcessId,
+        /// Its descriptor, in the epoll set.
+        pidfd: PidFd,
+    },
+    /// The main process has ended and waits to be reaped until the walk has told who else is left.
+    Walking {
+        /// How it ended.
+        exit: Exit,
+        /// The process.
+        process: ProcessId,
+        /// Its descriptor, no longer in the epoll set.
+        pidfd: PidFd,
+    },
+    /// What the main process left behind.
+    Rest {
+        /// Where there are no cgroups: the processes known to be left, in the epoll set.
+        members: BTreeMap<u32, PidFd>,
+    },
+}
+
+impl Run {
+    /// The child of ours that must not be taken for an orphan.
+    pub(crate) fn own_child(&self) -> Option<u32> {
+        match &self.stage {
+            Stage::Main { process, .. } | Stage::Walking { process, .. } => Some(process.pid),
+            Stage::Rest { .. } => None,
+        }
+    }
+
+    /// The main process, while it lives.
+    pub(crate) fn main(&self) -> Option<(ProcessId, &PidFd)> {
+        match &self.stage {
+            Stage::Main { process, pidfd } => Some((*process, pidfd)),
+            Stage::Walking { .. } | Stage::Rest { .. } => None,
+        }
+    }
+}

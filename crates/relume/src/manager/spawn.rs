@@ -1,0 +1,325 @@
+//! The spawn threads: they start processes, so that nothing which a start can hang on holds up supervision.
+//!
+//! An order becomes a process in the same steps each time: pipes, their read ends to capture, the run's fresh
+//! cgroup, the process itself. Whatever fails, what was made before it is taken back, and the supervise
+//! thread hears of it. One thread is enough; another takes over the queue when one has been stuck for
+//! [`STUCK`], as it is when a program lies on a file system that does not answer.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use relume_config::Stderr;
+use relume_core::{RunId, RunKind, SpawnError};
+use relume_os::cgroup::{CgroupRoot, EntryWay, RunCgroup};
+use relume_os::error::Errno;
+use relume_os::pidfd::{PidFd, ProcessId};
+use relume_os::pipes::{self, Pipe};
+use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
+
+use super::capture::{Capture, LogTarget, Stream, StreamId};
+use super::inbox::{Inbox, News};
+use super::launch::{self, Inheritance};
+use super::units::Unit;
+
+/// A start that takes longer counts as stuck. A start takes well under a millisecond; five on a machine that
+/// is saturated.
+const STUCK: Duration = Duration::from_millis(500);
+
+/// Threads that may be stuck or at work at once. Behind more hung file systems than this, starts wait.
+const MOST_THREADS: usize = 4;
+
+/// One process to start.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Its run.
+    pub(crate) run: RunId,
+    /// Which of the service's commands.
+    pub(crate) kind: RunKind,
+    /// The service.
+    pub(crate) unit: Arc<Unit>,
+}
+
+/// What there is of a process that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// The process.
+    pub(crate) process: ProcessId,
+    /// Its descriptor.
+    pub(crate) pidfd: PidFd,
+    /// Its run's cgroup, where there are cgroups.
+    pub(crate) cgroup: Option<RunCgroup>,
+    /// What recognises its processes where there are none: the value of `RELUME_RUN`.
+    pub(crate) tag: String,
+    /// Its output: stdout's, then stderr's if that is separate.
+    pub(crate) streams: Vec<StreamId>,
+    /// The service as it was started.
+    pub(crate) unit: Arc<Unit>,
+}
+
+/// The cgroups of this relume.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroups {
+    /// Our place in the tree.
+    pub(crate) root: CgroupRoot,
+    /// How children get in.
+    pub(crate) way: EntryWay,
+}
+
+/// What all starts have in common.
+pub(crate) struct Ground {
+    pub(crate) inherited: Inheritance,
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) capture: Arc<Capture>,
+    pub(crate) inbox: Arc<Inbox>,
+    /// Names this relume among all of the machine: the first part of `RELUME_RUN`.
+    pub(crate) id: String,
+    pub(crate) next_stream: AtomicU64,
+}
+
+/// The queue of the spawn threads.
+pub(crate) struct Spawning {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    ground: Ground,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    orders: VecDeque<Order>,
+    /// Counts the orders taken: a queue that does not move is behind a stuck thread.
+    taken: u64,
+    threads: usize,
+}
+
+impl Spawning {
+    /// Starts the first thread, and the one that watches over it.
+    pub(crate) fn start(ground: Ground) -> std::io::Result<Self> {
+        let shared =
+            Arc::new(Shared { ground, queue: Mutex::new(Queue::default()), changed: Condvar::new() });
+        add_thread(&shared)?;
+        let watched = Arc::clone(&shared);
+        std::thread::Builder::new().name("spawn-watch".into()).spawn(move || watch(&watched))?;
+        Ok(Self { shared })
+    }
+
+    /// Never waits; the answer comes as news.
+    pub(crate) fn order(&self, order: Order) {
+        self.shared.lock().orders.push_back(order);
+        self.shared.changed.notify_all();
+    }
+
+    /// What all starts have in common.
+    pub(crate) fn ground(&self) -> &Ground {
+        &self.shared.ground
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, queue: std::sync::MutexGuard<'a, Queue>) -> std::sync::MutexGuard<'a, Queue> {
+        self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds a thread while the queue does not move. Asleep whenever it is empty.
+fn watch(shared: &Arc<Shared>) {
+    let mut queue = shared.lock();
+    loop {
+        while queue.orders.is_empty() {
+            queue = shared.wait(queue);
+        }
+        let before = queue.taken;
+        drop(queue);
+        std::thread::sleep(STUCK);
+        queue = shared.lock();
+        let stands = !queue.orders.is_empty() && queue.taken == before;
+        if stands && queue.threads < MOST_THREADS {
+            drop(queue);
+            // No thread to be had: it is tried again while the queue stands.
+            let _later = add_thread(shared);
+            queue = shared.lock();
+        }
+    }
+}
+
+fn add_thread(shared: &Arc<Shared>) -> std::io::Result<()> {
+    let own = Arc::clone(shared);
+    let mut spawner = Spawner::new()?;
+    std::thread::Builder::new().name("spawn".into()).spawn(move || work(&own, &mut spawner))?;
+    shared.lock().threads += 1;
+    Ok(())
+}
+
+fn work(shared: &Shared, spawner: &mut Spawner) {
+    loop {
+        let mut queue = shared.lock();
+        let order = loop {
+            match queue.orders.pop_front() {
+                Some(order) => break order,
+                None => queue = shared.wait(queue),
+            }
+        };
+        queue.taken += 1;
+        drop(queue);
+        let run = order.run;
+        let news = match shared.ground.start(spawner, &order) {
+            Ok(started) => News::Spawned { run, started },
+            Err(error) => News::SpawnFailed { run, error },
+        };
+        shared.ground.inbox.send(news);
+    }
+}
+
+/// The write ends for one process, and the streams that capture reads.
+#[derive(Default)]
+struct Output {
+    out: Option<OwnedFd>,
+    err: Option<OwnedFd>,
+    streams: Vec<StreamId>,
+}
+
+impl Ground {
+    /// What recognises a process of this run on this machine.
+    pub(crate) fn tag(&self, name: &str, generation: u64) -> String {
+        format!("{}/{name}/{generation}", self.id)
+    }
+
+    fn start(&self, spawner: &mut Spawner, order: &Order) -> Result<Started, SpawnError> {
+        let name = &order.unit.config.spec.name;
+        let tag = self.tag(name, order.run.generation);
+        let request = launch::request(&order.unit, order.kind, &tag, &self.inherited)
+            .map_err(|text| SpawnError { text, shortage: false })?;
+        let plan = SpawnPlan::prepare(&request).map_err(refused)?;
+        let mut output = Output::default();
+        let made = self.connect(&order.unit, &request, &mut output).and_then(|()| {
+            let cgroup = self.cgroup(name, order.run.generation)?;
+            self.spawn(spawner, &plan, &output, cgroup)
+        });
+        match made {
+            Ok((process, pidfd, cgroup)) => {
+                let (streams, unit) = (output.streams, Arc::clone(&order.unit));
+                Ok(Started { process, pidfd, cgroup, tag, streams, unit })
+            }
+            Err(error) => {
+                output.streams.iter().for_each(|id| self.capture.finish(*id));
+                Err(error)
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        spawner: &mut Spawner,
+        plan: &SpawnPlan,
+        output: &Output,
+        cgroup: Option<RunCgroup>,
+    ) -> Result<(ProcessId, PidFd, Option<RunCgroup>), SpawnError> {
+        let dir = cgroup.as_ref().map(RunCgroup::open_dir).transpose().map_err(failed)?;
+        let way = self.cgroups.as_ref().map(|cgroups| cgroups.way);
+        let entry = dir.as_ref().zip(way).map(|(dir, way)| match way {
+            EntryWay::Born => CgroupEntry::Born(dir.as_fd()),
+            EntryWay::Move => CgroupEntry::Move(dir.as_fd()),
+        });
+        let fds = SpawnFds {
+            stdin: None,
+            stdout: output.out.as_ref().map(AsFd::as_fd),
+            stderr: output.err.as_ref().map(AsFd::as_fd),
+            extra: &[],
+            cgroup: entry,
+        };
+        match spawner.spawn(plan, &fds) {
+            Ok(spawned) => Ok((spawned.id, spawned.pidfd, cgroup)),
+            Err(error) => {
+                if let Some(cgroup) = &cgroup {
+                    // Nothing was ever in it; one that stays behind is litter and no more.
+                    let _litter = cgroup.remove();
+                }
+                Err(refused(error))
+            }
+        }
+    }
+
+    fn cgroup(&self, name: &str, generation: u64) -> Result<Option<RunCgroup>, SpawnError> {
+        let create = |cgroups: &Cgroups| cgroups.root.create_run(name, generation);
+        self.cgroups.as_ref().map(create).transpose().map_err(failed)
+    }
+
+    /// Makes the pipes. A read end goes to capture before there is anybody to write.
+    fn connect(&self, unit: &Unit, request: &SpawnRequest, output: &mut Output) -> Result<(), SpawnError> {
+        let owner = request.credentials.as_ref().map(|who| (who.uid, who.gid));
+        let survive = unit.config.log.survive;
+        let (out, keep) = self.pipe(unit, &unit.out, owner)?;
+        output.streams.push(keep);
+        match (unit.config.log.stderr, &unit.err) {
+            (Stderr::Separate, Some(target)) => {
+                let (err, keep) = self.pipe(unit, target, owner)?;
+                output.streams.push(keep);
+                output.err = Some(if survive { reader_too(&err)? } else { err });
+            }
+            // Whoever writes to this end holds a reader too, so the service never dies of SIGPIPE.
+            (Stderr::Merge, _) => output.err = Some(reader_too(&out)?),
+            (Stderr::Separate | Stderr::Discard, _) => {}
+        }
+        let readable_out = survive && unit.config.log.stderr != Stderr::Merge;
+        output.out = Some(if readable_out { reader_too(&out)? } else { out });
+        Ok(())
+    }
+
+    fn pipe(
+        &self,
+        unit: &Unit,
+        log: &Arc<LogTarget>,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(OwnedFd, StreamId), SpawnError> {
+        let Pipe { read, write } = Pipe::new().map_err(failed)?;
+        if let Some((uid, gid)) = owner {
+            // Else /dev/stdout could not be opened by the service.
+            pipes::give_to(&write, uid, gid).map_err(failed)?;
+        }
+        let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
+        let who = unit.config.spec.name.clone();
+        let stream = Stream { id, log: Arc::clone(log), pipe: read, who };
+        match self.capture.attach(stream) {
+            Ok(()) => Ok((write, id)),
+            Err(why) => Err(SpawnError { text: format!("cannot capture its output: {why}"), shortage: true }),
+        }
+    }
+}
+
+fn reader_too(write: &OwnedFd) -> Result<OwnedFd, SpawnError> {
+    pipes::reopen_read_write(write).map_err(failed)
+}
+
+fn refused(error: relume_os::spawn::SpawnError) -> SpawnError {
+    SpawnError { shortage: is_shortage(error.errno), text: error.to_string() }
+}
+
+fn failed(error: relume_os::OsError) -> SpawnError {
+    SpawnError { shortage: is_shortage(error.errno), text: error.to_string() }
+}
+
+/// What the machine lacks just now and may have again in a moment.
+fn is_shortage(errno: Errno) -> bool {
+    [libc_errno::EAGAIN, libc_errno::ENOMEM, libc_errno::EMFILE, libc_errno::ENFILE, libc_errno::ENOSPC]
+        .contains(&errno.raw())
+}
+
+/// Numbers of errno(3), the same on all architectures that relume runs on.
+mod libc_errno {
+    pub(super) const EAGAIN: i32 = 11;
+    pub(super) const ENOMEM: i32 = 12;
+    pub(super) const ENFILE: i32 = 23;
+    pub(super) const EMFILE: i32 = 24;
+    /// Too many cgroups (cgroup.max.descendants answers EAGAIN, a full kernfs ENOSPC).
+    pub(super) const ENOSPC: i32 = 28;
+}

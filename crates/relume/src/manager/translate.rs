@@ -1,0 +1,378 @@
+//! *Learned* here: every source that wakes the supervise thread becomes events.
+//!
+//! How a process ended is read before it is reaped, and whether anything of its tree is left is asked while
+//! its zombie still holds pid and session, so neither can be another's by then.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use relume_core::{Event, Exit, Rest, RunId};
+use relume_os::epoll::{Interest, Watch};
+use relume_os::exit::{self, ExitStatus};
+use relume_os::pidfd::{PidFd, ProcessId};
+use relume_os::signals::Arrived;
+
+use super::edge::{CGROUPS, Edge, FIRST_PROCESS, INBOX, SIGNALS, TIMER};
+use super::inbox::{News, Reloaded};
+use super::publish::{Level, Note};
+use super::reload;
+use super::runs::{Run, Stage};
+use super::spawn::Started;
+use super::trees::Tree;
+
+/// Signal numbers that are the same on every architecture relume runs on (signal(7)).
+pub(crate) mod number {
+    pub(crate) const HUP: i32 = 1;
+    pub(crate) const INT: i32 = 2;
+    pub(crate) const QUIT: i32 = 3;
+    pub(crate) const USR1: i32 = 10;
+    pub(crate) const TERM: i32 = 15;
+    pub(crate) const CHLD: i32 = 17;
+    pub(crate) const KILL: i32 = 9;
+}
+
+/// `si_code` of a signal that the kernel itself sent: a SIGHUP with it comes from a lost terminal.
+const SI_KERNEL: i32 = 0x80;
+
+/// How long after the end of a child orphans are looked for. Zombies cost a process id each and nothing
+/// else, so a second would do; a fifth of it leaves room for a machine that is slow.
+const ORPHANS_WAIT: Duration = Duration::from_millis(200);
+
+impl Edge {
+    /// Turns all that is ready into events.
+    pub(crate) fn translate(&mut self) {
+        for ready in std::mem::take(&mut self.ready) {
+            match ready.token {
+                SIGNALS => self.read_signals(),
+                TIMER => {
+                    // Whatever was due, the next step finds it by the clock.
+                    let _fired = self.timer.drain();
+                    self.armed = None;
+                    self.events.push_back(Event::Tick);
+                }
+                INBOX => self.read_inbox(),
+                CGROUPS => self.read_cgroup_events(),
+                token if token >= FIRST_PROCESS => self.process_ended(token),
+                _ => {}
+            }
+        }
+    }
+
+    fn read_signals(&mut self) {
+        while let Ok(Some(arrived)) = self.signals.read() {
+            match arrived.signal {
+                number::CHLD => self.expect_orphans(),
+                number::TERM | number::INT => self.asked_to_end(arrived),
+                number::HUP if arrived.code == SI_KERNEL => {
+                    self.say(Level::Warn, "the terminal is gone: stopping all services".into());
+                    self.events.push_back(Event::ShutdownAsked { hurry: false });
+                }
+                number::HUP if self.ignores_hangup => {}
+                number::HUP => reload::begin(&self.load, &self.inbox),
+                number::USR1 => self.capture.reopen_all(),
+                number::QUIT => self.say(
+                    Level::Warn,
+                    "SIGQUIT: this version cannot leave services running behind it; use SIGTERM to stop".into(),
+                ),
+                _ => {}
+            }
+        }
+    }
+
+    fn asked_to_end(&mut self, arrived: Arrived) {
+        self.end_asked += 1;
+        let name = relume_os::signals::name(arrived.signal);
+        let hurry = self.end_asked > 1;
+        let text = if hurry {
+            format!("{name} again: killing what is left")
+        } else {
+            format!("{name}: stopping all services; once more kills them")
+        };
+        self.say(Level::Info, text);
+        self.events.push_back(Event::ShutdownAsked { hurry });
+    }
+
+    fn read_inbox(&mut self) {
+        let mut news = std::mem::take(&mut self.news);
+        self.inbox.take(&mut news);
+        for one in news.drain(..) {
+            match one {
+                News::Spawned { run, started } => self.spawned(run, started),
+                News::SpawnFailed { run, error } => {
+                    self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
+                    self.events.push_back(Event::SpawnFailed { run, error });
+                }
+                News::Walked { run, members } => self.walked(run, members),
+                News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
+                News::Asked { ticket, command } => {
+                    self.events.push_back(Event::Commanded { ticket, command });
+                }
+                News::DownAsked => {
+                    self.say(Level::Info, "asked to stop everything and leave".into());
+                    self.events.push_back(Event::ShutdownAsked { hurry: false });
+                }
+                News::Reloaded(reloaded) => match *reloaded {
+                    Reloaded::Valid(units) => {
+                        self.units = units;
+                        self.retarget();
+                        self.publisher.send(Note::Units(self.units.clone()));
+                        self.events.push_back(Event::Configured(self.units.for_core(self.autostart)));
+                    }
+                    Reloaded::Invalid(text) => self.say(Level::Error, text),
+                },
+            }
+        }
+        self.news = news;
+    }
+
+    fn spawned(&mut self, id: RunId, started: Started) {
+        let Started { process, pidfd, cgroup, tag, streams, unit } = started;
+        self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
+        self.publisher.send(Note::Process { run: id, pid: Some(process.pid) });
+        let tree = cgroup.map_or(Tree::Marked { leader: process, tag }, Tree::Cgroup);
+        self.watch_process(id, None, &pidfd);
+        let stage = Stage::Main { process, pidfd };
+        let cancelled = std::sync::Arc::default();
+        self.runs.insert(id, Run { tree, streams, unit, stage, cancelled });
+        self.events.push_back(Event::Spawned { run: id });
+    }
+
+    /// Waits for the end of a process. Where the kernel has no memory for that the end would go unnoticed:
+    /// said loudly, and noticed by the reaping of orphans.
+    fn watch_process(&mut self, run: RunId, member: Option<u32>, pidfd: &PidFd) {
+        let token = self.next_token;
+        self.next_token += 1;
+        match self.epoll.add(pidfd, token, Interest::READ) {
+            Ok(()) => {
+                self.watched.insert(token, (run, member));
+            }
+            Err(error) => self.say(Level::Error, format!("run {run} is not watched: {error}")),
+        }
+    }
+
+    fn process_ended(&mut self, token: u64) {
+        let Some((run, member)) = self.watched.remove(&token) else { return };
+        match member {
+            None => self.main_ended(run),
+            Some(pid) => self.member_ended(run, pid),
+        }
+    }
+
+    fn main_ended(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let rest = Stage::Rest { members: BTreeMap::new() };
+        let (process, pidfd) = match std::mem::replace(&mut run.stage, rest) {
+            Stage::Main { process, pidfd } => (process, pidfd),
+            other => {
+                run.stage = other;
+                return;
+            }
+        };
+        // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
+        let _gone = self.epoll.delete(&pidfd);
+        let exit = match exit::peek(&pidfd, process.pid) {
+            Ok(Some(status)) => to_exit(status),
+            Ok(None) | Err(_) => Exit::Unknown,
+        };
+        self.publisher.send(Note::Process { run: id, pid: None });
+        match &run.tree {
+            Tree::Cgroup(_) => {
+                let alive = self.rest_is_alive(id);
+                let _reaped = exit::reap(&pidfd);
+                self.exited(id, exit, alive);
+            }
+            tree @ Tree::Marked { .. } => {
+                self.trees.walk(id, tree);
+                run.stage = Stage::Walking { exit, process, pidfd };
+            }
+        }
+    }
+
+    /// Whether a cgroup has living processes. If so it is watched from now on, and only then: a service that
+    /// leaves nothing behind costs no watch.
+    fn rest_is_alive(&mut self, id: RunId) -> bool {
+        let Some(Tree::Cgroup(cgroup)) = self.runs.get(&id).map(|run| &run.tree) else { return false };
+        let populated = || cgroup.populated().unwrap_or(false);
+        if !populated() {
+            return false;
+        }
+        match self.cgroup_events.add_watch(&cgroup.events_path(), Watch::MODIFIED) {
+            Ok(watch) => {
+                // What happened between the question and the watch.
+                if !populated() {
+                    let _unused = self.cgroup_events.remove_watch(watch);
+                    return false;
+                }
+                self.emptying.insert(watch.number(), id);
+            }
+            Err(error) => {
+                // It is killed in time all the same; only the news that it is empty needs another way.
+                self.trees.walk(id, &Tree::Cgroup(cgroup.clone()));
+                self.say(Level::Warn, format!("what run {id} left is not watched: {error}"));
+            }
+        }
+        true
+    }
+
+    fn exited(&mut self, run: RunId, exit: Exit, alive: bool) {
+        let rest = if alive { Rest::Alive } else { Rest::Gone };
+        self.events.push_back(Event::Exited { run, exit, rest });
+        if !alive {
+            self.close(run);
+        }
+    }
+
+    fn read_cgroup_events(&mut self) {
+        let mut changed = Vec::new();
+        // On an overflow of the queue the events are lost: then all are looked at.
+        let mut overflow = self.cgroup_events.drain(|change| match change.watch {
+            Some(watch) => changed.push(watch.number()),
+            None => changed.push(-1),
+        }).is_err();
+        overflow |= changed.contains(&-1);
+        if overflow {
+            changed = self.emptying.keys().copied().collect();
+        }
+        for watch in changed {
+            let Some(id) = self.emptying.get(&watch).copied() else { continue };
+            let Some(Run { tree: Tree::Cgroup(cgroup), stage, .. }) = self.runs.get(&id) else {
+                self.emptying.remove(&watch);
+                continue;
+            };
+            if cgroup.populated().unwrap_or(false) {
+                continue;
+            }
+            self.emptying.remove(&watch);
+            if matches!(stage, Stage::Main { .. }) {
+                // The main process that was found is a zombie by now: its own end is told first.
+                self.main_ended(id);
+            } else {
+                self.emptied(id);
+            }
+        }
+    }
+
+    fn emptied(&mut self, run: RunId) {
+        self.events.push_back(Event::Emptied { run });
+        self.close(run);
+    }
+
+    /// The walk has told who is left of a run's tree.
+    fn walked(&mut self, id: RunId, members: Vec<(ProcessId, PidFd)>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let known = match &mut run.stage {
+            Stage::Rest { members } => members,
+            Stage::Walking { exit, pidfd, .. } => {
+                let exit = *exit;
+                let _reaped = exit::reap(pidfd);
+                let alive = !members.is_empty();
+                run.stage = Stage::Rest { members: BTreeMap::new() };
+                self.watch_members(id, members);
+                self.exited(id, exit, alive);
+                return;
+            }
+            Stage::Main { .. } => return,
+        };
+        if members.is_empty() && known.is_empty() {
+            self.emptied(id);
+        } else {
+            self.watch_members(id, members);
+        }
+    }
+
+    fn watch_members(&mut self, id: RunId, found: Vec<(ProcessId, PidFd)>) {
+        for (process, pidfd) in found {
+            let Some(Stage::Rest { members }) = self.runs.get(&id).map(|run| &run.stage) else { return };
+            if members.contains_key(&process.pid) {
+                continue;
+            }
+            self.watch_process(id, Some(process.pid), &pidfd);
+            if let Some(Stage::Rest { members }) = self.runs.get_mut(&id).map(|run| &mut run.stage) {
+                members.insert(process.pid, pidfd);
+            }
+        }
+    }
+
+    fn member_ended(&mut self, id: RunId, pid: u32) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        if let Stage::Rest { members } = &mut run.stage
+            && let Some(pidfd) = members.remove(&pid)
+        {
+            let _gone = self.epoll.delete(&pidfd);
+            let _reaped = exit::reap(&pidfd);
+            if members.is_empty() {
+                // One that was forked meanwhile is found by another walk.
+                self.trees.walk(id, &run.tree);
+            }
+        }
+    }
+
+    fn main_found(&mut self, id: RunId, process: ProcessId, pidfd: PidFd) {
+        if !matches!(self.runs.get(&id), Some(Run { stage: Stage::Rest { .. }, .. })) {
+            return;
+        }
+        self.watch_process(id, None, &pidfd);
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.stage = Stage::Main { process, pidfd };
+        }
+        self.publisher.send(Note::Process { run: id, pid: Some(process.pid) });
+        self.events.push_back(Event::MainFound { run: id });
+    }
+
+    /// Nothing of the run is left: its output is drained, its cgroup removed.
+    fn close(&mut self, id: RunId) {
+        let Some(run) = self.runs.remove(&id) else { return };
+        run.cancelled.store(true, Ordering::Relaxed);
+        run.streams.iter().for_each(|stream| self.capture.finish(*stream));
+        if let Tree::Cgroup(cgroup) = run.tree {
+            self.trees.remove(cgroup);
+        }
+    }
+
+    /// Output of lives that go on under a new configuration goes where that says.
+    fn retarget(&self) {
+        for run in self.runs.values() {
+            let Some(unit) = self.units.get(&run.unit.config.spec.name) else { continue };
+            let targets = [Some(&unit.out), unit.err.as_ref()];
+            for (stream, target) in run.streams.iter().zip(targets.into_iter().flatten()) {
+                self.capture.retarget(*stream, std::sync::Arc::clone(target));
+            }
+        }
+    }
+
+    /// Children that are nobody's main process were handed to us when their parents died. They are looked for
+    /// a little after a child has ended, and not with each one: the look costs a walk over all children.
+    fn expect_orphans(&mut self) {
+        self.orphans_at.get_or_insert_with(|| Self::now().after(ORPHANS_WAIT));
+    }
+
+    /// Reaps them when it is time. Never while a spawn is under way: what looks like an orphan could be the
+    /// process of a run that is only about to be told.
+    pub(crate) fn reap_orphans(&mut self) {
+        if self.spawns_under_way > 0 || self.orphans_at.is_none_or(|at| at > Self::now()) {
+            return;
+        }
+        self.orphans_at = None;
+        let Ok(children) = relume_os::proc::children() else { return };
+        let own: HashSet<u32> = self.runs.values().filter_map(Run::own_child).collect();
+        for pid in children.into_iter().filter(|pid| !own.contains(pid)) {
+            if matches!(relume_os::proc::stat(pid), Ok(Some(stat)) if stat.is_zombie()) {
+                let _reaped = exit::reap_orphan(pid);
+            }
+        }
+    }
+
+    pub(crate) fn say(&self, level: Level, text: String) {
+        self.publisher.send(Note::Say { level, text });
+    }
+}
+
+/// The kernel's word for an end in the core's.
+pub(crate) fn to_exit(status: ExitStatus) -> Exit {
+    match status {
+        ExitStatus::Code(code) => Exit::Code(code),
+        ExitStatus::Signal { number, core_dumped } => Exit::Signal { number, core_dumped },
+        ExitStatus::Unknown => Exit::Unknown,
+    }
+}

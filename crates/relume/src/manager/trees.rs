@@ -1,0 +1,176 @@
+//! What takes a walk through /proc or the cgroup tree, on a thread of its own.
+//!
+//! With cgroup v2 the kernel says when a tree is empty and kills it in one go; all that is left for this
+//! thread is to remove directories. Without it a tree is found by walking: by descent, session and tag.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use relume_core::RunId;
+use relume_os::cgroup::{Removal, RunCgroup};
+use relume_os::pidfd::{PidFd, ProcessId};
+use relume_os::tree::{self, RunMarks};
+
+use super::inbox::{Inbox, News};
+
+/// The tree of one run.
+#[derive(Debug, Clone)]
+pub(crate) enum Tree {
+    /// All that is in this cgroup.
+    Cgroup(RunCgroup),
+    /// All that descends from the leader, is in its session or carries the tag.
+    Marked {
+        /// The run's first process.
+        leader: ProcessId,
+        /// The value of `RELUME_RUN`.
+        tag: String,
+    },
+}
+
+/// Something to do about a tree.
+#[derive(Debug)]
+enum Errand {
+    /// Say who is left of it, as `News::Walked`.
+    Walk(RunId, Tree),
+    /// Send each of its processes a signal.
+    Signal(Tree, i32),
+    /// Kill it, with no way to fork past it.
+    Kill(Tree),
+    /// Remove the empty cgroup.
+    Remove(RunCgroup),
+}
+
+/// The thread's queue. Bounded by the number of runs: each has at most a few errands under way.
+pub(crate) struct Trees {
+    errands: Sender<Errand>,
+    inbox: Arc<Inbox>,
+}
+
+/// The variable that marks every process of a run.
+const TAG: &str = "RELUME_RUN";
+
+/// How often a pid file is looked for while a `forking` service starts. Programs write it at about the time
+/// at which their first process ends.
+const PID_FILE_LOOK: Duration = Duration::from_millis(20);
+
+impl Trees {
+    pub(crate) fn start(inbox: Arc<Inbox>) -> std::io::Result<Self> {
+        let (errands, queue) = channel();
+        let own = Arc::clone(&inbox);
+        std::thread::Builder::new().name("trees".into()).spawn(move || work(&queue, &own))?;
+        Ok(Self { errands, inbox })
+    }
+
+    pub(crate) fn walk(&self, run: RunId, tree: &Tree) {
+        self.send(Errand::Walk(run, tree.clone()));
+    }
+
+    pub(crate) fn signal(&self, tree: &Tree, signal: i32) {
+        self.send(Errand::Signal(tree.clone(), signal));
+    }
+
+    pub(crate) fn kill(&self, tree: &Tree) {
+        self.send(Errand::Kill(tree.clone()));
+    }
+
+    pub(crate) fn remove(&self, cgroup: RunCgroup) {
+        self.send(Errand::Remove(cgroup));
+    }
+
+    fn send(&self, errand: Errand) {
+        // The thread ends only with the program.
+        let _ended = self.errands.send(errand);
+    }
+
+    /// Looks for the main process of a `forking` service until it is found or `cancelled`.
+    pub(crate) fn find_main(
+        &self,
+        run: RunId,
+        tree: Tree,
+        pid_file: Option<PathBuf>,
+        cancelled: Arc<AtomicBool>,
+    ) -> std::io::Result<()> {
+        let inbox = Arc::clone(&self.inbox);
+        let look = move || {
+            while !cancelled.load(Ordering::Relaxed) {
+                if let Some((process, pidfd)) = main_of(&tree, pid_file.as_ref()) {
+                    inbox.send(News::MainFound { run, process, pidfd });
+                    return;
+                }
+                std::thread::sleep(PID_FILE_LOOK);
+            }
+        };
+        std::thread::Builder::new().name("find-main".into()).spawn(look).map(drop)
+    }
+}
+
+fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
+    // Directories whose removal came too early: a zombie keeps its cgroup until it is reaped.
+    let mut late: Vec<RunCgroup> = Vec::new();
+    while let Ok(errand) = queue.recv() {
+        match errand {
+            Errand::Walk(run, tree) => {
+                let members = members(&tree);
+                let open = |process: ProcessId| Some((process, process.open().ok()??));
+                inbox.send(News::Walked { run, members: members.into_iter().filter_map(open).collect() });
+            }
+            // A process that is gone needs no signal.
+            Errand::Signal(tree, signal) => drop(signal_all(&tree, signal)),
+            Errand::Kill(tree) => drop(kill_all(&tree)),
+            Errand::Remove(cgroup) => late.push(cgroup),
+        }
+        late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
+    }
+}
+
+/// Every living process of the tree.
+fn members(tree: &Tree) -> Vec<ProcessId> {
+    match tree {
+        Tree::Cgroup(cgroup) => {
+            let pids = cgroup.procs().unwrap_or_default();
+            pids.into_iter().filter_map(|pid| ProcessId::of(pid).ok()?).collect()
+        }
+        Tree::Marked { .. } => tree::members(&marks(tree)).unwrap_or_default(),
+    }
+}
+
+fn signal_all(tree: &Tree, signal: i32) -> relume_os::Result<usize> {
+    match tree {
+        Tree::Cgroup(cgroup) => cgroup.signal_all(signal),
+        Tree::Marked { .. } => tree::signal_all(&marks(tree), signal),
+    }
+}
+
+fn kill_all(tree: &Tree) -> relume_os::Result<()> {
+    match tree {
+        Tree::Cgroup(cgroup) => cgroup.kill(),
+        Tree::Marked { .. } => tree::kill_all(&marks(tree)).map(drop),
+    }
+}
+
+fn marks(tree: &Tree) -> RunMarks<'_> {
+    match tree {
+        Tree::Cgroup(_) => RunMarks { leader: None, tag: None, adopters: &[] },
+        Tree::Marked { leader, tag } => {
+            RunMarks { leader: Some(*leader), tag: Some((TAG, tag)), adopters: &[] }
+        }
+    }
+}
+
+/// The process that the pid file names, if it is one of the run's own; without a pid file the eldest.
+fn main_of(tree: &Tree, pid_file: Option<&PathBuf>) -> Option<(ProcessId, PidFd)> {
+    let members = members(tree);
+    let process = match pid_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).ok()?;
+            let pid: u32 = text.trim().parse().ok()?;
+            // A stale file names a stranger: it is not believed.
+            members.into_iter().find(|process| process.pid == pid)?
+        }
+        None => members.into_iter().min_by_key(|process| (process.start_time, process.pid))?,
+    };
+    Some((process, process.open().ok()??))
+}

@@ -1,0 +1,85 @@
+//! The configuration as the manager uses it: each service with what is derived from it once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use relume_config::{Config, LogConfig, ManagerConfig, ServiceConfig, Stderr};
+
+use super::capture::{LOG_MODE, LogTarget, Rotate};
+
+/// All services by name, and the settings that go with them.
+#[derive(Debug)]
+pub(crate) struct Units {
+    /// Settings of relume itself.
+    pub(crate) manager: ManagerConfig,
+    /// The services.
+    pub(crate) by_name: BTreeMap<Arc<str>, Arc<Unit>>,
+    /// Their names in the order of the configuration.
+    pub(crate) order: Vec<Arc<str>>,
+    /// The files it was read from.
+    pub(crate) sources: Vec<PathBuf>,
+}
+
+/// One service with what is derived from its configuration once.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    /// As configured.
+    pub(crate) config: ServiceConfig,
+    /// Where its output goes.
+    pub(crate) out: Arc<LogTarget>,
+    /// Where its stderr goes, if not there.
+    pub(crate) err: Option<Arc<LogTarget>>,
+}
+
+impl Units {
+    pub(crate) fn new(config: Config) -> Self {
+        let units: Vec<Arc<Unit>> =
+            config.services.into_iter().map(|service| Arc::new(Unit::new(service))).collect();
+        let name = |unit: &Arc<Unit>| Arc::<str>::from(unit.config.spec.name.as_str());
+        let order: Vec<Arc<str>> = units.iter().map(name).collect();
+        let by_name = order.iter().cloned().zip(units).collect();
+        Self { manager: config.manager, by_name, order, sources: config.sources }
+    }
+
+    /// What the core is told. `autostart` is off when only some services were named.
+    pub(crate) fn for_core(&self, autostart: bool) -> relume_core::Config {
+        let services = self.order.iter().filter_map(|name| self.by_name.get(name));
+        relume_core::Config {
+            manager: self.manager.policy.clone(),
+            autostart,
+            services: services.map(|unit| unit.config.spec.clone()).collect(),
+        }
+    }
+
+    /// The service of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Unit>> {
+        self.by_name.get(name)
+    }
+}
+
+impl Unit {
+    fn new(config: ServiceConfig) -> Self {
+        let out = Arc::new(target(&config.log, config.log.file.clone()));
+        let err = (config.log.stderr == Stderr::Separate)
+            .then(|| Arc::new(target(&config.log, separate_file(&config.log.file))));
+        Self { config, out, err }
+    }
+}
+
+fn target(log: &LogConfig, path: PathBuf) -> LogTarget {
+    let rotate = log.rotate.map(|rotate| Rotate { size: rotate.size, keep: rotate.keep });
+    LogTarget { path, rotate, mode: LOG_MODE }
+}
+
+/// `web.err.log` beside `web.log`.
+fn separate_file(file: &std::path::Path) -> PathBuf {
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(".err");
+    if let Some(extension) = file.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    file.with_file_name(name)
+}
+

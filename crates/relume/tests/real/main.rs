@@ -1,0 +1,17 @@
+//! The real program, real processes: what users of relume rely on, one file per feature.
+//!
+//! Every test starts a relume of its own in a directory of its own ([`harness::Relume`]), waits for what it
+//! wants to see instead of for a time, and leaves no process behind: the harness looks, and fails the test
+//! that did. All of them pass as root and as an ordinary user; what needs root says so and is skipped.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed, here and now")]
+
+mod dependencies;
+mod die_together;
+mod examples;
+mod harness;
+mod lifecycle;
+mod spawn_errors;
+mod start_state;
+mod stdout;
+mod stop_tree;
