@@ -63,7 +63,7 @@ fn no_descriptor_but_the_standard_ones_gets_through() {
         let numbers: Vec<i32> =
             listed.split_ascii_whitespace().map(|w| w.parse().unwrap()).filter(|n| *n != 10).collect();
         assert!(numbers.starts_with(&[0, 1, 2]) && numbers.iter().all(|n| *n < 4), "{method:?}: {listed}");
-        let targets = text(&sh("ls -l /proc/$$/fd"), method);
+        let targets = text(&sh("ls -l /proc/$$/fd; :"), method);
         let null_count = targets.matches("/dev/null").count();
         assert_eq!(null_count, 1, "only standard input is /dev/null:\n{targets}");
         assert_eq!(targets.matches("->").count(), 3, "{targets}");
@@ -90,13 +90,11 @@ fn extra_descriptors_arrive_at_their_numbers_and_nothing_between_them() {
         let pipe = Pipe::new().unwrap();
         let extra = [(9, files[1].as_fd()), (3, files[0].as_fd()), (4, files[2].as_fd())];
         let fds = SpawnFds { stdout: Some(pipe.write.as_fd()), extra: &extra, ..SpawnFds::default() };
-        let child =
-            Child::start(&sh("cat <&3; cat <&4; cat <&9; ls /proc/$$/fd | tr '\\n' ' '"), &fds, method)
-                .unwrap();
+        let child = Child::start(&sh("cat <&3; cat <&4; cat <&9; ls /proc/$$/fd; :"), &fds, method).unwrap();
         drop(pipe.write);
         let mut text = String::new();
         std::io::Read::read_to_string(&mut File::from(pipe.read), &mut text).unwrap();
-        assert_eq!(text, "acb0 1 2 3 4 9 ", "{method:?}");
+        assert_eq!(text, "acb0\n1\n2\n3\n4\n9\n", "{method:?}");
         assert_eq!(child.end(), ExitStatus::Code(0));
         for file in &files {
             std::io::Seek::rewind(&mut &*file).unwrap();
@@ -104,25 +102,36 @@ fn extra_descriptors_arrive_at_their_numbers_and_nothing_between_them() {
     }
 }
 
-/// Each reserved number is also a target of another descriptor: placing them one after the other would overwrite some.
+/// The spawner's own numbers are low, so they are also targets: placing one after the other would overwrite some.
 #[test]
 fn extra_descriptors_may_sit_where_others_have_to_go() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
     let numbers: Vec<i32> = (12..42).collect();
-    let open = |n: &i32| {
-        let path = dir.path().join(n.to_string());
-        fs::write(&path, format!("{n} ")).unwrap();
-        (*n, File::open(path).unwrap())
-    };
-    let files: Vec<(i32, File)> = numbers.iter().map(open).collect();
-    let extra: Vec<_> = files.iter().map(|(n, file)| (*n, file.as_fd())).collect();
+    let null = File::open("/dev/null").unwrap();
     for method in METHODS {
+        let mut spawner = Spawner::with_method(method).unwrap();
+        let mut start = |request: &SpawnRequest, fds: &SpawnFds<'_>| {
+            let plan = SpawnPlan::prepare(request).unwrap();
+            Child { spawned: spawner.spawn(&plan, fds).unwrap() }
+        };
+        // Makes it reserve its numbers before the files below take them.
+        let all_null: Vec<_> = numbers.iter().map(|n| (*n, null.as_fd())).collect();
+        start(&sh("exit 0"), &SpawnFds { extra: &all_null, ..SpawnFds::default() }).end();
+        let open = |n: &i32| {
+            let path = dir.path().join(n.to_string());
+            fs::write(&path, format!("{n} ")).unwrap();
+            (*n, File::open(path).unwrap())
+        };
+        let files: Vec<(i32, File)> = numbers.iter().map(open).collect();
+        let extra: Vec<_> = files.iter().map(|(n, file)| (*n, file.as_fd())).collect();
         let mut request = request(&["cat"]);
         request.argv.extend(numbers.iter().map(|n| OsString::from(format!("/proc/self/fd/{n}"))));
         let pipe = Pipe::new().unwrap();
-        let fds = SpawnFds { stdout: Some(pipe.write.as_fd()), extra: &extra, ..SpawnFds::default() };
-        let child = Child::start(&request, &fds, method).unwrap();
+        let child = start(
+            &request,
+            &SpawnFds { stdout: Some(pipe.write.as_fd()), extra: &extra, ..SpawnFds::default() },
+        );
         drop(pipe.write);
         let mut text = String::new();
         std::io::Read::read_to_string(&mut File::from(pipe.read), &mut text).unwrap();

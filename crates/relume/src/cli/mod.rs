@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use relume_proto::{ApiError, ClientError, ErrorCode, ErrorKind};
 
+pub(crate) use commands::logs::Stream as LogStream;
 pub(crate) use screen::Screen;
 
 use args::{Cli, Command, Global, UpArgs};

@@ -114,11 +114,6 @@ impl Spawning {
         self.shared.lock().orders.push_back(order);
         self.shared.changed.notify_all();
     }
-
-    /// What all starts have in common.
-    pub(crate) fn ground(&self) -> &Ground {
-        &self.shared.ground
-    }
 }
 
 impl Shared {

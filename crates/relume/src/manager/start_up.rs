@@ -26,6 +26,7 @@ use super::spawn::{Cgroups, Ground, Spawning};
 use super::translate::number;
 use super::trees::Trees;
 use super::units::Units;
+use crate::cli::{LogStream, Screen};
 use crate::places::Places;
 
 /// Signals that are read as data by the supervise thread. SIGTSTP is among them because a stopped supervisor
@@ -64,10 +65,7 @@ pub(crate) struct Manager {
     core: Supervisor,
     first: Event,
     names: Vec<String>,
-    publishing: JoinHandle<()>,
-    capture: Arc<Capture>,
-    places: Places,
-    cgroups: Option<Cgroups>,
+    leaving: Leaving,
     /// Held until the process ends.
     _lock: Lock,
 }
@@ -76,6 +74,8 @@ pub(crate) struct Manager {
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let ignores_hangup = signals::is_ignored(number::HUP)?;
     signals::block(&HEARD)?;
+    // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
+    signals::set_default(number::CHLD)?;
     // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.
     signals::ignore(SIGXFSZ)?;
     let inherited = Inheritance::of_this_process()?;
@@ -84,7 +84,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, places, names, follow: _, screen } = options;
+    let Options { config, load, places, names, follow, screen } = options;
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config));
 
@@ -100,6 +100,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (publisher, publishing) = publish::start(publishing)?;
     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
 
+    let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
     say_beginnings(&publisher, &places, &units, descriptors);
     create_templates(&publisher, &templates);
     let capture = Arc::new(start_capture(&publisher, &places, own_log_pipe)?);
@@ -150,18 +151,19 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let seed = clock::monotonic_ns() ^ (u64::from(std::process::id()) << 32);
     let core = Supervisor::new(seed, Edge::now());
     let first = Event::Configured(edge.units.for_core(edge.autostart));
-    Ok(Manager { edge, core, first, names, publishing, capture, places, cgroups, _lock: lock })
+    let leaving = Leaving { publishing, capture, streaming, places, cgroups };
+    Ok(Manager { edge, core, first, names, leaving, _lock: lock })
 }
 
 impl Manager {
     /// Supervises until all is down; the exit code.
     pub(crate) fn run(self) -> i32 {
-        let Self { mut edge, mut core, first, names, publishing, capture, places, cgroups, _lock } = self;
+        let Self { mut edge, mut core, first, names, leaving, _lock } = self;
         // Timers of a supervisor are worth being on time.
         let _coarser = prctl::set_finest_timer_slack();
         edge.start_named(&names);
         let code = main_loop::run(&mut edge, &mut core, first);
-        leave(edge, &capture, publishing, &places, cgroups);
+        leaving.leave(edge);
         code
     }
 }
@@ -329,22 +331,37 @@ fn wait_until_empty(run: &relume_os::cgroup::RunCgroup) {
     }
 }
 
-/// Brings out what is left and takes away what only a running manager has.
-fn leave(
-    edge: Edge,
-    capture: &Capture,
+/// What is needed to leave.
+struct Leaving {
     publishing: JoinHandle<()>,
-    places: &Places,
+    capture: Arc<Capture>,
+    streaming: Option<LogStream>,
+    places: Places,
     cgroups: Option<Cgroups>,
-) {
-    let _gone = files::remove(&places.socket());
-    edge.say(Level::Info, "all services are down; relume leaves".into());
-    edge.publisher.send(Note::Leave);
-    // It has panicked: what it had to show is lost, the services are down all the same.
-    let _panicked = publishing.join();
-    drop(edge);
-    let _hung = capture.stop(LAST_OUTPUT);
-    if let Some(cgroups) = cgroups {
-        let _litter = cgroups.root.remove();
+}
+
+impl Leaving {
+    /// Brings out what is left and takes away what only a running manager has.
+    fn leave(self, edge: Edge) {
+        let _gone = files::remove(&self.places.socket());
+        edge.say(Level::Info, "all services are down; relume leaves".into());
+        edge.publisher.send(Note::Leave);
+        // It has panicked: what it had to show is lost, the services are down all the same.
+        let _panicked = self.publishing.join();
+        drop(edge);
+        let _hung = self.capture.stop(LAST_OUTPUT);
+        if let Some(streaming) = self.streaming {
+            streaming.finish();
+        }
+        if let Some(cgroups) = self.cgroups {
+            let _litter = cgroups.root.remove();
+        }
     }
+}
+
+/// The output of all services, for `up --follow`.
+fn stream(units: &Units, screen: &Screen) -> std::io::Result<LogStream> {
+    let logs = units.order.iter().filter_map(|name| units.get(name));
+    let log = |unit: &Arc<super::units::Unit>| (unit.config.spec.name.clone(), unit.out.path.clone());
+    LogStream::start(logs.map(log).collect(), screen)
 }

@@ -81,5 +81,8 @@ fn hints(board: &Board, request: &OperationRequest, names: &[String]) -> Vec<Str
     if left.is_empty() {
         return Vec::new();
     }
-    vec![format!("{} depend on what is stopped and keep running; --with-dependents stops them too", left.join(", "))]
+    let verbs = if left.len() == 1 { ("depends", "keeps") } else { ("depend", "keep") };
+    let (depend, keep) = verbs;
+    let who = left.join(", ");
+    vec![format!("{who} {depend} on what is stopped and {keep} running; --with-dependents stops them too")]
 }

@@ -39,6 +39,7 @@ mod tests;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+#[cfg(test)]
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,6 +126,7 @@ impl std::fmt::Display for Refused {
 }
 
 /// What capture has done so far.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Activity {
     /// Times the thread woke up.
@@ -198,6 +200,7 @@ impl Capture {
     }
 
     /// What it has done so far.
+    #[cfg(test)]
     pub(crate) fn activity(&self) -> Activity {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Activity { passes: read(&self.inbox.passes), bytes: read(&self.inbox.bytes) }

@@ -87,7 +87,8 @@ fn moved(
     let words = (Word::of(from, &policy), Word::of(to, &policy));
     // A change within a state that people do not see, unless what it waits for has changed.
     let waits = matches!(to, State::Pending { on: WaitFor::Dependency(_), .. });
-    if words.0 == words.1 && !waits {
+    let passes = matches!(to, State::Pending { on: WaitFor::Nothing, .. });
+    if passes || (words.0 == words.1 && !waits) {
         return None;
     }
     Some(EventRecord {
@@ -143,7 +144,7 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
             StartPhase::Spawning | StartPhase::Alive => None,
             StartPhase::Forked => Some("looking for the process it left in the background".into()),
         },
-        State::Stopping { why, phase, .. } => Some(format!("{}: {}", because(board, why), stopping(*phase))),
+        State::Stopping { why, phase, .. } => Some(format!("{}; {}", because(board, why), stopping(*phase))),
         State::Restarting { cause, pace, .. } => Some(match pace {
             Pace::Shortage => format!("{}; not its fault, so tried again soon", because(board, cause)),
             Pace::Slow => format!("{}; retries used up", because_ended(board, record, cause)),
@@ -162,7 +163,7 @@ fn waiting(board: &Board, record: &Record, on: WaitFor) -> String {
     let WaitFor::Dependency(need) = on else {
         return match on {
             WaitFor::RespawnRate => "waiting for its turn: too many restarts at once (respawn_rate)".into(),
-            WaitFor::Slot | WaitFor::Dependency(_) => {
+            WaitFor::Nothing | WaitFor::Slot | WaitFor::Dependency(_) => {
                 "waiting for its turn: many services are being started (start_parallelism)".into()
             }
         };
@@ -223,7 +224,7 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
 /// A cause in a few words.
 pub(super) fn because(board: &Board, cause: &Cause) -> String {
     match cause {
-        Cause::Asked => "asked to".into(),
+        Cause::Asked => "asked".into(),
         Cause::Exited(exit) => in_words(*exit),
         Cause::LeftNothing => "its first process ended and left nothing in the background".into(),
         Cause::SpawnFailed(error) => error.text.clone(),

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -117,11 +118,11 @@ fn drain(at: &mut Position, emit: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<b
 }
 
 const INOTIFY: u64 = 0;
-const SIGNALS: u64 = 1;
+const STOP: u64 = 1;
 const OUTPUT: u64 = 2;
 
 /// Follows until Ctrl+C, SIGTERM, or the end of whoever reads.
-pub(super) fn run(
+pub(super) fn until_interrupted(
     followers: &mut [Follower],
     screen: &Screen,
     emit: &mut dyn FnMut(usize, &[u8]) -> bool,
@@ -129,16 +130,27 @@ pub(super) fn run(
     let failed = |error: relume_os::OsError| Failure::new(Exit::NotWell, format!("cannot follow: {error}"));
     let stops: Vec<i32> = ["INT", "TERM"].into_iter().filter_map(signals::parse).collect();
     signals::block(&stops).map_err(failed)?;
-    let asked_to_stop = SignalFd::new(&stops).map_err(failed)?;
-    let changes = Inotify::new().map_err(failed)?;
+    let interrupted = SignalFd::new(&stops).map_err(failed)?;
+    run(followers, screen, interrupted.as_fd(), emit).map_err(failed)
+}
+
+/// Follows until `stop` can be read, and once more to the end then; or until nobody reads any more.
+pub(super) fn run(
+    followers: &mut [Follower],
+    screen: &Screen,
+    stop: BorrowedFd<'_>,
+    emit: &mut dyn FnMut(usize, &[u8]) -> bool,
+) -> relume_os::Result<()> {
+    let changes = Inotify::new()?;
     let index = watch(&changes, followers, screen);
-    let epoll = Epoll::new().map_err(failed)?;
-    epoll.add(&changes, INOTIFY, Interest::READ).map_err(failed)?;
-    epoll.add(&asked_to_stop, SIGNALS, Interest::READ).map_err(failed)?;
+    let epoll = Epoll::new()?;
+    epoll.add(&changes, INOTIFY, Interest::READ)?;
+    epoll.add(stop, STOP, Interest::READ)?;
     // Only to hear that a pipe's reader has gone. A file cannot be waited for, and has no reader to lose.
     let _ = epoll.add(io::stdout(), OUTPUT, Interest::NONE);
     let mut ready = Vec::new();
     let mut due: BTreeSet<usize> = (0..followers.len()).collect();
+    let mut ending = false;
     loop {
         for number in std::mem::take(&mut due) {
             match followers[number].pull(&mut |bytes| emit(number, bytes)) {
@@ -147,18 +159,23 @@ pub(super) fn run(
                 Err(error) => screen.note(&format!("{}: {error}\n", followers[number].path.display())),
             }
         }
-        epoll.wait(&mut ready, None).map_err(failed)?;
-        if ready.iter().any(|event| event.token != INOTIFY) {
+        if ending {
             return Ok(());
         }
-        changes
-            .drain(|change| match (change.watch, change.name) {
-                (Some(watch), Some(name)) => due.extend(index.concerned(watch, name)),
-                // The queue overflowed: anything may have changed.
-                (None, _) => due.extend(0..followers.len()),
-                (Some(_), None) => {}
-            })
-            .map_err(failed)?;
+        epoll.wait(&mut ready, None)?;
+        if ready.iter().any(|event| event.token == OUTPUT) {
+            return Ok(());
+        }
+        if ready.iter().any(|event| event.token == STOP) {
+            ending = true;
+            due.extend(0..followers.len());
+        }
+        changes.drain(|change| match (change.watch, change.name) {
+            (Some(watch), Some(name)) => due.extend(index.concerned(watch, name)),
+            // The queue overflowed: anything may have changed.
+            (None, _) => due.extend(0..followers.len()),
+            (Some(_), None) => {}
+        })?;
     }
 }
 

@@ -7,6 +7,7 @@
 mod chain;
 mod follow;
 mod printer;
+mod stream;
 mod tail;
 mod targets;
 
@@ -14,6 +15,8 @@ use super::{Named, client, find_manager, select};
 use crate::cli::args::{Global, LogsArgs};
 use crate::cli::render::text::harmless;
 use crate::cli::{Exit, Failure, Screen};
+pub(crate) use stream::Stream;
+
 use follow::Follower;
 use printer::Printer;
 use targets::Target;
@@ -44,7 +47,7 @@ pub(crate) fn run(args: &LogsArgs, global: &Global, screen: &Screen) -> Result<E
         followers.push(follower);
     }
     if args.follow {
-        follow::run(&mut followers, screen, &mut |number, bytes| printer.print(number, bytes))?;
+        follow::until_interrupted(&mut followers, screen, &mut |number, bytes| printer.print(number, bytes))?;
     }
     Ok(Exit::Done)
 }
