@@ -118,10 +118,18 @@ impl Step<'_> {
         let Some(state) = self.core.state_of(run).cloned() else { return self.note(What::Stale { run }) };
         match state {
             State::Starting { phase: StartPhase::PreStart { .. }, .. }
-            | State::Stopping { exit: Some(_), .. }
             | State::Stopping { phase: StopPhase::Cancel { .. } | StopPhase::PostStop { .. }, .. } => {
                 self.note(What::Stale { run });
             }
+            State::Stopping { why, exit: Some(known), .. } => match rest {
+                Rest::Gone => self.over(run, why, Some(known)),
+                Rest::Alive => self.note(What::Stale { run }),
+            },
+            // The launcher's end, told again; the main process is not known yet, so it cannot be its.
+            State::Starting { phase: StartPhase::Forked, .. } => match rest {
+                Rest::Gone => self.over(run, Cause::LeftNothing, Some(exit)),
+                Rest::Alive => self.note(What::Stale { run }),
+            },
             State::Starting { phase: StartPhase::Spawning | StartPhase::Alive, .. }
                 if self.leaves_a_daemon(run, exit) =>
             {

@@ -76,7 +76,7 @@ pub enum Cause {
     },
     /// Its liveness was judged bad.
     Unhealthy,
-    /// A dependency with `restart: true` went down.
+    /// A dependency with `restart: true` went down; as an answer: this dependency does not come up by itself.
     Dependency(ServiceId),
     /// What it is started with has changed.
     ConfigChanged,

@@ -82,7 +82,12 @@ impl Step<'_> {
             State::Starting { run, phase: StartPhase::Spawning, .. } => {
                 self.stopping(run, why, StopPhase::AwaitSpawn { kill_at }, None);
             }
-            State::Starting { run, .. } => {
+            // The launcher has ended and the main process is not known: what it left behind is told.
+            State::Starting { run, phase: StartPhase::Forked, .. } => {
+                self.stopping(run, why, StopPhase::Asked { kill_at }, None);
+                self.ask_rest(run);
+            }
+            State::Starting { run, phase: StartPhase::Alive, .. } => {
                 self.stopping(run, why, StopPhase::Asked { kill_at }, None);
                 self.ask(run);
             }
@@ -110,10 +115,17 @@ impl Step<'_> {
     }
 
     /// Sends the stop signal, as the service wants it.
-    fn ask(&mut self, run: RunId) {
+    pub(crate) fn ask(&mut self, run: RunId) {
         let Some((_, policy, _)) = self.core.look(run.service) else { return };
         let (signal, to) = (Signal::Stop(policy.stop_signal), policy.stop_to);
         self.act(Action::Signal { run, signal, to });
+    }
+
+    /// Sends the stop signal to what is left of a tree without its main process.
+    pub(crate) fn ask_rest(&mut self, run: RunId) {
+        let Some((_, policy, _)) = self.core.look(run.service) else { return };
+        let signal = Signal::Stop(policy.stop_signal);
+        self.act(Action::Signal { run, signal, to: Reach::Tree });
     }
 
     /// The process exists, or its hook is done: now it can be asked to stop.
@@ -132,7 +144,6 @@ impl Step<'_> {
     pub(crate) fn stop_rest(&mut self, run: RunId, cause: Cause, exit: Exit) {
         let now = self.core.now;
         let Some((record, policy, _)) = self.core.look(run.service) else { return };
-        let signal = Signal::Stop(policy.stop_signal);
         let fresh = policy.timeout_stop.map(|span| now.after(span));
         let told = policy.stop_to == Reach::Tree;
         let ready_at = record.state.ready_at();
@@ -152,7 +163,7 @@ impl Step<'_> {
         let (phase, exit) = (StopPhase::Rest { kill_at }, Some(exit));
         self.move_to(run.service, State::Stopping { run, why, phase, exit, ready_at });
         if !told {
-            self.act(Action::Signal { run, signal, to: Reach::Tree });
+            self.ask_rest(run);
         }
     }
 
@@ -194,7 +205,9 @@ impl Step<'_> {
         let id = run.service;
         let Some((record, policy, _)) = self.core.look(id) else { return };
         let ready_at = record.state.ready_at();
-        let (hooks, failed) = (policy.hooks.clone(), cause.is_failure(&policy.restart));
+        // A shortage of the machine is nothing that a service's own hook could see to.
+        let failed = cause.is_failure(&policy.restart) && !cause.is_shortage();
+        let hooks = policy.hooks.clone();
         // At least one nanosecond, so that zero keeps meaning "never ready".
         let ready_ns = ready_at.map_or(0, |at| (now.0.saturating_sub(at.0)).max(1));
         self.note(What::RunEnded { run, exit, cause: cause.clone(), ready_ns });
@@ -269,7 +282,7 @@ impl Step<'_> {
 /// A new life without delay. It counts as an automatic restart only when nobody asked for it.
 fn begin_again(why: &Cause) -> State {
     let automatic = matches!(why, Cause::Dependency(_));
-    State::Pending { on: crate::state::WaitFor::Slot, automatic }
+    State::Pending { on: crate::state::WaitFor::Nothing, automatic }
 }
 
 impl Supervisor {

@@ -62,23 +62,18 @@ impl Step<'_> {
         let Some(record) = self.core.record(id) else { return };
         let state = record.state.clone();
         let running = matches!(state, State::Running { .. }) && record.replace.is_none();
-        // Of a life that is being ended the end is awaited first: what counts is the one after it.
-        let counts = state.is_live() && !matches!(state, State::Stopping { .. });
-        let generation = record.generation.saturating_sub(u64::from(counts));
+        let generation = record.generation.saturating_sub(u64::from(state.is_live()));
+        if matches!(state, State::Stopping { .. }) {
+            // Its end is awaited first; what counts is the life after it, which follows without delay.
+            return self.restart(ticket, id);
+        }
         self.want_up(id);
         if running {
             self.act(Action::Reply { ticket, service: id, outcome: Outcome::Already });
             return;
         }
         self.kick(id);
-        for need in self.core.with_needs(id) {
-            if matches!(self.core.record(need), Some(r) if r.intent == Intent::Down) {
-                self.want_up(need);
-            }
-            if matches!(self.core.record(need), Some(r) if matches!(r.state, State::Failed { .. })) {
-                self.kick(need);
-            }
-        }
+        self.bring_needs(id);
         self.await_service(id, Order { ticket, until: Until::Up { after: generation } });
     }
 
@@ -86,17 +81,12 @@ impl Step<'_> {
         let Some(record) = self.core.record(id) else { return };
         let generation = record.generation;
         match record.state {
-            State::Starting { .. } | State::Running { .. } => {
+            // Whatever one that stops is being stopped for, a new life follows without delay.
+            State::Starting { .. } | State::Running { .. } | State::Stopping { .. } => {
                 self.want_up(id);
                 self.set_history(id, History::default());
                 self.note(What::ReplaceSet { service: id, cause: Some(Cause::Asked) });
-                self.await_service(id, Order { ticket, until: Until::Up { after: generation } });
-            }
-            State::Stopping { .. } => {
-                self.want_up(id);
-                self.set_history(id, History::default());
-                // Whatever it is being stopped for, a new life follows without delay.
-                self.note(What::ReplaceSet { service: id, cause: Some(Cause::Asked) });
+                self.bring_needs(id);
                 self.await_service(id, Order { ticket, until: Until::Up { after: generation } });
             }
             State::Stopped
@@ -125,6 +115,19 @@ impl Step<'_> {
         }
     }
 
+    /// What a service depends on comes up with it: somebody's stop is taken back, and what would stay down,
+    /// or would for long, is tried now.
+    fn bring_needs(&mut self, id: ServiceId) {
+        for need in self.core.with_needs(id) {
+            if matches!(self.core.record(need), Some(r) if r.intent == Intent::Down) {
+                self.want_up(need);
+            }
+            if self.core.is_stuck(need) {
+                self.kick(need);
+            }
+        }
+    }
+
     fn want_up(&mut self, id: ServiceId) {
         if self.core.record(id).is_some_and(|record| record.intent != Intent::Up) {
             self.note(What::IntentSet { service: id, intent: Intent::Up });
@@ -145,7 +148,7 @@ impl Step<'_> {
         if resting {
             // Out of the line of automatic restarts: this start was asked for.
             self.core.starts.remove(id);
-            self.move_to(id, State::Pending { on: WaitFor::Slot, automatic: false });
+            self.move_to(id, State::Pending { on: WaitFor::Nothing, automatic: false });
         }
     }
 
@@ -219,6 +222,9 @@ impl Supervisor {
                     let ended = !cause.is_failure(&service.spec.policy.restart);
                     (ended && record.generation > after).then_some(Outcome::Done)
                 }
+                State::Pending { on: WaitFor::Dependency(need), .. } => {
+                    self.hopeless(*need).map(|need| Outcome::Failed(Cause::Dependency(need)))
+                }
                 State::Stopped | State::Pending { .. } | State::Starting { .. } | State::Stopping { .. } => {
                     None
                 }
@@ -226,11 +232,43 @@ impl Supervisor {
         }
     }
 
+    /// Whether a dependency is down and stays so, or will for long, unless somebody asks for it; a completed
+    /// one only if that is not what its dependents wait for.
+    fn is_stuck(&self, id: ServiceId) -> bool {
+        let Some(record) = self.record(id) else { return true };
+        match record.state {
+            State::Failed { .. } | State::Restarting { pace: Pace::Slow, .. } => true,
+            State::Completed => self.dependents(id).iter().any(|dependent| {
+                let needs = self.services.get(dependent).map_or(&[][..], |service| &service.needs);
+                needs.iter().any(|(need, how)| *need == id && !self.is_met(id, *how))
+            }),
+            State::Stopped => !self.is_wanted(id),
+            State::Pending { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Restarting { .. } => false,
+        }
+    }
+
+    /// The dependency at the end of the waiting for `need`, if it does not come up by itself.
+    fn hopeless(&self, need: ServiceId) -> Option<ServiceId> {
+        let mut at = need;
+        while let Some(State::Pending { on: WaitFor::Dependency(next), .. }) = self.record(at).map(|r| &r.state) {
+            at = *next;
+        }
+        self.is_stuck(at).then_some(at)
+    }
+
     /// These and all that depend on them, however indirectly.
     #[must_use]
     pub fn with_dependents(&self, services: &[ServiceId]) -> Vec<ServiceId> {
         let next = |id: ServiceId| self.dependents(id).to_vec();
-        closure(services, next)
+        let mut all = closure(services, next);
+        // The edges of services that left the configuration outlive them.
+        let here = |id: &ServiceId| self.record(*id).is_some_and(|record| !record.retired);
+        all.retain(|id| services.contains(id) || here(id));
+        all
     }
 
     /// All that the service depends on, however indirectly.

@@ -12,7 +12,7 @@ use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
 use crate::policy::{Policy, ServiceSpec};
 use crate::record::{Side, SidePhase, Snapshot};
-use crate::state::{StartPhase, State};
+use crate::state::{StartPhase, State, StopPhase};
 use crate::supervisor::{Step, Supervisor};
 
 /// What is left of one run, as the kernel and the keeper of exits tell it.
@@ -58,14 +58,16 @@ impl Supervisor {
         core.link();
         core.index_all();
         let mut step = Step { core: &mut core, out };
+        let expected = step.core.main_runs();
         let mut seen = BTreeSet::new();
         for survivor in survivors {
-            let run = step.identify(survivor);
+            let run = step.identify(survivor, &config);
             seen.insert(run);
-            step.join(run, survivor);
+            step.join(run, survivor, &config);
         }
-        step.miss_the_others(&seen);
+        let in_flight = step.miss_the_others(&expected, &seen);
         step.configure(config);
+        in_flight.into_iter().for_each(|run| step.spawn_again(run));
         step.settle();
         step.forget();
         step.leave();
@@ -82,18 +84,15 @@ fn spec_of(config: &Config, name: String) -> ServiceSpec {
 impl Step<'_> {
     /// The id of a survivor's run; a service that nobody remembers becomes known and, unless it is
     /// configured, retired.
-    fn identify(&mut self, survivor: &Survivor) -> RunId {
+    fn identify(&mut self, survivor: &Survivor, config: &Config) -> RunId {
         let service = match self.core.find(&survivor.name) {
             Some(id) => id,
-            None => {
-                let name = survivor.name.clone();
-                self.add(ServiceSpec { name, policy: Policy::default(), launch: 0 })
-            }
+            None => self.add(spec_of(config, survivor.name.clone())),
         };
         RunId { service, generation: survivor.generation }
     }
 
-    fn join(&mut self, run: RunId, survivor: &Survivor) {
+    fn join(&mut self, run: RunId, survivor: &Survivor, config: &Config) {
         let Some(record) = self.core.record(run.service) else { return };
         let recorded = record.state.run() == Some(run) || self.core.side(run).is_some();
         let free = !record.state.is_live();
@@ -101,42 +100,61 @@ impl Step<'_> {
         if !recorded {
             self.note(What::Adopted { run });
             if main && free && survivor.exit.is_none() {
-                let since = self.core.now;
-                self.move_to(run.service, State::Running { run, since });
+                self.adopt(run, survivor.kind, config);
             } else {
-                self.end_stray(run, survivor.kind);
+                self.end_stray(run, survivor);
             }
         }
-        match survivor.exit {
+        let is_news = survivor.rest == Rest::Gone || !self.core.knows_exit(run);
+        match survivor.exit.filter(|_| is_news) {
             Some(exit) => self.absorb(Event::Exited { run, exit, rest: survivor.rest }),
-            None => self.finish_spawn(run),
+            None => self.resume(run),
         }
     }
 
-    /// A spawn that was under way has succeeded: the process is there.
-    fn finish_spawn(&mut self, run: RunId) {
-        let state = self.core.record(run.service).map(|record| record.state.clone());
-        let waits = match state {
-            Some(State::Starting { run: main, phase, .. }) => main == run && phase == StartPhase::Spawning,
-            Some(State::Stopping {
-                run: main, phase: crate::state::StopPhase::AwaitSpawn { .. }, ..
-            }) => main == run,
-            _ => false,
-        };
-        if waits {
-            self.absorb(Event::Spawned { run });
+    /// Takes an unrecorded life for the service's own. It is held to be what is configured now: its
+    /// beginning was the last thing that happened before the memory was lost, and a service must not be
+    /// restarted for that.
+    fn adopt(&mut self, run: RunId, kind: RunKind, config: &Config) {
+        let name = self.core.record(run.service).map_or("", |record| &record.name);
+        let launch = config.services.iter().find(|spec| spec.name == name).map_or(0, |spec| spec.launch);
+        self.note(What::RunBegan { run, kind, launch, automatic: false });
+        let since = self.core.now;
+        self.move_to(run.service, State::Running { run, since });
+    }
+
+    /// Asks again for what may have been lost with the manager, and would be waited for without end.
+    fn resume(&mut self, run: RunId) {
+        let state = self.core.record(run.service).map(|record| &record.state);
+        match state.filter(|state| state.run() == Some(run)) {
+            // The spawn that was under way has succeeded: the process is there.
+            Some(
+                State::Starting { phase: StartPhase::Spawning, .. }
+                | State::Stopping { phase: StopPhase::AwaitSpawn { .. }, .. },
+            ) => self.absorb(Event::Spawned { run }),
+            Some(State::Starting { phase: StartPhase::Forked, .. }) => self.act(Action::FindMain { run }),
+            // A signal told twice can make a service hurry, so only where no SIGKILL would follow.
+            Some(State::Stopping { phase: StopPhase::Asked { kill_at: None }, .. }) => self.ask(run),
+            Some(State::Stopping { phase: StopPhase::Rest { kill_at: None }, .. }) => self.ask_rest(run),
+            _ => {}
         }
     }
 
     /// A life that cannot be the service's own is ended: never two at once.
-    fn end_stray(&mut self, run: RunId, kind: RunKind) {
+    fn end_stray(&mut self, run: RunId, survivor: &Survivor) {
         let give_up_at = self.core.now;
-        self.note(What::SideMoved { run, kind, phase: SidePhase::Active { give_up_at } });
-        self.kill_side(run);
+        let phase = SidePhase::Active { give_up_at };
+        self.note(What::SideMoved { run, kind: survivor.kind, phase });
+        if survivor.exit.is_none() || survivor.rest == Rest::Alive {
+            self.kill_side(run);
+        }
     }
 
-    /// Recorded runs that nobody found: the spawn never happened, or they have ended unseen.
-    fn miss_the_others(&mut self, seen: &BTreeSet<RunId>) {
+    /// Recorded runs that nobody found: they have ended unseen, or the spawn never happened; those are
+    /// returned. Only runs that were `expected` before the survivors joined: one that began with that was
+    /// asked for already.
+    fn miss_the_others(&mut self, expected: &BTreeSet<RunId>, seen: &BTreeSet<RunId>) -> Vec<RunId> {
+        let mut in_flight = Vec::new();
         let ids: Vec<ServiceId> = self.core.services.keys().copied().collect();
         for id in ids {
             let Some(record) = self.core.record(id) else { continue };
@@ -146,20 +164,53 @@ impl Step<'_> {
             for side in sides {
                 self.absorb(Event::Exited { run: side.run, exit: Exit::Unknown, rest: Rest::Gone });
             }
-            let Some(run) = state.run().filter(|run| state.may_have_process() && !seen.contains(run)) else {
-                continue;
-            };
+            let missing = |run: &RunId| expected.contains(run) && !seen.contains(run);
+            let Some(run) = state.run().filter(missing) else { continue };
             if let State::Starting { phase: StartPhase::Spawning, .. } = state {
-                let kind = self.core.kind_of_run(id);
-                self.act(Action::Spawn { run, kind });
+                in_flight.push(run);
             } else {
                 self.absorb(Event::Exited { run, exit: Exit::Unknown, rest: Rest::Gone });
+            }
+        }
+        in_flight
+    }
+
+    /// A spawn that never happened is asked for again under its name, if it is still to be.
+    fn spawn_again(&mut self, run: RunId) {
+        let Some(record) = self.core.record(run.service) else { return };
+        let (replace, retired) = (record.replace.clone(), record.retired);
+        match replace {
+            None if self.core.is_wanted(run.service) => {
+                let kind = self.core.kind_of_run(run.service);
+                self.act(Action::Spawn { run, kind });
+            }
+            why => {
+                let cause = why.unwrap_or_else(|| self.core.why_down(retired));
+                self.over(run, cause, None);
             }
         }
     }
 }
 
 impl Supervisor {
+    /// The main runs that may have a process.
+    fn main_runs(&self) -> BTreeSet<RunId> {
+        let states = self.memory.services.values().map(|record| &record.state);
+        states.filter(|state| state.may_have_process()).filter_map(State::run).collect()
+    }
+
+    /// Whether the end of the run's main process is recorded, or that of a launcher.
+    fn knows_exit(&self, run: RunId) -> bool {
+        let side = self.side(run).is_some_and(|side| {
+            matches!(side.phase, SidePhase::Rest { .. } | SidePhase::Killed { exit: Some(_), .. })
+        });
+        let state = self.record(run.service).map(|record| &record.state);
+        side || matches!(
+            state.filter(|state| state.run() == Some(run)),
+            Some(State::Stopping { exit: Some(_), .. } | State::Starting { phase: StartPhase::Forked, .. })
+        )
+    }
+
     fn kind_of_run(&self, id: ServiceId) -> RunKind {
         self.look(id).map_or(RunKind::Service, |(_, policy, _)| policy.run_kind())
     }

@@ -27,6 +27,8 @@ impl Step<'_> {
                 if let Some(goal) = self.core.goal(id) {
                     self.carry_out(id, &goal);
                 }
+                // At once, so that whoever waits for this one is told that it is starting.
+                self.release_starts();
             }
             if !self.release_starts() {
                 break;
@@ -91,15 +93,18 @@ impl Step<'_> {
         }
     }
 
-    /// Starts those at the head of the lines for which there is a place; whether there were any.
+    /// Starts those at the head of the lines for which there is a place; whether there were any. One that is
+    /// still marked may not be wanted any more: it waits until it has been looked at.
     fn release_starts(&mut self) -> bool {
         let mut released = false;
         while self.core.tally.slots < self.core.manager.start_parallelism.max(1) {
             let rate = self.core.manager.respawn_rate;
             let turn =
                 rate.is_none_or(|r| restart::allowance(&self.core.memory.restarted_at, r, self.core.now) > 0);
-            let automatic = if turn { self.core.starts.pop(Line::Automatic) } else { None };
-            let Some(id) = automatic.or_else(|| self.core.starts.pop(Line::Asked)) else { break };
+            let ready = |line| self.core.starts.first(line).filter(|id| !self.core.dirty.contains(id));
+            let automatic = if turn { ready(Line::Automatic) } else { None };
+            let Some(id) = automatic.or_else(|| ready(Line::Asked)) else { break };
+            self.core.starts.remove(id);
             self.begin_start(id);
             released = true;
         }
@@ -141,12 +146,14 @@ impl Supervisor {
     pub fn goal(&self, id: ServiceId) -> Option<Goal> {
         let (record, service) = (self.record(id)?, self.services.get(&id)?);
         let wanted = self.is_wanted(id);
+        // Before its process exists nobody lives on it: a start in that stage is called off at once.
+        let begun = !matches!(record.state, State::Starting { phase: StartPhase::PreStart { .. }, .. });
         if record.state.is_live() && (!wanted || record.replace.is_some()) {
             if self.memory.shutdown.is_some_and(|shutdown| shutdown.hurry) {
                 return Some(Goal::Kill);
             }
             let leaving = |dependent: &ServiceId| self.is_leaving(*dependent);
-            if let Some(first) = look_from(&service.blocked_at, &service.dependents, leaving) {
+            if begun && let Some(first) = look_from(&service.blocked_at, &service.dependents, leaving) {
                 return Some(Goal::After(*first));
             }
         }
@@ -160,7 +167,7 @@ impl Supervisor {
         Some(unmet.map_or(Goal::Up, |(need, _)| Goal::Wait(*need)))
     }
 
-    fn why_down(&self, retired: bool) -> Cause {
+    pub(crate) fn why_down(&self, retired: bool) -> Cause {
         match (self.memory.shutdown.is_some(), retired) {
             (true, _) => Cause::Shutdown,
             (false, true) => Cause::Removed,

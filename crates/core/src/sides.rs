@@ -54,7 +54,10 @@ impl Step<'_> {
             (SidePhase::Killed { again_at, exit: None }, Rest::Alive) => {
                 SidePhase::Killed { again_at, exit: Some(exit) }
             }
-            (SidePhase::Rest { .. } | SidePhase::Killed { .. }, _) => {
+            (SidePhase::Rest { exit: known, .. }, Rest::Gone) => {
+                return self.side_over(side, Some(known), None);
+            }
+            (SidePhase::Rest { .. } | SidePhase::Killed { .. }, Rest::Alive) => {
                 return self.note(What::Stale { run: side.run });
             }
         };

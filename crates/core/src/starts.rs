@@ -48,12 +48,13 @@ impl StartQueue {
         }
     }
 
-    /// Takes the first of a line.
-    pub(crate) fn pop(&mut self, line: Line) -> Option<ServiceId> {
-        let (_, service) = self.line(line).pop_first()?;
-        self.places.remove(&service);
-        self.untold.remove(&service);
-        Some(service)
+    /// The first of a line.
+    pub(crate) fn first(&self, line: Line) -> Option<ServiceId> {
+        let places = match line {
+            Line::Asked => &self.asked,
+            Line::Automatic => &self.automatic,
+        };
+        places.first().map(|(_, service)| *service)
     }
 
     /// Those that joined since they were last asked for; each is given out once.

@@ -77,6 +77,8 @@ pub enum State {
 /// What a pending service waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitFor {
+    /// Nothing: the same step decides what comes next.
+    Nothing,
     /// A dependency that is not in the state it has to be in.
     Dependency(ServiceId),
     /// One of the `start_parallelism` places.
