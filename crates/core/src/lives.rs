@@ -149,7 +149,8 @@ impl Step<'_> {
         let ready_at = record.state.ready_at();
         let (why, kill_at, told) = if let State::Stopping { why, phase, .. } = &record.state {
             match phase {
-                StopPhase::Asked { kill_at } => (why.clone(), *kill_at, told),
+                // Whatever was forked after the signal has not heard it; where no SIGKILL follows, it must.
+                StopPhase::Asked { kill_at } => (why.clone(), *kill_at, told && kill_at.is_some()),
                 StopPhase::Cancel { .. }
                 | StopPhase::AwaitSpawn { .. }
                 | StopPhase::PreStop { .. }

@@ -62,18 +62,20 @@ impl Step<'_> {
         let Some(record) = self.core.record(id) else { return };
         let state = record.state.clone();
         let running = matches!(state, State::Running { .. }) && record.replace.is_none();
-        let generation = record.generation.saturating_sub(u64::from(state.is_live()));
+        // A life under way counts, unless it is to be replaced. (The record's own number may be that of a hook.)
+        let counts = u64::from(record.replace.is_none());
+        let generation = state.run().map_or(record.generation, |run| run.generation - counts);
         if matches!(state, State::Stopping { .. }) {
             // Its end is awaited first; what counts is the life after it, which follows without delay.
             return self.restart(ticket, id);
         }
         self.want_up(id);
+        self.bring_needs(id);
         if running {
             self.act(Action::Reply { ticket, service: id, outcome: Outcome::Already });
             return;
         }
         self.kick(id);
-        self.bring_needs(id);
         self.await_service(id, Order { ticket, until: Until::Up { after: generation } });
     }
 
@@ -104,7 +106,7 @@ impl Step<'_> {
         if record.intent != Intent::Down {
             self.note(What::IntentSet { service: id, intent: Intent::Down });
         }
-        self.clear_replace(id);
+        // What the present life was to be replaced for still holds, should a start come before its end.
         if still && !live {
             if matches!(self.core.record(id), Some(r) if matches!(r.state, State::Failed { .. })) {
                 self.move_to(id, State::Stopped);
@@ -254,7 +256,9 @@ impl Supervisor {
     /// The dependency at the end of the waiting for `need`, if it does not come up by itself.
     fn hopeless(&self, need: ServiceId) -> Option<ServiceId> {
         let mut at = need;
-        while let Some(State::Pending { on: WaitFor::Dependency(next), .. }) = self.record(at).map(|r| &r.state) {
+        while let Some(State::Pending { on: WaitFor::Dependency(next), .. }) =
+            self.record(at).map(|r| &r.state)
+        {
             at = *next;
         }
         self.is_stuck(at).then_some(at)

@@ -78,11 +78,18 @@ impl Step<'_> {
     fn carry_out(&mut self, id: ServiceId, goal: &Goal) {
         let Some(record) = self.core.record(id) else { return };
         let decision = decide(&record.state, goal, self.core.now);
-        if !matches!(decision, Decision::Queue { .. }) {
+        let stray = self.core.has_stray(id);
+        if stray || !matches!(decision, Decision::Queue { .. }) {
             self.core.starts.remove(id);
         }
         match decision {
             Decision::Stay => {}
+            Decision::Queue { automatic } if stray => {
+                let to = State::Pending { on: WaitFor::Predecessor, automatic };
+                if self.core.record(id).is_some_and(|record| record.state != to) {
+                    self.move_to(id, to);
+                }
+            }
             Decision::Queue { automatic } => {
                 let limited = automatic && self.core.manager.respawn_rate.is_some();
                 self.core.starts.push(id, if limited { Line::Automatic } else { Line::Asked });

@@ -295,8 +295,10 @@ impl Supervisor {
         let (before, after) = (before.map(|mark| mark.face), after.map(|mark| mark.face));
         let Some(service) = self.services.get(&id).filter(|_| before != after) else { return };
         self.dirty.extend(service.dependents.iter().copied());
-        if before.is_some_and(|face| face.live) && !after.is_some_and(|face| face.live) {
-            // Only the end of a life can be what a dependency waits for.
+        let leaves = |face: Option<Face>| face.is_some_and(|face| face.live && face.leaving);
+        let over = before.is_some_and(|face| face.live) && !after.is_some_and(|face| face.live);
+        if over || (leaves(before) && !leaves(after)) {
+            // What a dependency waits for is that a life is over, or is not to end after all.
             self.dirty.extend(service.needs.iter().map(|(need, _)| *need));
         }
     }

@@ -224,6 +224,10 @@ impl Operator {
         let name = spec.name.clone();
         let before: Vec<(String, ServiceKind)> = self.before(index);
         let policy = self.policy(&name, &before);
+        // The edge's digest of a launch has the type in it: a new manager knows of no other sign of a change.
+        if self.config.services[index].policy.kind != policy.kind {
+            self.config.services[index].launch = self.dice.any();
+        }
         self.config.services[index].policy = policy;
         self.specs.insert(name, self.config.services[index].clone());
         self.configured()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relume_core::{Condition, Dependency, Intent, Record, ServiceKind, State};
+use relume_core::{Condition, Dependency, Intent, Record, ServiceKind, State, WaitFor};
 
 use super::wanted::is_wanted;
 use super::{Checks, View};
@@ -25,7 +25,7 @@ pub fn at_rest(checks: &Checks, view: &View<'_>, expected: Expected<'_>) -> Resu
     }
     for (id, record) in &view.memory.services {
         let wanted = is_wanted(view.memory, view, *id);
-        let placed = if wanted { up(view, record, expected) } else { down(view, record) };
+        let placed = if wanted { up(view, record, expected) } else { down(record) };
         placed.map_err(|what| format!("{} {what}: {:?}", record.name, record.state))?;
     }
     for (ticket, service) in checks.tickets.waiting() {
@@ -48,6 +48,7 @@ fn up(view: &View<'_>, record: &Record, expected: Expected<'_>) -> Result<(), St
     let good = expected.good.contains(&record.name);
     match &record.state {
         State::Stopped => Err("is wanted, yet it rests".into()),
+        State::Pending { on: WaitFor::Slot | WaitFor::RespawnRate, .. } if !good => Ok(()),
         State::Pending { .. } if can_start(view, &record.name, expected) => {
             Err("could start and waits".into())
         }
@@ -60,17 +61,8 @@ fn up(view: &View<'_>, record: &Record, expected: Expected<'_>) -> Result<(), St
     }
 }
 
-fn down(view: &View<'_>, record: &Record) -> Result<(), String> {
-    if let State::Stopping { .. } = record.state {
-        // Where SIGKILL is switched off, a program that ignores the stop signal stays.
-        let limit = view.specs.get(&record.name).is_none_or(|spec| spec.policy.timeout_stop.is_some());
-        let after = view.specs.values().any(|spec| spec.policy.timeout_stop.is_none());
-        return if limit && !after { Err("is wanted down and does not end".into()) } else { Ok(()) };
-    }
-    if record.state.is_live() && view.specs.values().all(|spec| spec.policy.timeout_stop.is_some()) {
-        return Err("is wanted down, yet it lives".into());
-    }
-    Ok(())
+fn down(record: &Record) -> Result<(), String> {
+    if record.state.is_live() { Err("is wanted down, yet it lives".into()) } else { Ok(()) }
 }
 
 /// Whether nothing that it depends on keeps it from starting.

@@ -163,6 +163,7 @@ fn waiting(board: &Board, record: &Record, on: WaitFor) -> String {
     let WaitFor::Dependency(need) = on else {
         return match on {
             WaitFor::RespawnRate => "waiting for its turn: too many restarts at once (respawn_rate)".into(),
+            WaitFor::Predecessor => "waiting for the end of an earlier life of its own".into(),
             WaitFor::Nothing | WaitFor::Slot | WaitFor::Dependency(_) => {
                 "waiting for its turn: many services are being started (start_parallelism)".into()
             }
