@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use relume_core::{Event, Fact, Moment, RunId, Snapshot};
 use relume_os::clock;
@@ -67,6 +68,8 @@ pub(crate) struct Edge {
     pub(crate) checkpoint_due: bool,
     /// Leave, and the services running.
     pub(crate) leave_running: bool,
+    /// Opens the door to clients, once.
+    pub(crate) open: Option<Sender<()>>,
     pub(crate) spawning: Spawning,
     pub(crate) trees: Trees,
     pub(crate) capture: Arc<Capture>,

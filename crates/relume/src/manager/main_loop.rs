@@ -22,6 +22,10 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> i3
         if edge.leave_running {
             return 0;
         }
+        if let Some(door) = edge.open.take() {
+            edge.keeper.ready();
+            edge.publisher.send(Note::Open(door));
+        }
         edge.reap_orphans();
         if let Err(error) = edge.wait(core.next_deadline().map(|deadline| deadline.at)) {
             edge.say(Level::Error, format!("{error}; trying again"));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -120,7 +121,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         keeper: Arc::clone(&keeper),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
-    let door = door(&keeper, &places, &mut fds)?;
+    let (open, opened) = channel();
+    let door = door(&keeper, &places, &mut fds, opened)?;
     api::start(door, Office { board: shown.board, desk: shown.desk, inbox: Arc::clone(&inbox) })?;
 
     let publisher = shown.publisher;
@@ -137,7 +139,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, remains, found, if again { &[] } else { &names });
-    edge.keeper.ready();
+    edge.open = Some(open);
     let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups };
     Ok(Manager { edge, core, out, leaving, _lock: lock })
 }
@@ -199,7 +201,12 @@ fn beginnings(
 }
 
 /// The control socket: the one that the guardian keeps, so that no client is refused meanwhile; else a new one.
-fn door(keeper: &Keeper, places: &Places, fds: &mut keeper::Kept) -> Result<Door, Trouble> {
+fn door(
+    keeper: &Keeper,
+    places: &Places,
+    fds: &mut keeper::Kept,
+    open: Receiver<()>,
+) -> Result<Door, Trouble> {
     let held = fds.remove(keeper::CONTROL).and_then(|fds| fds.into_iter().next());
     let socket = match held {
         Some(socket) => socket,
@@ -209,7 +216,7 @@ fn door(keeper: &Keeper, places: &Places, fds: &mut keeper::Kept) -> Result<Door
             socket
         }
     };
-    Ok(Door { socket, owner: users::effective_uid() })
+    Ok(Door { socket, owner: users::effective_uid(), open })
 }
 
 /// What the edge is made of.
@@ -248,6 +255,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         kept: BTreeMap::new(),
         checkpoint_due: true,
         leave_running: false,
+        open: None,
         capture: parts.capture,
         publisher: parts.publisher,
         autostart: true,

@@ -56,6 +56,8 @@ pub(crate) enum Note {
         /// When it was started.
         began: Moment,
     },
+    /// All that was to be known at the beginning has been told: clients may be served.
+    Open(Sender<()>),
     /// There is no guardian any more.
     GuardianGone,
     /// What came of a command for one service.
@@ -166,6 +168,10 @@ impl Thread {
                 self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::Units(units) => board.reconfigure(units),
+            Note::Open(door) => {
+                // The API has not come up: then there is nobody to serve.
+                let _closed = door.send(());
+            }
             Note::GuardianGone => board.guardian = std::process::id(),
             Note::Process { run, pid, began } => {
                 if let Some(name) = board.process_began(run, pid, began) {
