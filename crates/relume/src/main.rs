@@ -6,9 +6,15 @@
 
 mod cli;
 mod config_files;
+mod guardian;
 mod manager;
+mod orphans;
 mod places;
+mod roles;
 
 fn main() -> std::process::ExitCode {
-    cli::run()
+    match roles::Role::of_this_process() {
+        roles::Role::Guardian => guardian::run(),
+        roles::Role::Command | roles::Role::Manager => cli::run(),
+    }
 }

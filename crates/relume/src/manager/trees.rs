@@ -55,7 +55,7 @@ pub(crate) struct Trees {
 }
 
 /// The variable that marks every process of a run.
-const TAG: &str = "RELUME_RUN";
+pub(crate) const TAG: &str = "RELUME_RUN";
 
 /// How often a pid file is looked for while a `forking` service starts. Programs write it at about the time
 /// at which their first process ends.

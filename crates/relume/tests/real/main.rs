@@ -10,6 +10,7 @@
 mod dependencies;
 mod die_together;
 mod examples;
+mod guardian;
 mod harness;
 mod lifecycle;
 mod spawn_errors;

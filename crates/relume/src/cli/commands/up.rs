@@ -11,6 +11,7 @@ use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
+use crate::roles::Role;
 
 /// Runs the manager until it leaves.
 pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<ExitCode, Failure> {
@@ -33,7 +34,9 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     let names = meant(&config, &args.names)?;
     let places = Places::settle(&wanted(&config.manager), &Surroundings::from_env())
         .map_err(|error| Failure::new(Exit::NotWell, error.to_string()))?;
-    refuse_second(&places)?;
+    if Role::of_this_process() == Role::Command {
+        refuse_second(&places)?;
+    }
     let options =
         manager::Options { config, load, places, names, follow: args.follow, screen: screen.clone() };
     Ok(manager::run(options))

@@ -13,6 +13,7 @@ mod targets;
 mod version;
 
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
@@ -44,6 +45,8 @@ pub(crate) struct Door {
     pub(crate) socket: OwnedFd,
     /// Whose connections are accepted, beside root's.
     pub(crate) owner: u32,
+    /// Heard when there is something to be told; clients wait in the backlog until then.
+    pub(crate) open: Receiver<()>,
 }
 
 /// A refusal, as every handler gives it.

@@ -26,7 +26,8 @@ pub(super) async fn post(
         if request.with_dependents {
             names = targets::with_dependents(&board, names);
         }
-        let ids: Vec<ServiceId> = names.iter().filter_map(|name| board.ids.get(name.as_str())).copied().collect();
+        let ids: Vec<ServiceId> =
+            names.iter().filter_map(|name| board.ids.get(name.as_str())).copied().collect();
         (ids, hints(&board, &request, &names))
     };
     let mut results = if ids.is_empty() { Vec::new() } else { carry_out(&office, &request, &ids).await };

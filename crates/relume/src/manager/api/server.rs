@@ -32,6 +32,9 @@ pub(crate) fn start(door: Door, office: Office) -> io::Result<()> {
     let owner = door.owner;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let run = move || {
+        if door.open.recv().is_err() {
+            return;
+        }
         runtime.block_on(async move {
             match UnixListener::from_std(listener) {
                 Ok(listener) => serve(listener, owner, routes(office)).await,

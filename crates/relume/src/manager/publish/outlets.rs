@@ -10,10 +10,10 @@ use relume_core::{Fact, Moment, What};
 use relume_proto::{EventKind, EventRecord, State, StatusFile};
 use serde_json::json;
 
+use super::Level;
 use super::board::{Board, now};
 use super::own_log::OwnLog;
 use super::store::Store;
-use super::Level;
 use crate::cli::Screen;
 use crate::cli::render::progress::{Change, Progress};
 use crate::manager::capture::Report;
@@ -108,14 +108,14 @@ pub(crate) struct Terminal {
     dropped: u64,
     thread: Option<JoinHandle<()>>,
     waiting_since: HashMap<String, Moment>,
-
 }
 
 impl Terminal {
-    /// For the services that are meant to come up.
+    /// For the services that are meant to come up; `settled`: they have been, and how is not told again.
     pub(crate) fn start<'a>(
         screen: &Screen,
         names: impl IntoIterator<Item = &'a str>,
+        settled: bool,
     ) -> std::io::Result<Self> {
         let (lines, queue) = sync_channel::<String>(TERMINAL_QUEUE);
         let own = screen.clone();
@@ -133,13 +133,12 @@ impl Terminal {
             progress: Progress::new(names.iter().copied(), screen.err),
             screen: screen.clone(),
             began: Instant::now(),
-            settled: false,
+            settled,
             stopping: false,
             lines: Some(lines),
             dropped: 0,
             thread: Some(thread),
             waiting_since: HashMap::new(),
-
         })
     }
 

@@ -25,9 +25,10 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
             (None, Some(error)) => {
                 (EventKind::Warning, format!("its {} could not be started: {}", hook.key(), error.text))
             }
-            (None, None) => {
-                (EventKind::Warning, format!("its {} was ended: it took too long or was not needed any more", hook.key()))
-            }
+            (None, None) => (
+                EventKind::Warning,
+                format!("its {} was ended: it took too long or was not needed any more", hook.key()),
+            ),
         },
         What::ConfigApplied { added, changed, removed, .. } => (
             EventKind::Config,
@@ -108,9 +109,9 @@ pub(super) fn word(word: Word) -> wire::State {
 
 fn cause_of(state: &State) -> Option<&Cause> {
     match state {
-        State::Stopping { why: cause, .. } | State::Restarting { cause, .. } | State::Failed { cause, .. } => {
-            Some(cause)
-        }
+        State::Stopping { why: cause, .. }
+        | State::Restarting { cause, .. }
+        | State::Failed { cause, .. } => Some(cause),
         State::Stopped
         | State::Pending { .. }
         | State::Starting { .. }
@@ -152,7 +153,10 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
         }),
         State::Completed => ended(record),
         State::Failed { cause, exhausted } => Some(if *exhausted {
-            format!("{}; retries used up, start it when its cause is gone", because_ended(board, record, cause))
+            format!(
+                "{}; retries used up, start it when its cause is gone",
+                because_ended(board, record, cause)
+            )
         } else {
             because_ended(board, record, cause)
         }),
