@@ -29,9 +29,11 @@ impl Fnv {
         for word in words {
             self.word(u64::from_le_bytes(*word));
         }
-        for byte in rest {
-            self.word(u64::from(*byte));
-        }
+        // The rest has seven bytes at most; its length takes the eighth.
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        last[7] = u8::try_from(rest.len()).unwrap_or(u8::MAX);
+        self.word(u64::from_le_bytes(last));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The config from outside: text in, specs and findings out. One test binary, so that it is linked once.
 
 mod common;
+mod examples;
 mod files;
 mod findings;
 mod formats;

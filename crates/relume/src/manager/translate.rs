@@ -207,14 +207,11 @@ impl Edge {
 
     fn main_ended(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
+        if run.main().is_none() {
+            return;
+        }
         let rest = Stage::Rest { members: BTreeMap::new() };
-        let (process, pidfd) = match std::mem::replace(&mut run.stage, rest) {
-            Stage::Main { process, pidfd } => (process, pidfd),
-            other => {
-                run.stage = other;
-                return;
-            }
-        };
+        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
         let _gone = self.epoll.delete(&pidfd);
         let exit = match exit::peek(&pidfd, process.pid) {

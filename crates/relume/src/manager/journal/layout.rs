@@ -95,7 +95,7 @@ impl Layout {
         (self.active, self.used) = (other, used);
     }
 
-    fn put(&self, map: &mut Mapping, half: usize, used: usize, note: &[u8]) -> Option<usize> {
+    pub(super) fn put(&self, map: &mut Mapping, half: usize, used: usize, note: &[u8]) -> Option<usize> {
         let length = u32::try_from(note.len()).ok()?;
         let end = used.checked_add(4)?.checked_add(note.len())?;
         if end > self.half {

@@ -89,7 +89,20 @@ impl Board {
             What::RunBegan { run, kind: RunKind::Service | RunKind::Job, .. } | What::Adopted { run } => {
                 self.mains.insert(run.service, *run);
             }
-            _ => {}
+            What::Retired { .. }
+            | What::IntentSet { .. }
+            | What::ReplaceSet { .. }
+            | What::Moved { .. }
+            | What::RunBegan { .. }
+            | What::RunEnded { .. }
+            | What::HistorySet { .. }
+            | What::SideMoved { .. }
+            | What::SideEnded { .. }
+            | What::ConfigApplied { .. }
+            | What::ConfigRefused { .. }
+            | What::ShutdownBegan { .. }
+            | What::StillAlive { .. }
+            | What::Stale { .. } => {}
         }
         self.memory.fold(fact);
         early.or_else(|| words::event(self, fact))

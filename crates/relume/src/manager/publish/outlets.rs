@@ -150,12 +150,11 @@ impl Terminal {
             }
             return;
         };
-        let took = match to {
-            State::Starting => {
-                self.waiting_since.insert(name.to_owned(), fact.at);
-                None
-            }
-            _ => self.waiting_since.remove(name).map(|since| fact.at.since(since)),
+        let took = if *to == State::Starting {
+            self.waiting_since.insert(name.to_owned(), fact.at);
+            None
+        } else {
+            self.waiting_since.remove(name).map(|since| fact.at.since(since))
         };
         let pid = fact.what.service().and_then(|id| board.process_of(id)).map(|process| process.pid);
         let change = Change { service: name, state: to, reason: record.detail.as_deref(), pid, took };
