@@ -242,7 +242,8 @@ fn a_socket_path_too_long_for_the_kernel_is_reached_all_the_same() {
             .unwrap()
             .json("200 OK", r#"{"version": "0.1.0", "api": 1, "pid": 3, "state_dir": "/s"}"#);
     });
-    let expected = VersionReport { version: "0.1.0".into(), api: 1, pid: 3, state_dir: "/s".into() };
+    let expected =
+        VersionReport { version: "0.1.0".into(), api: 1, pid: 3, guardian_pid: 2, state_dir: "/s".into() };
     assert_eq!(Client::new(socket).unwrap().version().unwrap(), expected);
 }
 

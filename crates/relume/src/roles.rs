@@ -9,6 +9,9 @@ pub(crate) const ROLE: &str = "RELUME_ROLE";
 /// Set for a manager that is not the guardian's first.
 pub(crate) const AGAIN: &str = "RELUME_AGAIN";
 
+/// Set for the process that `up --detach` has put in the background.
+pub(crate) const IN_BACKGROUND: &str = "RELUME_IN_BACKGROUND";
+
 /// Where a manager finds its channel to the guardian.
 pub(crate) const CHANNEL_FD: RawFd = 3;
 

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Relume, Status, eventually, fixture};
+use crate::harness::{Builder, Process, Relume, Status, eventually, fixture, text};
 
 /// How often the manager is killed in one test. The full thousand is a command of its own.
 const KILLS: usize = 20;
@@ -145,4 +145,29 @@ fn a_restart_that_was_due_and_the_retries_used_survive_the_managers_death() {
     assert!(due(&after) <= due(&before), "the wait goes on, it does not begin anew");
     assert_eq!(after.service("flaps")["retries_used"], before.service("flaps")["retries_used"]);
     assert_eq!(after.last_exit("flaps")["code"], 3);
+}
+
+#[test]
+fn up_detached_comes_back_when_all_services_are_up_and_relume_stays() {
+    let relume = Builder::new().config(&printers(3)).arg("--detach").spawn();
+    assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
+    let first = relume.status();
+    assert_eq!(pids(&first).len(), 3, "all are up when the command comes back");
+    relume.ok(&["stop", "p1"]);
+    let again = relume.run(&["up", "--detach"]);
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+    assert_eq!(relume.status().state("p1"), "running", "what was missing is started");
+    assert_eq!(relume.status().pid("p0"), first.pid("p0"), "what runs is left alone");
+    relume.down();
+}
+
+#[test]
+fn up_detached_says_so_when_a_start_has_failed() {
+    let relume = Builder::new()
+        .config(&json!({"services": {"bad": {"command": "/no/such/program", "restart_policy": "never"}}}))
+        .arg("-d")
+        .spawn();
+    assert_eq!(relume.wait_for_end().code(), Some(1), "{}", relume.told());
+    assert!(relume.said().contains("/no/such/program"), "{}", relume.said());
+    relume.ok(&["down"]);
 }

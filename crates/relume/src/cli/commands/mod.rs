@@ -1,6 +1,7 @@
 //! The verbs, one file each, and what several of them need: the config, and the manager to ask.
 
 pub(super) mod check;
+pub(super) mod detached;
 pub(super) mod down;
 pub(super) mod logs;
 mod operate;
