@@ -7,6 +7,7 @@ use crate::fact::What;
 use crate::id::{RunId, ServiceId};
 use crate::lives::KILL_AGAIN;
 use crate::moment::Moment;
+use crate::planted::Bug;
 use crate::policy::ServiceKind;
 use crate::record::SidePhase;
 use crate::state::{StartPhase, State, StopPhase};
@@ -115,6 +116,7 @@ impl Step<'_> {
     }
 
     fn exited(&mut self, run: RunId, exit: Exit, rest: Rest) {
+        let rest = if self.core.has(Bug::ForgetsRest) { Rest::Gone } else { rest };
         let Some(state) = self.core.state_of(run).cloned() else { return self.note(What::Stale { run }) };
         match state {
             State::Starting { phase: StartPhase::PreStart { .. }, .. }
@@ -311,7 +313,9 @@ impl Step<'_> {
 impl crate::supervisor::Supervisor {
     /// The state of the service, if this is its present main run.
     fn state_of(&self, run: RunId) -> Option<&State> {
-        self.record(run.service).map(|record| &record.state).filter(|state| state.run() == Some(run))
+        self.record(run.service)
+            .map(|record| &record.state)
+            .filter(|state| state.run() == Some(run) || (state.is_live() && self.has(Bug::ForgetsGeneration)))
     }
 
     fn kind_of(&self, service: ServiceId) -> Option<ServiceKind> {

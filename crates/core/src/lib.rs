@@ -41,6 +41,7 @@ pub mod invariants;
 mod lives;
 mod moment;
 mod orders;
+pub mod planted;
 mod policy;
 mod record;
 mod recover;

@@ -5,6 +5,7 @@ use crate::cause::{Cause, Exit};
 use crate::fact::What;
 use crate::id::{Hook, RunId, RunKind, ServiceId};
 use crate::moment::Moment;
+use crate::planted::Bug;
 use crate::policy::{Policy, Reach, RestartMode, ServiceKind};
 use crate::restart::{self, Verdict};
 use crate::state::{Pace, StartPhase, State, StopPhase};
@@ -230,7 +231,11 @@ impl Step<'_> {
         let now = self.core.now;
         let Some((record, policy, _)) = self.core.look(id) else { return };
         let (replace, mut history) = (record.replace.clone(), record.history.clone());
-        let (rules, oneshot) = (policy.restart.clone(), policy.kind == ServiceKind::Oneshot);
+        let (mut rules, oneshot) = (policy.restart.clone(), policy.kind == ServiceKind::Oneshot);
+        if self.core.has(Bug::CountsHalfWindow) {
+            rules.retry_window /= 2;
+        }
+        let ready_ns = if self.core.has(Bug::NeverStable) { 0 } else { ready_ns };
         let wanted = self.core.is_wanted(id);
         let failed = cause.is_failure(&rules);
         let next = match (&cause, replace) {

@@ -8,6 +8,7 @@ use crate::cause::{Cause, Exit};
 use crate::event::Command;
 use crate::fact::What;
 use crate::id::{ServiceId, Ticket};
+use crate::planted::Bug;
 use crate::policy::ExitWhen;
 use crate::record::{History, Intent};
 use crate::state::{Pace, State, WaitFor};
@@ -155,8 +156,11 @@ impl Step<'_> {
     }
 
     fn await_service(&mut self, id: ServiceId, order: Order) {
+        let forgetful = self.core.has(Bug::LosesTicket);
         if let Some(service) = self.core.services.get_mut(&id) {
-            service.orders.push(order);
+            if service.orders.is_empty() || !forgetful {
+                service.orders.push(order);
+            }
             self.core.awaited.insert(id);
         }
     }

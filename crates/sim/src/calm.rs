@@ -35,9 +35,9 @@ impl Sim {
                 self.wake_the_resting().map_err(Failure::Safety)?;
             }
             self.calm_for(ENOUGH)?;
-            let expected = Expected { good: &good };
+            let expected = Expected::new(&good);
             if !self.settings.unchecked {
-                checks::at_rest(&self.checks, &self.view(), expected).map_err(Failure::Liveness)?;
+                checks::at_rest(&self.checks, &self.view(), &expected).map_err(Failure::Liveness)?;
             }
             self.shut_down()?;
         }

@@ -396,7 +396,8 @@ pub fn restart_policy(dice: &mut Dice, instant: u32) -> RestartPolicy {
     RestartPolicy {
         mode: dice.pick(&modes),
         success_exit_codes: if dice.chance(150) { vec![0, 7] } else { vec![0] },
-        max_retries: dice.pick(&[None, Some(0), Some(1), Some(2), Some(3), Some(5)]),
+        // Without delay and without limit a failing service would never leave the machine alone.
+        max_retries: dice.pick(&[None, Some(0), Some(1), Some(2), Some(3), Some(5)]).or(zero.then_some(5)),
         retry_window: dice.millis(2_000, 60_000),
         retry_delay: if zero { Duration::ZERO } else { dice.millis(100, 3_000) },
         backoff: dice.chance(800).then_some(backoff),

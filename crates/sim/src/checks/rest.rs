@@ -1,6 +1,7 @@
 //! What has to be so when faults have ended and everything had time to come to rest.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relume_core::{Condition, Dependency, Intent, Record, ServiceKind, State, WaitFor};
 
@@ -8,10 +9,20 @@ use super::wanted::is_wanted;
 use super::{Checks, View};
 
 /// What is known of the programs that stay as they are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Expected<'a> {
     /// Services whose programs, hooks included, are good from now on.
-    pub good: &'a BTreeSet<String>,
+    good: &'a BTreeSet<String>,
+    /// What was found out already: in a dense graph each service is asked about on many paths.
+    startable: RefCell<BTreeMap<String, bool>>,
+}
+
+impl<'a> Expected<'a> {
+    /// With these services good.
+    #[must_use]
+    pub fn new(good: &'a BTreeSet<String>) -> Self {
+        Self { good, startable: RefCell::default() }
+    }
 }
 
 /// Every service wanted up with a good program and good dependencies is up, what is wanted down is down, and
@@ -19,7 +30,7 @@ pub struct Expected<'a> {
 ///
 /// # Errors
 /// The first service that is not where it belongs.
-pub fn at_rest(checks: &Checks, view: &View<'_>, expected: Expected<'_>) -> Result<(), String> {
+pub fn at_rest(checks: &Checks, view: &View<'_>, expected: &Expected<'_>) -> Result<(), String> {
     if view.memory.shutdown.is_some() {
         return Ok(());
     }
@@ -44,7 +55,7 @@ pub fn at_rest(checks: &Checks, view: &View<'_>, expected: Expected<'_>) -> Resu
     Ok(())
 }
 
-fn up(view: &View<'_>, record: &Record, expected: Expected<'_>) -> Result<(), String> {
+fn up(view: &View<'_>, record: &Record, expected: &Expected<'_>) -> Result<(), String> {
     let good = expected.good.contains(&record.name);
     match &record.state {
         State::Stopped => Err("is wanted, yet it rests".into()),
@@ -66,12 +77,17 @@ fn down(record: &Record) -> Result<(), String> {
 }
 
 /// Whether nothing that it depends on keeps it from starting.
-fn can_start(view: &View<'_>, name: &str, expected: Expected<'_>) -> bool {
+fn can_start(view: &View<'_>, name: &str, expected: &Expected<'_>) -> bool {
+    if let Some(known) = expected.startable.borrow().get(name) {
+        return *known;
+    }
     let Some(spec) = view.specs.get(name) else { return false };
-    spec.policy.dependencies.iter().all(|(need, how)| will_be(view, need, *how, expected))
+    let can = spec.policy.dependencies.iter().all(|(need, how)| will_be(view, need, *how, expected));
+    expected.startable.borrow_mut().insert(name.into(), can);
+    can
 }
 
-fn will_be(view: &View<'_>, name: &str, how: Dependency, expected: Expected<'_>) -> bool {
+fn will_be(view: &View<'_>, name: &str, how: Dependency, expected: &Expected<'_>) -> bool {
     let Some(spec) = view.specs.get(name).filter(|_| expected.good.contains(name)) else { return false };
     let Some((id, record)) = view.memory.services.iter().find(|(_, record)| record.name == name) else {
         return false;
