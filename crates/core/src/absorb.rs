@@ -228,12 +228,11 @@ impl Step<'_> {
     pub(crate) fn absorb_deadlines(&mut self) {
         while let Some((at, id)) = self.core.deadlines.first().copied().filter(|(at, _)| *at <= self.core.now)
         {
+            // First, because what follows may be due at this very moment too: a time limit can be zero. What
+            // is due and does not move is a restart that waits for its turn.
+            self.core.deadlines.remove(&(at, id));
+            self.core.dirty.insert(id);
             self.due(id);
-            // Whatever waits on is waiting for something later; a restart that is due waits for its turn.
-            if self.core.deadlines.contains(&(at, id)) {
-                self.core.deadlines.remove(&(at, id));
-                self.core.dirty.insert(id);
-            }
         }
     }
 

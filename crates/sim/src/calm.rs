@@ -119,7 +119,11 @@ fn may_stay(program: Nuisance, policy: &Policy) -> bool {
     // Where SIGKILL is switched off, what ignores the stop signal holds up all that it depends on.
     let deaf = matches!(
         program,
-        Nuisance::Deaf | Nuisance::LeavesDeafChildren | Nuisance::Uninterruptible | Nuisance::NeverReady
+        Nuisance::Deaf
+            | Nuisance::Hangs
+            | Nuisance::LeavesDeafChildren
+            | Nuisance::Uninterruptible
+            | Nuisance::NeverReady
     );
     let unbounded = deaf && (policy.timeout_stop.is_none() || policy.timeout_start.is_none());
     program != Nuisance::Good

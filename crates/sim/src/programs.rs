@@ -21,6 +21,8 @@ pub enum Nuisance {
     Deaf,
     /// Never says that it is ready.
     NeverReady,
+    /// Neither says that it is ready nor heeds the stop signal.
+    Hangs,
     /// Leaves children behind that heed the stop signal.
     LeavesChildren,
     /// Leaves children behind that ignore it.
@@ -37,12 +39,13 @@ pub enum Nuisance {
 
 impl Nuisance {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ExitsAtOnce,
         Self::Flaps,
         Self::ExitsZero,
         Self::Deaf,
         Self::NeverReady,
+        Self::Hangs,
         Self::LeavesChildren,
         Self::LeavesDeafChildren,
         Self::Daemonizes,
@@ -108,9 +111,10 @@ impl Plan {
                 plan.daemon = false;
             }
             Nuisance::Deaf => plan.deaf = true,
-            Nuisance::NeverReady => {
+            Nuisance::NeverReady | Nuisance::Hangs => {
                 plan.ready = None;
                 plan.ends = None;
+                plan.deaf = nuisance == Nuisance::Hangs;
             }
             Nuisance::LeavesChildren | Nuisance::LeavesDeafChildren => {
                 plan.children += 2;
