@@ -134,7 +134,9 @@ impl Step<'_> {
             ) => self.absorb(Event::Spawned { run }),
             Some(State::Starting { phase: StartPhase::Forked, .. }) => self.act(Action::FindMain { run }),
             // A signal told twice can make a service hurry, so only where no SIGKILL would follow.
-            Some(State::Stopping { phase: StopPhase::Asked { kill_at: None }, .. }) => self.ask(run),
+            Some(State::Stopping { phase: StopPhase::Asked { kill_at: None }, .. }) if !self.core.is_asking(run) => {
+                self.ask_by_signal(run);
+            }
             Some(State::Stopping { phase: StopPhase::Rest { kill_at: None }, .. }) => self.ask_rest(run),
             _ => {}
         }

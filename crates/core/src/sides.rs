@@ -80,7 +80,18 @@ impl Step<'_> {
         self.note(What::SideEnded { run, kind: side.kind, exit, error: error.clone() });
         let Some(record) = self.core.record(run.service) else { return };
         let well = exit == Some(Exit::Code(0));
-        match record.state.clone() {
+        let asks_to_stop = side.kind == RunKind::Hook(Hook::Stop);
+        let state = record.state.clone();
+        if side.kind == RunKind::Hook(Hook::Reload) {
+            self.answer_reload(run, exit);
+        }
+        match state {
+            // What could not ask does not leave the service unasked. A leftover of an earlier life asks nobody.
+            State::Stopping { run: main, phase: StopPhase::Asked { .. }, exit: None, .. }
+                if asks_to_stop && !well && main.generation < run.generation =>
+            {
+                self.ask_by_signal(main);
+            }
             State::Starting { run: main, phase: StartPhase::PreStart { hook }, .. } if hook == run => {
                 match error {
                     _ if well => self.spawn_main(main),
