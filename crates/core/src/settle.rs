@@ -20,8 +20,11 @@ impl Step<'_> {
     /// Works off all that was marked, lowest id first. Each pass either moves a service on or drops its mark,
     /// and no move leads back within one moment, so it ends.
     pub(crate) fn settle(&mut self) {
+        let (mut passes, most) = (0, self.core.most_passes());
         loop {
             while let Some(id) = self.core.dirty.pop_first() {
+                passes += 1;
+                debug_assert!(passes <= most, "settling does not end, at service {}", id.0);
                 self.want_dependencies(id);
                 self.replace_dependents(id);
                 if let Some(goal) = self.core.goal(id) {
@@ -128,6 +131,13 @@ impl Step<'_> {
 }
 
 impl Supervisor {
+    /// More passes of one step than any graph can need: each move of a service marks it and its neighbours,
+    /// and a step moves a service a few times at most.
+    fn most_passes(&self) -> usize {
+        let edges: usize = self.services.values().map(|service| service.needs.len() + 1).sum();
+        64 * (edges + 1)
+    }
+
     /// Whether the service is meant to run.
     #[must_use]
     pub fn is_wanted(&self, id: ServiceId) -> bool {

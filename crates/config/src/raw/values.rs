@@ -28,7 +28,7 @@ macro_rules! scalar {
                     }
                     fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
                         let parse: fn(&str) -> Result<$inner, String> = $parse;
-                        parse(text.trim()).map($name).map_err(E::custom)
+                        parse(text).map($name).map_err(E::custom)
                     }
                 }
                 deserializer.deserialize_str(Visit)

@@ -1,5 +1,9 @@
 //! The config from outside: text in, specs and findings out. One test binary, so that it is linked once.
 
 mod common;
+mod files;
 mod findings;
 mod formats;
+mod hostile;
+mod reference;
+mod services;

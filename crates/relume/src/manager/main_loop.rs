@@ -1,21 +1,21 @@
 //! The supervise thread. It must never wait for anything but events: no disk, network, name service,
 //! terminal or log.
 
-use relume_core::{Event, Outbox, Supervisor};
+use relume_core::{Event, Outbox, RunId, Supervisor};
 
 use super::edge::Edge;
 use super::publish::{Level, Note};
 
 /// Runs until the core says that all is down; the exit code.
-pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, first: Event) -> i32 {
+pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor) -> i32 {
     let mut out = Outbox::default();
-    edge.events.push_back(first);
     loop {
         while let Some(event) = edge.events.pop_front() {
+            let ended = run_ended(&event);
             core.step(Edge::now(), event, &mut out);
             // Known before done: whoever sees an effect can find its reason.
-            if !out.facts.is_empty() {
-                edge.publisher.send(Note::Facts(std::mem::take(&mut out.facts)));
+            if !out.facts.is_empty() || ended.is_some() {
+                edge.publisher.send(Note::Facts { facts: std::mem::take(&mut out.facts), ended });
             }
             for action in out.actions.drain(..) {
                 if let Some(code) = edge.perform(core, action) {
@@ -30,5 +30,22 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, first: Event) -> i32 {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         edge.translate();
+    }
+}
+
+/// The run whose main process this event tells the end of: what it does to the state and that there is no
+/// process any more are shown in one.
+fn run_ended(event: &Event) -> Option<RunId> {
+    match event {
+        Event::Exited { run, .. } | Event::Emptied { run } => Some(*run),
+        Event::Tick
+        | Event::Configured(_)
+        | Event::Commanded { .. }
+        | Event::Spawned { .. }
+        | Event::SpawnFailed { .. }
+        | Event::Ready { .. }
+        | Event::MainFound { .. }
+        | Event::Unhealthy { .. }
+        | Event::ShutdownAsked { .. } => None,
     }
 }

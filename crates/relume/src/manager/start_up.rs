@@ -44,6 +44,12 @@ const OWN_LOG: Rotate = Rotate { size: 10_000_000, keep: 5 };
 /// then is not waited for any longer.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
+/// How long the removal of the last cgroups may take.
+const LAST_ERRANDS: Duration = Duration::from_secs(1);
+
+/// Rounds in which the children of ended children are ended too; a family is rarely deeper than three.
+const ROUNDS: usize = 100;
+
 /// Descriptors that relume needs beside those of the services.
 const OWN_DESCRIPTORS: u64 = 64 + 512;
 
@@ -161,8 +167,9 @@ impl Manager {
         let Self { mut edge, mut core, first, names, leaving, _lock } = self;
         // Timers of a supervisor are worth being on time.
         let _coarser = prctl::set_finest_timer_slack();
+        edge.events.push_back(first);
         edge.start_named(&names);
-        let code = main_loop::run(&mut edge, &mut core, first);
+        let code = main_loop::run(&mut edge, &mut core);
         leaving.leave(edge);
         code
     }
@@ -348,6 +355,8 @@ impl Leaving {
         edge.publisher.send(Note::Leave);
         // It has panicked: what it had to show is lost, the services are down all the same.
         let _panicked = self.publishing.join();
+        end_children();
+        edge.trees.finish(LAST_ERRANDS);
         drop(edge);
         let _hung = self.capture.stop(LAST_OUTPUT);
         if let Some(streaming) = self.streaming {
@@ -355,6 +364,29 @@ impl Leaving {
         }
         if let Some(cgroups) = self.cgroups {
             let _litter = cgroups.root.remove();
+        }
+        // Whoever comes next makes both anew.
+        let _kept = std::fs::remove_dir(&self.places.runtime_dir);
+        let _kept = std::fs::remove_file(self.places.state_dir.join("run"));
+    }
+}
+
+/// Children that belong to no run any more: without cgroups, a daemon that has wiped its environment and made
+/// its own session is known only as somebody's orphan that was handed to us. They do not outlive us.
+fn end_children() {
+    for _ in 0..ROUNDS {
+        let children = relume_os::proc::children().unwrap_or_default();
+        if children.is_empty() {
+            return;
+        }
+        for pid in children {
+            if let Ok(Some(process)) = relume_os::pidfd::ProcessId::of(pid)
+                && let Ok(Some(pidfd)) = process.open()
+            {
+                let _gone = pidfd.send_signal(number::KILL);
+                let _slow = pidfd.wait_ended(Duration::from_secs(1));
+            }
+            let _not_ours = relume_os::exit::reap_orphan(pid);
         }
     }
 }

@@ -129,7 +129,7 @@ impl Edge {
     fn spawned(&mut self, id: RunId, started: Started) {
         let Started { process, pidfd, cgroup, tag, streams, unit } = started;
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
-        self.publisher.send(Note::Process { run: id, pid: Some(process.pid) });
+        self.publisher.send(Note::Process { run: id, pid: process.pid });
         let tree = cgroup.map_or(Tree::Marked { leader: process, tag }, Tree::Cgroup);
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
@@ -175,7 +175,6 @@ impl Edge {
             Ok(Some(status)) => to_exit(status),
             Ok(None) | Err(_) => Exit::Unknown,
         };
-        self.publisher.send(Note::Process { run: id, pid: None });
         match &run.tree {
             Tree::Cgroup(_) => {
                 let alive = self.rest_is_alive(id);
@@ -316,7 +315,7 @@ impl Edge {
         if let Some(run) = self.runs.get_mut(&id) {
             run.stage = Stage::Main { process, pidfd };
         }
-        self.publisher.send(Note::Process { run: id, pid: Some(process.pid) });
+        self.publisher.send(Note::Process { run: id, pid: process.pid });
         self.events.push_back(Event::MainFound { run: id });
     }
 

@@ -3,10 +3,12 @@
 //! With cgroup v2 the kernel says when a tree is empty and kills it in one go; all that is left for this
 //! thread is to remove directories. Without it a tree is found by walking: by descent, session and tag.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use relume_core::RunId;
@@ -41,12 +43,15 @@ enum Errand {
     Kill(Tree),
     /// Remove the empty cgroup.
     Remove(RunCgroup),
+    /// Nothing more will come.
+    End,
 }
 
 /// The thread's queue. Bounded by the number of runs: each has at most a few errands under way.
 pub(crate) struct Trees {
     errands: Sender<Errand>,
     inbox: Arc<Inbox>,
+    thread: JoinHandle<()>,
 }
 
 /// The variable that marks every process of a run.
@@ -60,8 +65,8 @@ impl Trees {
     pub(crate) fn start(inbox: Arc<Inbox>) -> std::io::Result<Self> {
         let (errands, queue) = channel();
         let own = Arc::clone(&inbox);
-        std::thread::Builder::new().name("trees".into()).spawn(move || work(&queue, &own))?;
-        Ok(Self { errands, inbox })
+        let thread = std::thread::Builder::new().name("trees".into()).spawn(move || work(&queue, &own))?;
+        Ok(Self { errands, inbox, thread })
     }
 
     pub(crate) fn walk(&self, run: RunId, tree: &Tree) {
@@ -78,6 +83,15 @@ impl Trees {
 
     pub(crate) fn remove(&self, cgroup: RunCgroup) {
         self.send(Errand::Remove(cgroup));
+    }
+
+    /// Does what is left and ends, unless that takes too long.
+    pub(crate) fn finish(&self, patience: Duration) {
+        self.send(Errand::End);
+        let began = std::time::Instant::now();
+        while !self.thread.is_finished() && began.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn send(&self, errand: Errand) {
@@ -110,19 +124,65 @@ impl Trees {
 fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
     // Directories whose removal came too early: a zombie keeps its cgroup until it is reaped.
     let mut late: Vec<RunCgroup> = Vec::new();
-    while let Ok(errand) = queue.recv() {
-        match errand {
-            Errand::Walk(run, tree) => {
-                let members = members(&tree);
-                let open = |process: ProcessId| Some((process, process.open().ok()??));
-                inbox.send(News::Walked { run, members: members.into_iter().filter_map(open).collect() });
+    while let Ok(first) = queue.recv() {
+        // A thousand services can die at once: one look at all processes serves all walks of a batch.
+        let batch: Vec<Errand> = std::iter::once(first).chain(queue.try_iter()).collect();
+        let many = batch.iter().filter(|errand| matches!(errand, Errand::Walk(..))).count() > 1;
+        let census = many.then(Census::take);
+        for errand in batch {
+            match errand {
+                Errand::Walk(run, tree) => {
+                    let empty = census.as_ref().is_some_and(|census| !census.may_have(&tree));
+                    let members = if empty { Vec::new() } else { members(&tree) };
+                    let open = |process: ProcessId| Some((process, process.open().ok()??));
+                    inbox.send(News::Walked { run, members: members.into_iter().filter_map(open).collect() });
+                }
+                // A process that is gone needs no signal.
+                Errand::Signal(tree, signal) => drop(signal_all(&tree, signal)),
+                Errand::Kill(tree) => drop(kill_all(&tree)),
+                Errand::Remove(cgroup) => late.push(cgroup),
+                Errand::End => {
+                    late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
+                    return;
+                }
             }
-            // A process that is gone needs no signal.
-            Errand::Signal(tree, signal) => drop(signal_all(&tree, signal)),
-            Errand::Kill(tree) => drop(kill_all(&tree)),
-            Errand::Remove(cgroup) => late.push(cgroup),
         }
         late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
+    }
+}
+
+/// One look at every living process.
+struct Census {
+    /// Sessions and process groups that somebody is in.
+    groups: HashSet<u32>,
+    /// The tags of our own children: whatever survives of a tree whose main process is dead hangs from one.
+    tags: HashSet<Vec<u8>>,
+}
+
+impl Census {
+    fn take() -> Self {
+        let me = std::process::id();
+        let (mut groups, mut tags) = (HashSet::new(), HashSet::new());
+        for stat in relume_os::proc::all().unwrap_or_default() {
+            if stat.is_zombie() {
+                continue;
+            }
+            groups.extend([stat.session, stat.pgrp]);
+            if stat.ppid == me {
+                tags.extend(relume_os::proc::environ(stat.pid, TAG));
+            }
+        }
+        Self { groups, tags }
+    }
+
+    /// Whether a walk could find anybody. Only a tree whose main process is dead may be asked about.
+    fn may_have(&self, tree: &Tree) -> bool {
+        match tree {
+            Tree::Cgroup(_) => true,
+            Tree::Marked { leader, tag } => {
+                self.groups.contains(&leader.pid) || self.tags.contains(tag.as_bytes())
+            }
+        }
     }
 }
 

@@ -34,13 +34,16 @@ fn up_starts_a_service_and_tells_its_pid_everywhere_and_down_leaves_nothing() {
 #[test]
 fn plain_relume_finds_the_config_in_its_folder_and_puts_everything_beside_it() {
     let builder = Builder::new();
-    fs::write(builder.home().join("services_config.json"), r#"[{"name": "web", "command": "sleep 1000"}]"#)
-        .unwrap();
+    fs::write(
+        builder.home().join("services_config.json"),
+        r#"[{"name": "web", "command": "echo up; sleep 1000"}]"#,
+    )
+    .unwrap();
     let home = builder.path("");
     let relume = builder.with_default_places().env("XDG_RUNTIME_DIR", home).up();
     relume.wait_state("web", "running");
     eventually("a pid file", || relume.path(".relume/pids/web.pid").exists().then_some(()));
-    assert!(relume.path("logs/web.log").exists());
+    eventually("a log", || (relume.lines("web") == ["up"]).then_some(()));
     let runtime = fs::canonicalize(relume.path(".relume/run")).expect("a link to the runtime directory");
     assert!(runtime.join("control.sock").exists());
     relume.down();

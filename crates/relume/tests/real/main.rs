@@ -5,6 +5,7 @@
 //! that did. All of them pass as root and as an ordinary user; what needs root says so and is skipped.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed, here and now")]
+#![expect(clippy::print_stderr, reason = "the test runner shows it beside the failed test")]
 
 mod dependencies;
 mod die_together;

@@ -76,7 +76,7 @@ fn what_is_not_configured_is_what_relume_was_started_with() {
     let (state, relume) = state_of(json!({}));
     assert_eq!(state["umask"], "0027");
     assert_eq!(state["limits"]["nofile"][0], "777", "not the limit relume has given itself");
-    assert_eq!(state["nice"], 0);
+    assert_eq!(state["nice"], rustix::process::getpriority_process(None).unwrap());
     assert_eq!(state["cwd"], std::fs::canonicalize(relume.path(".")).unwrap().to_str().unwrap());
     let uid = u64::from(rustix::process::getuid().as_raw());
     assert_eq!(state["uid"], json!([uid, uid, uid, uid]));
@@ -149,7 +149,7 @@ fn strange_users_are_refused_and_nothing_runs_as_somebody_else() {
                 "command": [fixture("never-ready"), "--announce", announce], "restart_policy": "never"});
             service[key] = json!(user);
             let relume = builder.config(&json!({"services": {"web": service}})).spawn();
-            let why = refusal(&relume);
+            let why = refusal(&relume, &format!("{key} {user:?}"));
             assert!(why.contains(key), "{key} {user:?}: the refusal does not say what it is about: {why}");
             assert_eq!(relume.announcements(), [], "{key} {user:?} ran");
         }
@@ -157,14 +157,14 @@ fn strange_users_are_refused_and_nothing_runs_as_somebody_else() {
 }
 
 /// Why the only service does not run: a mistake in the config, or a start that was refused.
-fn refusal(relume: &Relume) -> String {
-    eventually("the service is refused", || {
+fn refusal(relume: &Relume, what: &str) -> String {
+    eventually(&format!("{what} is refused"), || {
         if let Some(code) = relume.ended() {
             assert_eq!(code.code(), Some(2), "{}", relume.told());
             return Some(relume.said());
         }
         let status = relume.try_status()?;
-        assert_ne!(status.state("web"), "running", "{status}");
+        assert_ne!(status.state("web"), "running", "{what} is taken");
         (status.state("web") == "failed").then(|| status.reason("web").to_owned())
     })
 }

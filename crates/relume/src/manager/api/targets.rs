@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use relume_proto::Targets;
 
 use super::Refusal;
+use crate::cli::render::text::nearest;
 use crate::manager::publish::Board;
 
 /// A word that means all services of a group.
@@ -19,10 +20,17 @@ pub(super) fn names(board: &Board, targets: &Targets) -> Result<Vec<String>, Ref
     if !unknown.is_empty() {
         let detail = format!("no service or group is called {}", unknown.join(", "));
         return Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_service", detail)
-            .help("See the names with: relume status"));
+            .help(nearest_of(board, unknown[0])));
     }
     let meant = |name: &&str| words.iter().any(|word| is_meant(board, name, word));
     Ok(board.in_order().map(|(_, record)| record.name.as_str()).filter(meant).map(str::to_owned).collect())
+}
+
+fn nearest_of(board: &Board, word: &str) -> String {
+    match nearest(word, board.units.order.iter().map(|name| &**name)) {
+        Some(name) => format!("Did you mean {name}? See all names with: relume status"),
+        None => "See the names with: relume status".into(),
+    }
 }
 
 fn anybody(board: &Board, word: &str) -> bool {

@@ -21,6 +21,8 @@ pub(crate) struct Board {
     processes: HashMap<RunId, Process>,
     /// Runs of services, as opposed to those of their hooks.
     mains: HashMap<ServiceId, RunId>,
+    /// Runs that put themselves in the background, the last of each service.
+    forkers: HashMap<ServiceId, RunId>,
     pub(crate) places: Places,
     pub(crate) began: Moment,
 }
@@ -40,6 +42,7 @@ impl Board {
             ids: BTreeMap::new(),
             processes: HashMap::new(),
             mains: HashMap::new(),
+            forkers: HashMap::new(),
             places,
             began: now(),
         }
@@ -56,6 +59,10 @@ impl Board {
             What::Removed { service } => {
                 self.ids.retain(|_, id| id != service);
                 self.mains.remove(service);
+                self.forkers.remove(service);
+            }
+            What::LooksForking { run } => {
+                self.forkers.insert(run.service, *run);
             }
             What::RunBegan { run, kind: RunKind::Service | RunKind::Job, .. } | What::Adopted { run } => {
                 self.mains.insert(run.service, *run);
@@ -71,21 +78,32 @@ impl Board {
         self.units = units;
     }
 
-    /// Notes a run's main process. For a service's own run: its name, and when the process was started.
-    pub(crate) fn process(&mut self, run: RunId, pid: Option<u32>) -> Option<(String, Moment)> {
-        let started = now();
-        match pid {
-            Some(pid) => self.processes.insert(run, Process { pid, started }),
-            None => self.processes.remove(&run),
-        };
+    /// Notes a run's main process. For a service's own run: its name.
+    pub(crate) fn process_began(&mut self, run: RunId, pid: u32) -> Option<String> {
+        self.processes.insert(run, Process { pid, started: now() });
+        self.name_of_main(run)
+    }
+
+    /// A run's main process is no more. For a service's own run: its name.
+    pub(crate) fn process_ended(&mut self, run: RunId) -> Option<String> {
+        self.processes.remove(&run)?;
+        self.name_of_main(run)
+    }
+
+    fn name_of_main(&self, run: RunId) -> Option<String> {
         let main = self.mains.get(&run.service) == Some(&run);
-        let name = self.memory.services.get(&run.service)?.name.clone();
-        main.then_some((name, started))
+        main.then(|| self.memory.services.get(&run.service).map(|record| record.name.clone()))?
     }
 
     /// The present main process of a service.
     pub(crate) fn process_of(&self, service: ServiceId) -> Option<Process> {
         self.processes.get(self.mains.get(&service)?).copied()
+    }
+
+    /// Whether the last run of a service put itself in the background, although nothing says that it does.
+    pub(crate) fn forked(&self, record: &Record) -> bool {
+        let last = record.last_end.as_ref().map(|end| end.run);
+        last.is_some_and(|run| self.forkers.get(&run.service) == Some(&run))
     }
 
     /// The configured service of that id.

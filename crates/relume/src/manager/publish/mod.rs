@@ -39,15 +39,20 @@ const STATUS_DELAY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) enum Note {
     /// What the core has decided.
-    Facts(Vec<Fact>),
+    Facts {
+        /// In order.
+        facts: Vec<Fact>,
+        /// The run whose main process had ended when they were decided.
+        ended: Option<RunId>,
+    },
     /// The configuration that holds from now on.
     Units(Arc<Units>),
-    /// The main process of a run is this one, or none any more.
+    /// The main process of a run is this one.
     Process {
         /// The run.
         run: RunId,
         /// Its process.
-        pid: Option<u32>,
+        pid: u32,
     },
     /// What came of a command for one service.
     Reply {
@@ -143,7 +148,10 @@ impl Thread {
         let Publishing { board, desk, outlets } = &mut self.publishing;
         let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
         match note {
-            Note::Facts(facts) => {
+            Note::Facts { facts, ended } => {
+                if let Some(name) = ended.and_then(|run| board.process_ended(run)) {
+                    outlets.pid(&name, None);
+                }
                 for fact in facts {
                     let record = board.learn(&fact);
                     outlets.fact(&board, &fact, record.as_ref());
@@ -155,8 +163,8 @@ impl Thread {
             }
             Note::Units(units) => board.reconfigure(units),
             Note::Process { run, pid } => {
-                if let Some((name, started)) = board.process(run, pid) {
-                    outlets.pid(&name, pid, started);
+                if let Some(name) = board.process_began(run, pid) {
+                    outlets.pid(&name, Some(pid));
                 }
                 self.stale_since.get_or_insert_with(Instant::now);
             }

@@ -61,7 +61,7 @@ impl Outlets {
         }
     }
 
-    pub(super) fn pid(&mut self, name: &str, pid: Option<u32>, _at: Moment) {
+    pub(super) fn pid(&mut self, name: &str, pid: Option<u32>) {
         // A service's name is a safe file name by the rules of the configuration.
         self.store.pid(self.pid_dir.join(format!("{name}.pid")), pid);
     }

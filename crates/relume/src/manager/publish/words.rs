@@ -207,6 +207,9 @@ fn stopping(phase: StopPhase) -> String {
 /// The end of the last run where that is the cause, with how long it was up; else the cause alone.
 fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
     match cause {
+        Cause::Exited(_) if board.forked(record) => {
+            format!("{} and left processes in the background; is it type: forking?", because(board, cause))
+        }
         Cause::Exited(_) => ended(record).unwrap_or_else(|| because(board, cause)),
         Cause::Asked
         | Cause::LeftNothing

@@ -311,16 +311,19 @@ impl Relume {
     pub(crate) fn wait_until(&self, what: &str, mut so: impl FnMut(&Status) -> bool) -> Status {
         let end = Instant::now() + PATIENCE;
         loop {
+            let asked = Instant::now();
             let status = self.status();
             if so(&status) {
                 return status;
             }
+            // Asking about a thousand services costs something; it should not hold up what is waited for.
+            let pause = PAUSE.max(asked.elapsed());
             assert!(
                 Instant::now() < end,
                 "waited {PATIENCE:?} in vain until {what}; now: {status}\n{}",
                 self.told()
             );
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
         }
     }
 

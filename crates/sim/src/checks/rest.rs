@@ -1,0 +1,107 @@
+//! What has to be so when faults have ended and everything had time to come to rest.
+
+use std::collections::BTreeSet;
+
+use relume_core::{Condition, Dependency, Intent, Record, ServiceKind, State};
+
+use super::wanted::is_wanted;
+use super::{Checks, View};
+
+/// What is known of the programs that stay as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// Services whose programs, hooks included, are good from now on.
+    pub good: &'a BTreeSet<String>,
+}
+
+/// Every service wanted up with a good program and good dependencies is up, what is wanted down is down, and
+/// whoever waited for either has been answered.
+///
+/// # Errors
+/// The first service that is not where it belongs.
+pub fn at_rest(checks: &Checks, view: &View<'_>, expected: Expected<'_>) -> Result<(), String> {
+    if view.memory.shutdown.is_some() {
+        return Ok(());
+    }
+    for (id, record) in &view.memory.services {
+        let wanted = is_wanted(view.memory, view, *id);
+        let placed = if wanted { up(view, record, expected) } else { down(view, record) };
+        placed.map_err(|what| format!("{} {what}: {:?}", record.name, record.state))?;
+    }
+    for (ticket, service) in checks.tickets.waiting() {
+        let record = view.memory.services.get(&service);
+        let settled = record.is_none_or(|record| {
+            matches!(
+                record.state,
+                State::Running { .. } | State::Completed | State::Stopped | State::Failed { .. }
+            )
+        });
+        if settled {
+            let state = record.map(|record| &record.state);
+            return Err(format!("ticket {} still waits for {}: {state:?}", ticket.0, view.name(service)));
+        }
+    }
+    Ok(())
+}
+
+fn up(view: &View<'_>, record: &Record, expected: Expected<'_>) -> Result<(), String> {
+    let good = expected.good.contains(&record.name);
+    match &record.state {
+        State::Stopped => Err("is wanted, yet it rests".into()),
+        State::Pending { .. } if can_start(view, &record.name, expected) => {
+            Err("could start and waits".into())
+        }
+        State::Pending { .. } => Ok(()),
+        _ if !good || !can_start(view, &record.name, expected) => Ok(()),
+        State::Running { .. } | State::Completed => Ok(()),
+        State::Starting { .. } | State::Stopping { .. } | State::Restarting { .. } | State::Failed { .. } => {
+            Err("has a good program and does not run".into())
+        }
+    }
+}
+
+fn down(view: &View<'_>, record: &Record) -> Result<(), String> {
+    if let State::Stopping { .. } = record.state {
+        // Where SIGKILL is switched off, a program that ignores the stop signal stays.
+        let limit = view.specs.get(&record.name).is_none_or(|spec| spec.policy.timeout_stop.is_some());
+        let after = view.specs.values().any(|spec| spec.policy.timeout_stop.is_none());
+        return if limit && !after { Err("is wanted down and does not end".into()) } else { Ok(()) };
+    }
+    if record.state.is_live() && view.specs.values().all(|spec| spec.policy.timeout_stop.is_some()) {
+        return Err("is wanted down, yet it lives".into());
+    }
+    Ok(())
+}
+
+/// Whether nothing that it depends on keeps it from starting.
+fn can_start(view: &View<'_>, name: &str, expected: Expected<'_>) -> bool {
+    let Some(spec) = view.specs.get(name) else { return false };
+    spec.policy.dependencies.iter().all(|(need, how)| will_be(view, need, *how, expected))
+}
+
+fn will_be(view: &View<'_>, name: &str, how: Dependency, expected: Expected<'_>) -> bool {
+    let Some(spec) = view.specs.get(name).filter(|_| expected.good.contains(name)) else { return false };
+    let Some((id, record)) = view.memory.services.iter().find(|(_, record)| record.name == name) else {
+        return false;
+    };
+    let oneshot = spec.policy.kind == ServiceKind::Oneshot;
+    let reachable = match how.condition {
+        Condition::Completed => oneshot,
+        Condition::Started | Condition::Ready => oneshot || !matches!(record.state, State::Completed),
+    };
+    let stopped = record.intent == Intent::Down || !is_wanted(view.memory, view, *id);
+    // A oneshot that is done stays done, whatever is asked of it later.
+    let done = oneshot && record.state == State::Completed;
+    done || (reachable && !stopped && can_start(view, name, expected))
+}
+
+/// After the end nothing lives.
+///
+/// # Errors
+/// What still lives.
+pub fn nothing_left(view: &View<'_>) -> Result<(), String> {
+    match view.kernel.trees.values().find(|tree| tree.may_live()) {
+        Some(tree) => Err(format!("relume has left, yet {} of {} lives", tree.run, tree.name)),
+        None => Ok(()),
+    }
+}
