@@ -71,6 +71,8 @@ impl Step<'_> {
                 State::Restarting { .. } | State::Failed { .. } | State::Completed => self.kick(id),
                 State::Stopped | State::Pending { .. } | State::Stopping { .. } => {}
             }
+        } else if let State::Starting { run, .. } = record.state {
+            self.wait_no_longer(run);
         }
         changed
     }

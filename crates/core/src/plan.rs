@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::event::Config;
 use crate::graph;
-use crate::policy::ServiceSpec;
+use crate::policy::{ServiceKind, ServiceSpec};
 use crate::record::Record;
 use crate::state::State;
 use crate::supervisor::Supervisor;
@@ -86,5 +86,12 @@ impl Supervisor {
 /// Whether the latest run of a service was started as something else than `new` says. The record knows what it
 /// was started with, even if that was another relume.
 pub(crate) fn is_other_life(record: &Record, old: &ServiceSpec, new: &ServiceSpec) -> bool {
-    record.generation > 0 && (record.launch != new.launch || old.policy.kind != new.policy.kind)
+    record.generation > 0 && (record.launch != new.launch || !is_same_life(old.policy.kind, new.policy.kind))
+}
+
+/// A process that is waited for until it is ready, and one that is not, are the same to themselves: where they
+/// are told how to say it, that is part of the launch.
+fn is_same_life(old: ServiceKind, new: ServiceKind) -> bool {
+    let stays = |kind| matches!(kind, ServiceKind::Simple | ServiceKind::Notify);
+    old == new || (stays(old) && stays(new))
 }

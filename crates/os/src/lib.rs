@@ -16,7 +16,6 @@
 //! This is the only crate with `unsafe`. Each block says why it is sound.
 
 pub mod cgroup;
-pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod error;
@@ -24,7 +23,6 @@ pub mod exit;
 pub mod features;
 pub mod files;
 pub mod limits;
-pub mod mapping;
 pub mod notify;
 pub mod pidfd;
 pub mod pipes;

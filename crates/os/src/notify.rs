@@ -12,17 +12,12 @@
 //!
 //! A bound name is not removed when its socket is dropped: that is a write to a file system, and for whoever may wait for one.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketAddrUnix, SocketFlags,
-    SocketType,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Gid, Uid};
 
 use crate::error::{Errno, OsError, Result};
@@ -73,27 +68,50 @@ impl NotifySocket {
 
     /// The next datagram that waits; `None`: there is none.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<Datagram>> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let got = match rustix::net::recvmsg(&self.fd, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
-            Ok(got) => got,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
-            Err(e) => return Err(OsError::new("receive a notification", e)),
+        let mut room = Control([0; CREDENTIALS]);
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: all zeros is a valid msghdr: no address, no data, no control data.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = room.0.as_mut_ptr().cast();
+        header.msg_controllen = CREDENTIALS as _;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        // SAFETY: the header points to `buffer` and `room` with their own lengths; both outlive the call.
+        let len = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, flags) };
+        let Ok(len) = usize::try_from(len) else {
+            return match Errno::last() {
+                Errno::AGAIN | Errno::INTR => Ok(None),
+                errno => Err(OsError::new("receive a notification", errno)),
+            };
         };
-        let mut sender = None;
-        // Whatever else came is closed with the message it is in.
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmCredentials(who) = message {
-                sender = Some(Peer {
-                    pid: u32::try_from(who.pid.as_raw_nonzero().get()).unwrap_or(0),
-                    uid: who.uid.as_raw(),
-                    gid: who.gid.as_raw(),
-                });
-            }
-        }
-        Ok(Some(Datagram { len: got.bytes, cut: got.flags.contains(ReturnFlags::TRUNC), sender }))
+        Ok(Some(Datagram { len, cut: header.msg_flags & libc::MSG_TRUNC != 0, sender: sender(&header) }))
     }
+}
+
+/// Room for exactly one set of credentials: what the kernel fills in first.
+// SAFETY: computes a number.
+const CREDENTIALS: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
+
+/// Control data begins where a `cmsghdr` can stand.
+#[repr(align(8))]
+struct Control([u8; CREDENTIALS]);
+const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
+
+/// Who has sent the message. Not by rustix, whose process ids cannot be 0: that is what a sender from outside of our pid
+/// namespace has.
+fn sender(header: &libc::msghdr) -> Option<Peer> {
+    // SAFETY: the header is one that recvmsg has filled in; the result lies within its control data, or is null.
+    let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
+    // SAFETY: computes a number.
+    let whole = unsafe { libc::CMSG_LEN(size_of::<libc::ucred>() as u32) };
+    let credentials = (first.cmsg_level, first.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS);
+    if !credentials || (first.cmsg_len as usize) < whole as usize {
+        return None;
+    }
+    // SAFETY: a message of this type and length holds a ucred, plain numbers, which may stand at any address.
+    let who = unsafe { libc::CMSG_DATA(first).cast::<libc::ucred>().read_unaligned() };
+    Some(Peer { pid: u32::try_from(who.pid).unwrap_or(0), uid: who.uid, gid: who.gid })
 }
 
 impl AsFd for NotifySocket {
@@ -142,8 +160,14 @@ fn give(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(0o600), AtFlags::empty())
         .map_err(|e| OsError::at("set the mode of", path, e))?;
     let Some((uid, gid)) = owner else { return Ok(()) };
-    rustix::fs::chownat(CWD, path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|e| OsError::at("give to the service's user", path, e))
+    rustix::fs::chownat(
+        CWD,
+        path,
+        Some(Uid::from_raw(uid)),
+        Some(Gid::from_raw(gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .map_err(|e| OsError::at("give to the service's user", path, e))
 }
 
 fn address(path: &Path) -> Result<SocketAddrUnix> {
@@ -204,6 +228,8 @@ mod tests {
 
     #[test]
     fn descriptors_sent_along_never_arrive_and_their_sender_sees_them_closed() {
+        use std::mem::MaybeUninit;
+
         use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
         let (_dir, socket) = socket();

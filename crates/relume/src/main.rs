@@ -8,6 +8,7 @@ mod cli;
 mod config_files;
 mod manager;
 mod places;
+mod trust;
 
 fn main() -> std::process::ExitCode {
     cli::run()

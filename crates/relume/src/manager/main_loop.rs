@@ -30,6 +30,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor) -> i32 {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         edge.translate();
+        edge.weigh(core);
     }
 }
 

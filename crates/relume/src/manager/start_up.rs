@@ -1,7 +1,7 @@
 //! Coming up and leaving, in the order in which each step rests on the one before.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,7 +12,7 @@ use relume_os::cgroup::CgroupRoot;
 use relume_os::epoll::{Epoll, Inotify, Timer};
 use relume_os::files::{self, Lock, LockError};
 use relume_os::signals::{self, SignalFd};
-use relume_os::{clock, limits, prctl, sockets, users};
+use relume_os::{clock, limits, notify, prctl, sockets, users};
 
 use super::Options;
 use super::api::{self, Door, Office};
@@ -22,6 +22,8 @@ use super::inbox::Inbox;
 use super::launch::Inheritance;
 use super::main_loop;
 use super::publish::{self, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal};
+use super::reload::Source;
+use super::ready::{Prober, Readying};
 use super::spawn::{Cgroups, Ground, Spawning};
 use super::translate::number;
 use super::trees::Trees;
@@ -90,7 +92,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, places, names, follow, screen } = options;
+    let Options { config, load, trust, places, names, follow, screen } = options;
+    let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config));
 
@@ -115,7 +118,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
 
     let socket = sockets::listen_private(&places.socket())?;
     let door = Door { socket, owner: users::effective_uid() };
-    api::start(door, Office { board, desk, inbox: Arc::clone(&inbox) })?;
+    let net = api::start(door, Office { board, desk, inbox: Arc::clone(&inbox), source: Arc::clone(&source) })?;
 
     let ground = Ground {
         inherited,
@@ -125,6 +128,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         id: places.id.clone(),
         // 0 is relume's own log.
         next_stream: AtomicU64::new(1),
+        notify_dir: notify_dir(&places)?,
     };
     let edge = Edge {
         epoll: Epoll::new()?,
@@ -134,6 +138,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         cgroup_events: Inotify::new()?,
         trees: Trees::start(Arc::clone(&inbox))?,
         spawning: Spawning::start(ground)?,
+        ready_runs: Readying::new(Prober::new(net, Arc::clone(&inbox))),
         inbox,
         news: VecDeque::new(),
         ready: Vec::new(),
@@ -149,7 +154,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         units,
         end_asked: 0,
         ignores_hangup,
-        load: Arc::new(load),
+        source,
+        to_weigh: Vec::new(),
         events: VecDeque::new(),
     };
     edge.watch_sources()?;
@@ -200,6 +206,15 @@ fn lock(places: &Places) -> Result<Lock, Trouble> {
         },
         LockError::Failed(error) => Trouble::from(error),
     })
+}
+
+/// Where notify sockets go. Services of other users pass through it, and cannot list it.
+fn notify_dir(places: &Places) -> Result<PathBuf, Trouble> {
+    let dir = places.runtime_dir.join("notify");
+    files::create_dir(&dir, 0o711)?;
+    // Of a life that ended without clearing up.
+    notify::remove_stale(&dir)?;
+    Ok(dir)
 }
 
 /// The services that are meant to come up: the named ones, or those that start by themselves.

@@ -53,7 +53,7 @@ impl Edge {
                 }
                 INBOX => self.read_inbox(),
                 CGROUPS => self.read_cgroup_events(),
-                token if token >= FIRST_PROCESS => self.process_ended(token),
+                token if token >= FIRST_PROCESS && !self.heard(token) => self.process_ended(token),
                 _ => {}
             }
         }
@@ -69,7 +69,7 @@ impl Edge {
                     self.events.push_back(Event::ShutdownAsked { hurry: false });
                 }
                 number::HUP if self.ignores_hangup => {}
-                number::HUP => reload::begin(&self.load, &self.inbox),
+                number::HUP => reload::begin(&self.source, &self.inbox),
                 number::USR1 => self.capture.reopen_all(),
                 number::QUIT => self.say(
                     Level::Warn,
@@ -105,6 +105,8 @@ impl Edge {
                 }
                 News::Walked { run, members } => self.walked(run, members),
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
+                News::Claimed { run, found } => self.claimed(run, found),
+                News::Probed { run, number, what } => self.probed(run, number, what),
                 News::Asked { ticket, command } => {
                     self.events.push_back(Event::Commanded { ticket, command });
                 }
@@ -112,13 +114,9 @@ impl Edge {
                     self.say(Level::Info, "asked to stop everything and leave".into());
                     self.events.push_back(Event::ShutdownAsked { hurry: false });
                 }
+                News::Weigh(asked) => self.to_weigh.push(asked),
                 News::Reloaded(reloaded) => match *reloaded {
-                    Reloaded::Valid(units) => {
-                        self.units = units;
-                        self.retarget();
-                        self.publisher.send(Note::Units(self.units.clone()));
-                        self.events.push_back(Event::Configured(self.units.for_core(self.autostart)));
-                    }
+                    Reloaded::Valid(units) => self.take_over(units),
                     Reloaded::Invalid(text) => self.say(Level::Error, text),
                 },
             }
@@ -127,7 +125,7 @@ impl Edge {
     }
 
     fn spawned(&mut self, id: RunId, started: Started) {
-        let Started { process, pidfd, cgroup, tag, streams, unit } = started;
+        let Started { process, pidfd, cgroup, tag, streams, unit, ears } = started;
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
         self.publisher.send(Note::Process { run: id, pid: process.pid });
         let tree = cgroup.map_or(Tree::Marked { leader: process, tag }, Tree::Cgroup);
@@ -136,11 +134,14 @@ impl Edge {
         let cancelled = std::sync::Arc::default();
         self.runs.insert(id, Run { tree, streams, unit, stage, cancelled });
         self.events.push_back(Event::Spawned { run: id });
+        if let Some(ears) = ears {
+            self.listen(id, ears);
+        }
     }
 
     /// Waits for the end of a process. Where the kernel has no memory for that the end would go unnoticed:
     /// said loudly, and noticed by the reaping of orphans.
-    fn watch_process(&mut self, run: RunId, member: Option<u32>, pidfd: &PidFd) {
+    pub(super) fn watch_process(&mut self, run: RunId, member: Option<u32>, pidfd: &PidFd) {
         let token = self.next_token;
         self.next_token += 1;
         match self.epoll.add(pidfd, token, Interest::READ) {
@@ -159,7 +160,10 @@ impl Edge {
         }
     }
 
-    fn main_ended(&mut self, id: RunId) {
+    pub(super) fn main_ended(&mut self, id: RunId) {
+        if self.holds_end(id) {
+            return;
+        }
         let Some(run) = self.runs.get_mut(&id) else { return };
         let rest = Stage::Rest { members: BTreeMap::new() };
         let (process, pidfd) = match std::mem::replace(&mut run.stage, rest) {
@@ -323,6 +327,7 @@ impl Edge {
     fn close(&mut self, id: RunId) {
         let Some(run) = self.runs.remove(&id) else { return };
         run.cancelled.store(true, Ordering::Relaxed);
+        self.stop_listening(id);
         run.streams.iter().for_each(|stream| self.capture.finish(*stream));
         if let Tree::Cgroup(cgroup) = run.tree {
             self.trees.remove(cgroup);
@@ -330,7 +335,7 @@ impl Edge {
     }
 
     /// Output of lives that go on under a new configuration goes where that says.
-    fn retarget(&self) {
+    pub(crate) fn retarget(&self) {
         for run in self.runs.values() {
             let Some(unit) = self.units.get(&run.unit.config.spec.name) else { continue };
             let targets = [Some(&unit.out), unit.err.as_ref()];
@@ -342,7 +347,7 @@ impl Edge {
 
     /// Children that are nobody's main process were handed to us when their parents died. They are looked for
     /// a little after a child has ended, and not with each one: the look costs a walk over all children.
-    fn expect_orphans(&mut self) {
+    pub(super) fn expect_orphans(&mut self) {
         self.orphans_at.get_or_insert_with(|| Self::now().after(ORPHANS_WAIT));
     }
 

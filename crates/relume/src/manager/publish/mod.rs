@@ -54,6 +54,13 @@ pub(crate) enum Note {
         /// Its process.
         pid: u32,
     },
+    /// What a run says of itself, or its probes of it, is this from now on.
+    Told {
+        /// The run.
+        run: RunId,
+        /// For people; none: nothing any more.
+        text: Option<String>,
+    },
     /// What came of a command for one service.
     Reply {
         /// The command.
@@ -161,7 +168,11 @@ impl Thread {
                 }
                 self.stale_since.get_or_insert_with(Instant::now);
             }
-            Note::Units(units) => board.reconfigure(units),
+            Note::Units(units) => {
+                outlets.reconfigure(&units.manager);
+                board.reconfigure(units);
+            }
+            Note::Told { run, text } => board.told(run, text),
             Note::Process { run, pid } => {
                 if let Some(name) = board.process_began(run, pid) {
                     outlets.pid(&name, Some(pid));
