@@ -4,8 +4,8 @@
 //! A cut node is passed over as if it were not written, which is why raw types make every field optional.
 
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess,
-    SeqAccess, Unexpected, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 
 use crate::nearest::{nearest, unknown_key};
@@ -58,7 +58,8 @@ impl DeError {
 
     /// A message may end in a line `help: …`.
     fn finding(self, prefix: &str, fallback: Span) -> Finding {
-        let mut keys: Vec<&str> = self.path.iter().rev().map(|key| &**key).filter(|key| !key.is_empty()).collect();
+        let mut keys: Vec<&str> =
+            self.path.iter().rev().map(|key| &**key).filter(|key| !key.is_empty()).collect();
         if !prefix.is_empty() {
             keys.insert(0, prefix);
         }
@@ -100,7 +101,9 @@ impl serde::de::Error for DeError {
         let shown = shortened(variant);
         let all = expected.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
         match nearest(variant, expected.iter().copied()) {
-            Some(meant) => Self::custom(format!("unknown value `{shown}`; did you mean `{meant}`?\nhelp: one of {all}")),
+            Some(meant) => {
+                Self::custom(format!("unknown value `{shown}`; did you mean `{meant}`?\nhelp: one of {all}"))
+            }
             None => Self::custom(format!("unknown value `{shown}`\nhelp: one of {all}")),
         }
     }
@@ -120,7 +123,15 @@ fn unexpected(found: &Unexpected<'_>) -> String {
         Unexpected::Seq => "a list".into(),
         Unexpected::Map => "a map".into(),
         Unexpected::Unit | Unexpected::Option => "nothing".into(),
-        other => other.to_string(),
+        Unexpected::Char(_)
+        | Unexpected::Bytes(_)
+        | Unexpected::NewtypeStruct
+        | Unexpected::Enum
+        | Unexpected::UnitVariant
+        | Unexpected::NewtypeVariant
+        | Unexpected::TupleVariant
+        | Unexpected::StructVariant
+        | Unexpected::Other(_) => found.to_string(),
     }
 }
 
@@ -148,12 +159,14 @@ pub(crate) fn parse_integer(text: &str) -> Option<i128> {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
-    let radix = |prefix: &str, radix| digits.strip_prefix(prefix).map(|rest| i128::from_str_radix(rest, radix));
+    let radix =
+        |prefix: &str, radix| digits.strip_prefix(prefix).map(|rest| i128::from_str_radix(rest, radix));
     let plain = || digits.strip_suffix(".0").unwrap_or(digits).parse();
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let value = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)).unwrap_or_else(plain).ok()?;
+    let value =
+        radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)).unwrap_or_else(plain).ok()?;
     Some(sign * value)
 }
 
@@ -211,7 +224,8 @@ impl<'de> Deserializer<'de> for De<'_> {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
-        let value = self.0.text().and_then(|text| text.trim().parse::<f64>().ok()).filter(|value| value.is_finite());
+        let value =
+            self.0.text().and_then(|text| text.trim().parse::<f64>().ok()).filter(|value| value.is_finite());
         visitor.visit_f64(value.ok_or_else(|| self.wanted("a number"))?)
     }
 
@@ -257,9 +271,12 @@ impl<'de> Deserializer<'de> for De<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match self.0.value {
             Value::Map(_) => self.deserialize_any(visitor),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Loose(_) | Value::List(_) => {
-                Err(self.wanted("a map of keys and values"))
-            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Text(_)
+            | Value::Loose(_)
+            | Value::List(_) => Err(self.wanted("a map of keys and values")),
         }
     }
 
@@ -283,7 +300,11 @@ impl<'de> Deserializer<'de> for De<'_> {
         visitor.visit_enum(Word(text)).map_err(|error: DeError| error.at(self.0.span))
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, DeError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
         visitor.visit_newtype_struct(self)
     }
 

@@ -83,13 +83,12 @@ impl Diagnostic {
             (true, Severity::Warning) => "\u{1b}[1;33m",
         };
         let place = format!("{}:{}:{}", printable(&self.file), self.line, self.column);
-        let mut out =
-            format!("{strong}{place}:{reset} {tint}{word}:{reset} {}\n", printable(&self.message));
+        let mut out = format!("{strong}{place}:{reset} {tint}{word}:{reset} {}\n", printable(&self.message));
         let mut group = Group::with_level(level);
         if let Some(excerpt) = &self.excerpt {
             let mark = AnnotationKind::Primary.span(excerpt.start..excerpt.end);
-            group = group
-                .element(Snippet::source(excerpt.text.as_str()).line_start(self.line).annotation(mark));
+            group =
+                group.element(Snippet::source(excerpt.text.as_str()).line_start(self.line).annotation(mark));
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(printable(help)));

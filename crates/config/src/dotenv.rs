@@ -52,7 +52,9 @@ fn entry(text: &str, start: usize, line_end: usize) -> Result<(String, String, u
     let (value, end) = match text[value_start..].chars().next() {
         Some('\'') => single(text, value_start)?,
         Some('"') => double(text, value_start)?,
-        Some(_) | None => return Ok((name.to_owned(), plain(&text[value_start..line_end]).to_owned(), line_end + 1)),
+        Some(_) | None => {
+            return Ok((name.to_owned(), plain(&text[value_start..line_end]).to_owned(), line_end + 1));
+        }
     };
     let after_end = text[end..].find('\n').map_or(text.len(), |length| end + length);
     let after = text[end..after_end].trim();
@@ -73,9 +75,10 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
 
 /// An unquoted value: up to a `#` after a blank.
 fn plain(value: &str) -> &str {
-    let comment = value.char_indices().zip(value.char_indices().skip(1)).find_map(|((_, before), (at, c))| {
-        (c == '#' && before.is_whitespace()).then_some(at)
-    });
+    let comment = value
+        .char_indices()
+        .zip(value.char_indices().skip(1))
+        .find_map(|((_, before), (at, c))| (c == '#' && before.is_whitespace()).then_some(at));
     if value.starts_with('#') { "" } else { value[..comment.unwrap_or(value.len())].trim_end() }
 }
 
@@ -129,7 +132,11 @@ mod tests {
         ];
         for (text, expected) in cases {
             let (values, problems) = parse(text);
-            assert_eq!((values.get("A").map(String::as_str), problems.len()), (Some(expected), 0), "{text:?}");
+            assert_eq!(
+                (values.get("A").map(String::as_str), problems.len()),
+                (Some(expected), 0),
+                "{text:?}"
+            );
         }
     }
 
@@ -137,6 +144,6 @@ mod tests {
     fn what_is_not_understood_has_a_place_and_the_rest_is_read() {
         let (values, problems) = parse("oops\nA=1\nB='x\n=2\nC=\"x\" y\n");
         assert_eq!(values.keys().collect::<Vec<_>>(), ["A"]);
-        assert_eq!(problems.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 11, 14, 20]);
+        assert_eq!(problems.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 11, 14, 22]);
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct EnvFiles<'a> {
     /// `None`: there is no such file.
     pub(crate) read: HashMap<PathBuf, Option<Rc<Values>>>,
     pub(crate) templates: BTreeSet<Template>,
+    /// What is left of `limits::EXPANDED_BYTES`.
+    pub(crate) room: usize,
 }
 
 impl EnvFiles<'_> {
@@ -39,7 +41,11 @@ impl EnvFiles<'_> {
                     let template = self.resolve(span, &template.0);
                     let values = self.file(&template, span, key);
                     if values.is_none() {
-                        let message = format!("neither {} nor its template {} exists", path.display(), template.display());
+                        let message = format!(
+                            "neither {} nor its template {} exists",
+                            path.display(),
+                            template.display()
+                        );
                         self.sink.add(Finding::error(span, message).key(key));
                     }
                     self.templates.insert(Template { path, template });
@@ -47,7 +53,11 @@ impl EnvFiles<'_> {
                 }
                 (None, None) if file.required.unwrap_or(true) => {
                     let found = Finding::error(span, format!("there is no file {}", path.display())).key(key);
-                    self.sink.add(found.help("`required: false` allows that, `template: FILE` makes it from another file"));
+                    self.sink.add(
+                        found.help(
+                            "`required: false` allows that, `template: FILE` makes it from another file",
+                        ),
+                    );
                     None
                 }
                 (found, _) => found,

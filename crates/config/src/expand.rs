@@ -46,7 +46,11 @@ pub(crate) fn expand(text: &str, vars: &Vars<'_>) -> (String, Vec<Problem>) {
                 Err(undefined) => {
                     out.push_str(&tail[..end]);
                     let shown = crate::node::shortened(&tail[..end]);
-                    problems.push(if undefined { Problem::Undefined(place, shown) } else { Problem::Form(place, shown) });
+                    problems.push(if undefined {
+                        Problem::Undefined(place, shown)
+                    } else {
+                        Problem::Form(place, shown)
+                    });
                 }
             }
             end

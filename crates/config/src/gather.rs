@@ -47,7 +47,12 @@ pub(crate) struct Gather<'a> {
 }
 
 impl<'a> Gather<'a> {
-    pub(crate) fn new(files: &'a dyn Files, options: &'a Options, sources: &'a mut Sources, sink: &'a mut Sink) -> Self {
+    pub(crate) fn new(
+        files: &'a dyn Files,
+        options: &'a Options,
+        sources: &'a mut Sources,
+        sink: &'a mut Sink,
+    ) -> Self {
         Self {
             files,
             options,
@@ -72,7 +77,7 @@ impl<'a> Gather<'a> {
             let dir = if directory { Some(path.as_path()) } else { path.parent() };
             config_dir.get_or_insert(dir.unwrap_or(Path::new("/")).to_path_buf());
             match bytes {
-                Ok(bytes) => self.file(&path, shown, bytes, None, None),
+                Ok(bytes) => self.file(&path, shown, bytes, None),
                 Err(_) if directory => self.directory(&path, &shown),
                 Err(error) => {
                     let span = self.outside(&path, shown);
@@ -95,7 +100,11 @@ impl<'a> Gather<'a> {
         };
         let mut names: Vec<String> = entries
             .into_iter()
-            .filter(|entry| !entry.directory && !entry.name.starts_with('.') && Format::of(Path::new(&entry.name)).is_some())
+            .filter(|entry| {
+                !entry.directory
+                    && !entry.name.starts_with('.')
+                    && Format::of(Path::new(&entry.name)).is_some()
+            })
             .map(|entry| entry.name)
             .collect();
         names.sort();
@@ -111,7 +120,7 @@ impl<'a> Gather<'a> {
             }
             let shown = Path::new(shown).join(&name).display().to_string();
             match self.files.read(&path, limits::FILE_BYTES) {
-                Ok(bytes) => self.file(&path, shown, bytes, None, None),
+                Ok(bytes) => self.file(&path, shown, bytes, None),
                 Err(error) => {
                     let span = self.outside(&path, shown);
                     self.sink.add(cannot_read(span, "the config", &error));
@@ -126,9 +135,10 @@ impl<'a> Gather<'a> {
         Span::new(self.sources.add(Source::new(shown, dir, String::new(), true)), 0, 0)
     }
 
-    fn file(&mut self, path: &Path, shown: String, bytes: Vec<u8>, at: Option<Span>, parent: Option<usize>) {
+    /// Reads one file; `by` is the include that asked for it and the unit it stands in.
+    fn file(&mut self, path: &Path, shown: String, bytes: Vec<u8>, by: Option<(Span, usize)>) {
         let identity = self.files.identity(path);
-        self.seen.insert(identity.clone(), at);
+        self.seen.insert(identity.clone(), by.map(|(at, _)| at));
         self.paths.push(path.to_path_buf());
         let (text, problem) = read::decode(bytes);
         let dir = path.parent().unwrap_or(path).to_path_buf();
@@ -138,14 +148,15 @@ impl<'a> Gather<'a> {
             return;
         }
         let Some(format) = Format::of(path) else {
-            let found = Finding::error(Span::new(file, 0, 0), "the format of this file is not known by its name");
+            let found =
+                Finding::error(Span::new(file, 0, 0), "the format of this file is not known by its name");
             self.sink.add(found.help("config files end in .yaml, .yml, .toml, .json or .ini"));
             return;
         };
         let text = &self.sources.get(file).text;
         let Some(root) = read::parse(format, file, text, &mut self.budget, self.sink) else { return };
         self.open.push((identity, shown));
-        self.unit(root, parent);
+        self.unit(root, by.map(|(_, parent)| parent));
         self.open.pop();
     }
 
@@ -154,14 +165,17 @@ impl<'a> Gather<'a> {
         let mut include = None;
         match root.value {
             Value::Null => {}
-            Value::List(nodes) => unit.services.extend(nodes.into_iter().map(|node| Written { key: None, node })),
+            Value::List(nodes) => {
+                unit.services.extend(nodes.into_iter().map(|node| Written { key: None, node }))
+            }
             Value::Map(pairs) => {
                 for pair in pairs {
                     self.top_level(pair, &mut unit, &mut include);
                 }
             }
             Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Loose(_) => {
-                let found = Finding::error(root.span, "expected a map with `services`, or a list of services");
+                let found =
+                    Finding::error(root.span, "expected a map with `services`, or a list of services");
                 self.sink.add(found);
             }
         }
@@ -187,7 +201,8 @@ impl<'a> Gather<'a> {
             "alerts" => {
                 let mut node = pair.node.clone();
                 crate::expand::expand_tree(&mut node, &Vars(vec![&self.options.environment]), self.sink);
-                let _: crate::raw::OneOrMany<crate::raw::RawAlert> = crate::de::decode(&node, "alerts", self.sink);
+                let _: crate::raw::OneOrMany<crate::raw::RawAlert> =
+                    crate::de::decode(&node, "alerts", self.sink);
                 crate::maturity::top_level(&pair, self.sink);
             }
             // A place for YAML anchors, as in compose files.
@@ -204,10 +219,14 @@ impl<'a> Gather<'a> {
     fn services(&mut self, node: Node, unit: &mut Unit) {
         match node.value {
             Value::Null => {}
-            Value::List(nodes) => unit.services.extend(nodes.into_iter().map(|node| Written { key: None, node })),
-            Value::Map(pairs) => unit
-                .services
-                .extend(pairs.into_iter().map(|pair| Written { key: Some((pair.key, pair.key_span)), node: pair.node })),
+            Value::List(nodes) => {
+                unit.services.extend(nodes.into_iter().map(|node| Written { key: None, node }))
+            }
+            Value::Map(pairs) => unit.services.extend(
+                pairs
+                    .into_iter()
+                    .map(|pair| Written { key: Some((pair.key, pair.key_span)), node: pair.node }),
+            ),
             Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Loose(_) => {
                 let message = format!("expected a map or a list of services, found {}", node.kind());
                 self.sink.add(Finding::error(node.span, message).key("services"));
@@ -224,7 +243,9 @@ impl<'a> Gather<'a> {
                 (Value::Null | Value::List(_), _) if std::ptr::eq(node, &single[0]) => {}
                 (_, Some(text)) => {
                     let text = text.to_owned();
-                    for part in text.split(|c| loose && c == ',').map(str::trim).filter(|part| !part.is_empty()) {
+                    for part in
+                        text.split(|c| loose && c == ',').map(str::trim).filter(|part| !part.is_empty())
+                    {
                         self.include(part, node.span, parent);
                     }
                 }
@@ -283,11 +304,14 @@ impl<'a> Gather<'a> {
     fn include_file(&mut self, path: &Path, span: Span, parent: usize) {
         let identity = self.files.identity(path);
         let shown = match path.strip_prefix(&self.options.current_dir) {
-            Ok(below) if self.options.paths.first().is_none_or(|first| first.is_relative()) => below.display().to_string(),
+            Ok(below) if self.options.paths.first().is_none_or(|first| first.is_relative()) => {
+                below.display().to_string()
+            }
             Ok(_) | Err(_) => path.display().to_string(),
         };
         if let Some(at) = self.open.iter().position(|(open, _)| *open == identity) {
-            let names: Vec<&str> = self.open[at..].iter().map(|(_, name)| name.as_str()).chain([shown.as_str()]).collect();
+            let names: Vec<&str> =
+                self.open[at..].iter().map(|(_, name)| name.as_str()).chain([shown.as_str()]).collect();
             let message = match names.len() {
                 2 => "the file includes itself".to_owned(),
                 _ => format!("files include each other in a circle: {}", names.join(" → ")),
@@ -296,16 +320,22 @@ impl<'a> Gather<'a> {
             return;
         }
         if let Some(first) = self.seen.get(&identity) {
-            let first = first.map_or("on the command line".to_owned(), |first| format!("at {}", self.sources.place(first)));
-            self.sink.add(Finding::error(span, format!("{shown} is included already {first}")).key("include"));
+            let first = first.map_or("on the command line".to_owned(), |first| {
+                format!("at {}", self.sources.place(first))
+            });
+            self.sink
+                .add(Finding::error(span, format!("{shown} is included already {first}")).key("include"));
             return;
         }
         if self.paths.len() >= limits::FILES {
-            self.sink.add(Finding::error(span, format!("the config has more than {} files", limits::FILES)).key("include"));
+            self.sink.add(
+                Finding::error(span, format!("the config has more than {} files", limits::FILES))
+                    .key("include"),
+            );
             return;
         }
         match self.files.read(path, limits::FILE_BYTES) {
-            Ok(bytes) => self.file(path, shown, bytes, Some(span), Some(parent)),
+            Ok(bytes) => self.file(path, shown, bytes, Some((span, parent))),
             Err(error) => self.sink.add(cannot_read(span, &shown, &error).key("include")),
         }
     }
@@ -315,8 +345,12 @@ impl<'a> Gather<'a> {
 pub(crate) fn cannot_read(span: Span, what: &str, error: &FileError) -> Finding {
     let found = Finding::error(span, format!("cannot read {what}: {}", error.reason));
     match error.kind {
-        FileErrorKind::Directory => found.help("a pattern such as `DIR/*.yaml` names the files in a directory"),
-        FileErrorKind::TooLarge => found.help(format!("a config file has at most {} MiB", limits::FILE_BYTES >> 20)),
+        FileErrorKind::Directory => {
+            found.help("a pattern such as `DIR/*.yaml` names the files in a directory")
+        }
+        FileErrorKind::TooLarge => {
+            found.help(format!("a config file has at most {} MiB", limits::FILE_BYTES >> 20))
+        }
         FileErrorKind::NotRegular => found.help("only regular files are read"),
         FileErrorKind::NotFound | FileErrorKind::Other => found,
     }

@@ -22,3 +22,8 @@ pub(crate) const INSTANCES: u32 = 10_000;
 pub(crate) const WARNINGS: usize = 200;
 /// Commas, colons, equals signs and brackets of a text before a parser that builds a whole tree sees it.
 pub(crate) const STRUCTURE: usize = 2 * VALUES;
+/// Services with all their instances: more processes do not fit under the default pid_max of 32768.
+pub(crate) const SERVICES: usize = 32_768;
+/// Bytes of all services after `defaults`, instances and files of variables have been copied into each: 10,000
+/// services of 6 KiB. Without it one long default times many services would fill the memory.
+pub(crate) const EXPANDED_BYTES: usize = 64 << 20;

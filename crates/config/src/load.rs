@@ -60,7 +60,11 @@ impl Loaded {
     /// # Errors
     /// When the config cannot be used.
     pub fn into_result(self) -> Result<(Config, Diagnostics), Diagnostics> {
-        if self.diagnostics.has_errors() { Err(self.diagnostics) } else { Ok((self.config, self.diagnostics)) }
+        if self.diagnostics.has_errors() {
+            Err(self.diagnostics)
+        } else {
+            Ok((self.config, self.diagnostics))
+        }
     }
 }
 
@@ -74,14 +78,21 @@ pub fn load(files: &dyn Files, options: &Options) -> Loaded {
     let mut gather = Gather::new(files, options, &mut sources, &mut sink);
     let config_dir = gather.roots();
     let (mut units, paths) = (gather.units, gather.paths);
-    let mut reader = EnvFiles { files, sources: &mut sources, sink: &mut sink, read: HashMap::new(), templates: BTreeSet::new() };
+    let mut reader = EnvFiles {
+        files,
+        sources: &mut sources,
+        sink: &mut sink,
+        read: HashMap::new(),
+        templates: BTreeSet::new(),
+        room: crate::limits::EXPANDED_BYTES,
+    };
 
     let mut settings = lower::manager::Settings::collect(&mut units, options, &mut reader);
     let mut manager = settings.lower(&options.environment, &config_dir, &mut reader);
     let vars = Vars(vec![&options.environment, &settings.environment]);
     let mut services = Vec::new();
     if !options.manager_only {
-        let written = lower::written(units, &vars, reader.sources, reader.sink);
+        let written = lower::written(units, &vars, &mut reader);
         let globals = lower::Globals {
             environment: &options.environment,
             shared: &settings.environment,

@@ -20,7 +20,9 @@ pub(crate) fn problem(name: &str) -> Option<String> {
         && problem(base).is_none()
         && instance.bytes().all(|b| b.is_ascii_digit())
     {
-        return Some(format!("`{name}` is how instance {instance} of `{base}` is called\nhelp: a name has no colon; `instances: N` makes several"));
+        return Some(format!(
+            "`{name}` is how instance {instance} of `{base}` is called\nhelp: a name has no colon; `instances: N` makes several"
+        ));
     }
     let mut chars = name.chars();
     let first = chars.next().unwrap_or(' ');

@@ -62,9 +62,12 @@ impl Node {
     pub(crate) fn pairs(&self) -> &[Pair] {
         match &self.value {
             Value::Map(pairs) => pairs,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Loose(_) | Value::List(_) => {
-                &[]
-            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Text(_)
+            | Value::Loose(_)
+            | Value::List(_) => &[],
         }
     }
 
@@ -72,7 +75,12 @@ impl Node {
     pub(crate) fn elements(&self) -> &[Node] {
         match &self.value {
             Value::List(nodes) => nodes,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Loose(_) | Value::Map(_) => &[],
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Text(_)
+            | Value::Loose(_)
+            | Value::Map(_) => &[],
         }
     }
 
@@ -84,6 +92,17 @@ impl Node {
             Value::Bool(false) => Some("false"),
             Value::Null | Value::List(_) | Value::Map(_) => None,
         }
+    }
+
+    /// About as many bytes as it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let below = match &self.value {
+            Value::Null | Value::Bool(_) => 0,
+            Value::Number(text) | Value::Text(text) | Value::Loose(text) => text.len(),
+            Value::List(nodes) => nodes.iter().map(Self::weight).sum(),
+            Value::Map(pairs) => pairs.iter().map(|pair| pair.key.len() + pair.node.weight()).sum(),
+        };
+        below + std::mem::size_of::<Pair>()
     }
 
     /// For "expected …, found …".

@@ -19,7 +19,8 @@ pub fn schema() -> Value {
     aliases(&mut definitions, "Service", Scope::Service);
     aliases(&mut definitions, "Probe", Scope::Probe);
     let list = json!({ "type": "array", "items": service, "description": "Services, each with a `name`." });
-    let map = json!({ "type": "object", "additionalProperties": service, "description": "Services by name." });
+    let map =
+        json!({ "type": "object", "additionalProperties": service, "description": "Services by name." });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "relume",
@@ -52,7 +53,8 @@ fn definitions(generator: &mut SchemaGenerator) -> Map<String, Value> {
 
 /// Adds the other names of keys beside the ones that the types have.
 fn aliases(definitions: &mut Map<String, Value>, name: &str, scope: Scope) {
-    let Some(Value::Object(properties)) = definitions.get_mut(name).and_then(|def| def.get_mut("properties")) else {
+    let Some(Value::Object(properties)) = definitions.get_mut(name).and_then(|def| def.get_mut("properties"))
+    else {
         return;
     };
     for (_, other, canonical) in ALIASES.iter().filter(|(where_, _, _)| *where_ == scope) {
@@ -84,14 +86,17 @@ pub fn reference_markdown() -> String {
         let properties = schema["$defs"][definition]["properties"].as_object();
         for (key, property) in properties.into_iter().flatten() {
             if property.get("x-alias-of").is_none() {
-                row(&mut out, key, property, definition, manager, path);
+                let whole: Vec<&str> = path.iter().copied().chain([key.as_str()]).collect();
+                let later = maturity::is_later(manager, &whole)
+                    || path.first().is_some_and(|first| maturity::is_later(manager, &[first]));
+                row(&mut out, key, property, definition, later);
             }
         }
     }
     out
 }
 
-fn row(out: &mut String, key: &str, property: &Value, definition: &str, manager: bool, path: &[&str]) {
+fn row(out: &mut String, key: &str, property: &Value, definition: &str, later: bool) {
     let scope = match definition {
         "Service" => Some(Scope::Service),
         "Probe" => Some(Scope::Probe),
@@ -103,8 +108,6 @@ fn row(out: &mut String, key: &str, property: &Value, definition: &str, manager:
         .map(|(_, other, _)| format!("`{other}`"))
         .collect();
     let others = if others.is_empty() { String::new() } else { format!(" [{}]", others.join(", ")) };
-    let whole: Vec<&str> = path.iter().copied().chain([key]).collect();
-    let later = maturity::is_later(manager, &whole) || path.first().is_some_and(|first| maturity::is_later(manager, &[first]));
     let later = if later { " *(later)*" } else { "" };
     let default = property["x-default"].as_str().unwrap_or_default();
     let text = property["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");

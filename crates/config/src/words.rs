@@ -29,7 +29,9 @@ pub(crate) fn split(command: &str) -> Result<Vec<String>, (usize, &'static str)>
                     }
                 }
             }
-            '"' => double(&mut chars, word.get_or_insert_default()).ok_or((at, "this quote is not closed"))?,
+            '"' => {
+                double(&mut chars, word.get_or_insert_default()).ok_or((at, "this quote is not closed"))?
+            }
             '\\' => match chars.next() {
                 Some((_, c)) => word.get_or_insert_default().push(c),
                 None => return Err((at, "nothing follows this backslash")),

@@ -7,6 +7,7 @@ use crate::fact::What;
 use crate::id::{RunId, ServiceId};
 use crate::lives::KILL_AGAIN;
 use crate::moment::Moment;
+use crate::planted::Bug;
 use crate::policy::ServiceKind;
 use crate::record::SidePhase;
 use crate::state::{StartPhase, State, StopPhase};
@@ -106,7 +107,9 @@ impl Step<'_> {
     /// Nothing is waited for any more where the process exists and the configuration asks no longer.
     pub(crate) fn wait_no_longer(&mut self, run: RunId) {
         let simple = self.core.kind_of(run.service) == Some(ServiceKind::Simple);
-        if let Some(State::Starting { phase: StartPhase::Alive, .. }) = self.core.state_of(run).filter(|_| simple) {
+        if let Some(State::Starting { phase: StartPhase::Alive, .. }) =
+            self.core.state_of(run).filter(|_| simple)
+        {
             self.become_ready(run);
         }
     }
@@ -123,6 +126,7 @@ impl Step<'_> {
     }
 
     fn exited(&mut self, run: RunId, exit: Exit, rest: Rest) {
+        let rest = if self.core.has(Bug::ForgetsRest) { Rest::Gone } else { rest };
         let Some(state) = self.core.state_of(run).cloned() else { return self.note(What::Stale { run }) };
         match state {
             State::Starting { phase: StartPhase::PreStart { .. }, .. }
@@ -201,7 +205,8 @@ impl Step<'_> {
 
     fn hint_at_forking(&mut self, run: RunId, exit: Exit) {
         let daemonizes = self.core.look(run.service).is_some_and(|(_, policy, _)| {
-            matches!(policy.kind, ServiceKind::Simple | ServiceKind::Notify) && exit.is_success(&policy.restart)
+            matches!(policy.kind, ServiceKind::Simple | ServiceKind::Notify)
+                && exit.is_success(&policy.restart)
         });
         if daemonizes {
             self.note(What::LooksForking { run });
@@ -319,7 +324,9 @@ impl Step<'_> {
 impl crate::supervisor::Supervisor {
     /// The state of the service, if this is its present main run.
     fn state_of(&self, run: RunId) -> Option<&State> {
-        self.record(run.service).map(|record| &record.state).filter(|state| state.run() == Some(run))
+        self.record(run.service)
+            .map(|record| &record.state)
+            .filter(|state| state.run() == Some(run) || (state.is_live() && self.has(Bug::ForgetsGeneration)))
     }
 
     fn kind_of(&self, service: ServiceId) -> Option<ServiceKind> {

@@ -21,13 +21,7 @@ impl Step<'_> {
         if let Some(problem) = graph::problems(&config.services).first() {
             return self.note(What::ConfigRefused { problem: in_words(problem) });
         }
-        let named: BTreeSet<&str> = config.services.iter().map(|spec| spec.name.as_str()).collect();
-        let gone: Vec<ServiceId> = self.core.services_not_in(&named);
-        let removed = count(gone.len());
-        for id in gone {
-            self.note(What::Retired { service: id, retired: true });
-            self.core.retired.insert(id);
-        }
+        let removed = count(self.retire_unnamed(&config));
         let (mut added, mut changed) = (0, 0);
         for spec in config.services {
             match self.core.find(&spec.name) {
@@ -43,6 +37,17 @@ impl Step<'_> {
         let autostart = config.autostart;
         self.note(What::ConfigApplied { added, changed, removed, autostart });
         self.core.dirty.extend(self.core.services.keys().copied());
+    }
+
+    /// Retires whom the configuration does not name; how many.
+    pub(crate) fn retire_unnamed(&mut self, config: &Config) -> usize {
+        let named: BTreeSet<&str> = config.services.iter().map(|spec| spec.name.as_str()).collect();
+        let gone: Vec<ServiceId> = self.core.services_not_in(&named);
+        for id in &gone {
+            self.note(What::Retired { service: *id, retired: true });
+            self.core.retired.insert(*id);
+        }
+        gone.len()
     }
 
     pub(crate) fn add(&mut self, spec: ServiceSpec) -> ServiceId {

@@ -54,6 +54,13 @@ fn check_record(core: &Supervisor, id: ServiceId, record: &Record) -> Result<(),
             let waits = needs.iter().any(|(other, how)| other == need && !core.is_met(*other, *how));
             if waits { Ok(()) } else { Err("waits for a dependency that is as it has to be".into()) }
         }
+        State::Pending { on: WaitFor::Predecessor, .. } => {
+            if core.has_stray(id) {
+                Ok(())
+            } else {
+                Err("waits for an earlier life that is over".into())
+            }
+        }
         State::Pending { .. } if core.starts.line_of(id).is_none() => {
             Err("waits for its turn, yet stands in no line".into())
         }

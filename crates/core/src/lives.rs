@@ -5,6 +5,7 @@ use crate::cause::{Cause, Exit};
 use crate::fact::What;
 use crate::id::{Hook, RunId, RunKind, ServiceId};
 use crate::moment::Moment;
+use crate::planted::Bug;
 use crate::policy::{Policy, Reach, RestartMode, ServiceKind};
 use crate::restart::{self, Verdict};
 use crate::state::{Pace, StartPhase, State, StopPhase};
@@ -163,7 +164,8 @@ impl Step<'_> {
         let ready_at = record.state.ready_at();
         let (why, kill_at, told) = if let State::Stopping { why, phase, .. } = &record.state {
             match phase {
-                StopPhase::Asked { kill_at } => (why.clone(), *kill_at, told),
+                // Whatever was forked after the signal has not heard it; where no SIGKILL follows, it must.
+                StopPhase::Asked { kill_at } => (why.clone(), *kill_at, told && kill_at.is_some()),
                 StopPhase::Cancel { .. }
                 | StopPhase::AwaitSpawn { .. }
                 | StopPhase::PreStop { .. }
@@ -245,7 +247,11 @@ impl Step<'_> {
         let now = self.core.now;
         let Some((record, policy, _)) = self.core.look(id) else { return };
         let (replace, mut history) = (record.replace.clone(), record.history.clone());
-        let (rules, oneshot) = (policy.restart.clone(), policy.kind == ServiceKind::Oneshot);
+        let (mut rules, oneshot) = (policy.restart.clone(), policy.kind == ServiceKind::Oneshot);
+        if self.core.has(Bug::CountsHalfWindow) {
+            rules.retry_window /= 2;
+        }
+        let ready_ns = if self.core.has(Bug::NeverStable) { 0 } else { ready_ns };
         let wanted = self.core.is_wanted(id);
         let failed = cause.is_failure(&rules);
         let next = match (&cause, replace) {

@@ -8,6 +8,7 @@ use crate::cause::{Cause, Exit};
 use crate::event::Command;
 use crate::fact::What;
 use crate::id::{RunId, ServiceId, Ticket};
+use crate::planted::Bug;
 use crate::policy::ExitWhen;
 use crate::record::{History, Intent};
 use crate::state::{Pace, State, WaitFor};
@@ -70,18 +71,20 @@ impl Step<'_> {
         let Some(record) = self.core.record(id) else { return };
         let state = record.state.clone();
         let running = matches!(state, State::Running { .. }) && record.replace.is_none();
-        let generation = record.generation.saturating_sub(u64::from(state.is_live()));
+        // A life under way counts, unless it is to be replaced. (The record's own number may be that of a hook.)
+        let counts = u64::from(record.replace.is_none());
+        let generation = state.run().map_or(record.generation, |run| run.generation - counts);
         if matches!(state, State::Stopping { .. }) {
             // Its end is awaited first; what counts is the life after it, which follows without delay.
             return self.restart(ticket, id);
         }
         self.want_up(id);
+        self.bring_needs(id);
         if running {
             self.act(Action::Reply { ticket, service: id, outcome: Outcome::Already });
             return;
         }
         self.kick(id);
-        self.bring_needs(id);
         self.await_service(id, Order { ticket, until: Until::Up { after: generation } });
     }
 
@@ -112,7 +115,7 @@ impl Step<'_> {
         if record.intent != Intent::Down {
             self.note(What::IntentSet { service: id, intent: Intent::Down });
         }
-        self.clear_replace(id);
+        // What the present life was to be replaced for still holds, should a start come before its end.
         if still && !live {
             if matches!(self.core.record(id), Some(r) if matches!(r.state, State::Failed { .. })) {
                 self.move_to(id, State::Stopped);
@@ -161,8 +164,11 @@ impl Step<'_> {
     }
 
     pub(crate) fn await_service(&mut self, id: ServiceId, order: Order) {
+        let forgetful = self.core.has(Bug::LosesTicket);
         if let Some(service) = self.core.services.get_mut(&id) {
-            service.orders.push(order);
+            if service.orders.is_empty() || !forgetful {
+                service.orders.push(order);
+            }
             self.core.awaited.insert(id);
         }
     }
@@ -263,7 +269,9 @@ impl Supervisor {
     /// The dependency at the end of the waiting for `need`, if it does not come up by itself.
     fn hopeless(&self, need: ServiceId) -> Option<ServiceId> {
         let mut at = need;
-        while let Some(State::Pending { on: WaitFor::Dependency(next), .. }) = self.record(at).map(|r| &r.state) {
+        while let Some(State::Pending { on: WaitFor::Dependency(next), .. }) =
+            self.record(at).map(|r| &r.state)
+        {
             at = *next;
         }
         self.is_stuck(at).then_some(at)

@@ -58,14 +58,25 @@ impl Supervisor {
         core.link();
         core.index_all();
         let mut step = Step { core: &mut core, out };
-        let expected = step.core.main_runs();
-        let mut seen = BTreeSet::new();
-        for survivor in survivors {
-            let run = step.identify(survivor, &config);
-            seen.insert(run);
-            step.join(run, survivor, &config);
+        // First, so that nobody is judged by rules that are not there any more.
+        step.retire_unnamed(&config);
+        let expected = step.core.recorded_runs();
+        let mut found: Vec<(RunId, &Survivor)> =
+            survivors.iter().map(|survivor| (step.identify(survivor, &config), survivor)).collect();
+        found.sort_by_key(|(run, _)| *run);
+        let (known, strange): (Vec<_>, Vec<_>) =
+            found.iter().copied().partition(|(run, _)| step.core.remembers(*run));
+        for (run, _) in &strange {
+            // Before anything follows from the others: a new run must not be given the name of a living one.
+            step.note(What::Adopted { run: *run });
         }
-        let in_flight = step.miss_the_others(&expected, &seen);
+        for (run, survivor) in &known {
+            step.join(*run, survivor);
+        }
+        let in_flight = step.miss_the_others(&expected, &found);
+        for (run, survivor) in &strange {
+            step.receive(*run, survivor, &config);
+        }
         step.configure(config);
         in_flight.into_iter().for_each(|run| step.spawn_again(run));
         step.settle();
@@ -92,19 +103,39 @@ impl Step<'_> {
         RunId { service, generation: survivor.generation }
     }
 
-    fn join(&mut self, run: RunId, survivor: &Survivor, config: &Config) {
-        let Some(record) = self.core.record(run.service) else { return };
-        let recorded = record.state.run() == Some(run) || self.core.side(run).is_some();
-        let free = !record.state.is_live();
-        let main = matches!(survivor.kind, RunKind::Service | RunKind::Job);
-        if !recorded {
-            self.note(What::Adopted { run });
-            if main && free && survivor.exit.is_none() {
-                self.adopt(run, survivor.kind, config);
-            } else {
-                self.end_stray(run, survivor);
-            }
+    /// A recorded run, and what became of it.
+    fn join(&mut self, run: RunId, survivor: &Survivor) {
+        let state = self.core.record(run.service).map(|record| record.state.clone());
+        if let Some(State::Starting {
+            run: main,
+            phase: StartPhase::PreStart { .. },
+            since,
+            slot_until,
+            ..
+        }) = state.filter(|state| state.run() == Some(run))
+        {
+            // Its process exists, so its hook has ended well, and the record of that was lost.
+            let limit = self.core.look(run.service).and_then(|(_, policy, _)| policy.timeout_start);
+            let give_up_at = limit.map(|span| self.core.now.after(span));
+            let phase = StartPhase::Spawning;
+            let to = State::Starting { run: main, phase, since, give_up_at, slot_until };
+            self.move_to(run.service, to);
         }
+        self.hear(run, survivor);
+    }
+
+    /// A run that nobody recorded: taken for the service's own life where it can be, and ended otherwise.
+    fn receive(&mut self, run: RunId, survivor: &Survivor, config: &Config) {
+        let free = self.core.record(run.service).is_some_and(|record| !record.state.is_live());
+        if survivor.is_main() && free && survivor.exit.is_none() {
+            self.adopt(run, survivor.kind, config);
+        } else {
+            self.end_stray(run, survivor);
+        }
+        self.hear(run, survivor);
+    }
+
+    fn hear(&mut self, run: RunId, survivor: &Survivor) {
         let is_news = survivor.rest == Rest::Gone || !self.core.knows_exit(run);
         match survivor.exit.filter(|_| is_news) {
             Some(exit) => self.absorb(Event::Exited { run, exit, rest: survivor.rest }),
@@ -135,7 +166,9 @@ impl Step<'_> {
             Some(State::Starting { phase: StartPhase::Forked, .. }) => self.act(Action::FindMain { run }),
             Some(State::Starting { phase: StartPhase::Alive, .. }) => self.wait_no_longer(run),
             // A signal told twice can make a service hurry, so only where no SIGKILL would follow.
-            Some(State::Stopping { phase: StopPhase::Asked { kill_at: None }, .. }) if !self.core.is_asking(run) => {
+            Some(State::Stopping { phase: StopPhase::Asked { kill_at: None }, .. })
+                if !self.core.is_asking(run) =>
+            {
                 self.ask_by_signal(run);
             }
             Some(State::Stopping { phase: StopPhase::Rest { kill_at: None }, .. }) => self.ask_rest(run),
@@ -156,20 +189,25 @@ impl Step<'_> {
     /// Recorded runs that nobody found: they have ended unseen, or the spawn never happened; those are
     /// returned. Only runs that were `expected` before the survivors joined: one that began with that was
     /// asked for already.
-    fn miss_the_others(&mut self, expected: &BTreeSet<RunId>, seen: &BTreeSet<RunId>) -> Vec<RunId> {
+    fn miss_the_others(&mut self, expected: &BTreeSet<RunId>, found: &[(RunId, &Survivor)]) -> Vec<RunId> {
+        let seen: BTreeSet<RunId> = found.iter().map(|(run, _)| *run).collect();
+        let replaced = |run: RunId| {
+            let later = |other: RunId| other.service == run.service && other.generation > run.generation;
+            found.iter().any(|(other, survivor)| later(*other) && survivor.is_main())
+        };
         let mut in_flight = Vec::new();
         let ids: Vec<ServiceId> = self.core.services.keys().copied().collect();
         for id in ids {
             let Some(record) = self.core.record(id) else { continue };
-            let sides: Vec<Side> =
-                record.sides.iter().filter(|side| !seen.contains(&side.run)).copied().collect();
+            let missing = |run: &RunId| expected.contains(run) && !seen.contains(run);
+            let sides: Vec<Side> = record.sides.iter().filter(|side| missing(&side.run)).copied().collect();
             let state = record.state.clone();
             for side in sides {
                 self.absorb(Event::Exited { run: side.run, exit: Exit::Unknown, rest: Rest::Gone });
             }
-            let missing = |run: &RunId| expected.contains(run) && !seen.contains(run);
             let Some(run) = state.run().filter(missing) else { continue };
-            if let State::Starting { phase: StartPhase::Spawning, .. } = state {
+            // A later life shows that this one is over, though the record of that was lost.
+            if matches!(state, State::Starting { phase: StartPhase::Spawning, .. }) && !replaced(run) {
                 in_flight.push(run);
             } else {
                 self.absorb(Event::Exited { run, exit: Exit::Unknown, rest: Rest::Gone });
@@ -195,11 +233,30 @@ impl Step<'_> {
     }
 }
 
+impl Survivor {
+    /// Whether it is a life of the service itself and not a hook.
+    fn is_main(&self) -> bool {
+        matches!(self.kind, RunKind::Service | RunKind::Job)
+    }
+}
+
 impl Supervisor {
-    /// The main runs that may have a process.
-    fn main_runs(&self) -> BTreeSet<RunId> {
-        let states = self.memory.services.values().map(|record| &record.state);
-        states.filter(|state| state.may_have_process()).filter_map(State::run).collect()
+    fn remembers(&self, run: RunId) -> bool {
+        let recorded = |record: &crate::record::Record| record.state.run() == Some(run);
+        self.record(run.service).is_some_and(recorded) || self.side(run).is_some()
+    }
+
+    /// Whether an earlier life of the service is still being ended: no other may begin beside it.
+    pub(crate) fn has_stray(&self, service: ServiceId) -> bool {
+        let stray = |side: &Side| matches!(side.kind, RunKind::Service | RunKind::Job);
+        self.record(service).is_some_and(|record| record.sides.iter().any(stray))
+    }
+
+    /// The runs that may have a process.
+    fn recorded_runs(&self) -> BTreeSet<RunId> {
+        let records = self.memory.services.values();
+        let run = |state: &State| state.run().filter(|_| state.may_have_process());
+        records.flat_map(|r| run(&r.state).into_iter().chain(r.sides.iter().map(|side| side.run))).collect()
     }
 
     /// Whether the end of the run's main process is recorded, or that of a launcher.

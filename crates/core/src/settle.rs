@@ -9,7 +9,8 @@ use crate::cause::Cause;
 use crate::decide::{Decision, Goal, decide};
 use crate::fact::What;
 use crate::id::ServiceId;
-use crate::policy::{Condition, Dependency, Reach, ServiceKind};
+use crate::planted::Bug;
+use crate::policy::{Condition, Dependency, Reach, RespawnRate, ServiceKind};
 use crate::record::Intent;
 use crate::restart;
 use crate::starts::Line;
@@ -78,11 +79,18 @@ impl Step<'_> {
     fn carry_out(&mut self, id: ServiceId, goal: &Goal) {
         let Some(record) = self.core.record(id) else { return };
         let decision = decide(&record.state, goal, self.core.now);
-        if !matches!(decision, Decision::Queue { .. }) {
+        let stray = self.core.has_stray(id);
+        if stray || !matches!(decision, Decision::Queue { .. }) {
             self.core.starts.remove(id);
         }
         match decision {
             Decision::Stay => {}
+            Decision::Queue { automatic } if stray => {
+                let to = State::Pending { on: WaitFor::Predecessor, automatic };
+                if self.core.record(id).is_some_and(|record| record.state != to) {
+                    self.move_to(id, to);
+                }
+            }
             Decision::Queue { automatic } => {
                 let limited = automatic && self.core.manager.respawn_rate.is_some();
                 self.core.starts.push(id, if limited { Line::Automatic } else { Line::Asked });
@@ -101,7 +109,8 @@ impl Step<'_> {
     fn release_starts(&mut self) -> bool {
         let mut released = false;
         while self.core.tally.slots < self.core.manager.start_parallelism.max(1) {
-            let rate = self.core.manager.respawn_rate;
+            let more = u32::from(self.core.has(Bug::OneTooMany));
+            let rate = self.core.manager.respawn_rate.map(|r| RespawnRate { count: r.count + more, ..r });
             let turn =
                 rate.is_none_or(|r| restart::allowance(&self.core.memory.restarted_at, r, self.core.now) > 0);
             let ready = |line| self.core.starts.first(line).filter(|id| !self.core.dirty.contains(id));
@@ -156,6 +165,9 @@ impl Supervisor {
     pub fn goal(&self, id: ServiceId) -> Option<Goal> {
         let (record, service) = (self.record(id)?, self.services.get(&id)?);
         let wanted = self.is_wanted(id);
+        if self.has(Bug::RestartsDespiteStop) && matches!(record.state, State::Restarting { .. }) {
+            return Some(Goal::Up);
+        }
         // Before its process exists nobody lives on it: a start in that stage is called off at once.
         let begun = !matches!(record.state, State::Starting { phase: StartPhase::PreStart { .. }, .. });
         if record.state.is_live() && (!wanted || record.replace.is_some()) {
@@ -163,7 +175,10 @@ impl Supervisor {
                 return Some(Goal::Kill);
             }
             let leaving = |dependent: &ServiceId| self.is_leaving(*dependent);
-            if begun && let Some(first) = look_from(&service.blocked_at, &service.dependents, leaving) {
+            if begun
+                && !self.has(Bug::StopsInAnyOrder)
+                && let Some(first) = look_from(&service.blocked_at, &service.dependents, leaving)
+            {
                 return Some(Goal::After(*first));
             }
         }
@@ -204,7 +219,7 @@ impl Supervisor {
             (State::Completed, Condition::Started | Condition::Completed) => true,
             (State::Running { .. }, Condition::Started | Condition::Ready)
             | (State::Starting { phase: StartPhase::Alive | StartPhase::Forked, .. }, Condition::Started) => {
-                !self.is_leaving(dependency)
+                !self.is_leaving(dependency) || self.has(Bug::StartsOnLeaving)
             }
             (
                 State::Stopped
@@ -231,6 +246,9 @@ fn look_from<'a, T>(at: &Cell<usize>, all: &'a [T], is_it: impl Fn(&T) -> bool) 
 impl Step<'_> {
     /// SIGKILL to every process of a run.
     pub(crate) fn kill_tree(&mut self, run: crate::id::RunId) {
+        if self.core.has(Bug::ForgetsKill) {
+            return;
+        }
         self.act(Action::Signal { run, signal: Signal::Kill, to: Reach::Tree });
     }
 }

@@ -9,6 +9,7 @@ use crate::event::Rest;
 use crate::fact::What;
 use crate::id::{Hook, RunId, RunKind, ServiceId};
 use crate::lives::KILL_AGAIN;
+use crate::planted::Bug;
 use crate::record::{Side, SidePhase};
 use crate::state::{StartPhase, State, StopPhase};
 use crate::supervisor::{Step, Supervisor};
@@ -79,6 +80,7 @@ impl Step<'_> {
         let run = side.run;
         self.note(What::SideEnded { run, kind: side.kind, exit, error: error.clone() });
         let Some(record) = self.core.record(run.service) else { return };
+        let retired = record.retired;
         let well = exit == Some(Exit::Code(0));
         let asks_to_stop = side.kind == RunKind::Hook(Hook::Stop);
         let state = record.state.clone();
@@ -93,8 +95,11 @@ impl Step<'_> {
                 self.ask_by_signal(main);
             }
             State::Starting { run: main, phase: StartPhase::PreStart { hook }, .. } if hook == run => {
+                let wanted = self.core.is_wanted(run.service);
                 match error {
-                    _ if well => self.spawn_main(main),
+                    _ if well && wanted => self.spawn_main(main),
+                    // It is not wanted any more, and nobody has come to call it off yet.
+                    _ if well => self.over(main, self.core.why_down(retired), None),
                     Some(error) if error.shortage => self.over(main, Cause::SpawnFailed(error), None),
                     _ => self.over(main, Cause::HookFailed { hook: Hook::PreStart, exit }, None),
                 }
@@ -107,6 +112,10 @@ impl Step<'_> {
                 } else {
                     let ended = self.core.record(run.service).and_then(|r| r.last_end.as_ref());
                     let ready_ns = ended.filter(|_| ready_at.is_some()).map_or(0, |end| end.ready_ns);
+                    if self.core.has(Bug::TellsEndTwice) {
+                        let cause = why.clone();
+                        self.note(What::RunEnded { run: main, exit, cause, ready_ns });
+                    }
                     self.follow(run.service, why, ready_ns);
                 }
             }

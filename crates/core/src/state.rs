@@ -81,6 +81,8 @@ pub enum WaitFor {
     Nothing,
     /// A dependency that is not in the state it has to be in.
     Dependency(ServiceId),
+    /// The end of an earlier life of its own, which recovery found and could not take over.
+    Predecessor,
     /// One of the `start_parallelism` places.
     Slot,
     /// Its turn under `respawn_rate`.

@@ -12,6 +12,7 @@ use crate::fact::{Fact, What};
 use crate::id::ServiceId;
 use crate::moment::Moment;
 use crate::orders::Order;
+use crate::planted::Bug;
 use crate::policy::{Dependency, ManagerPolicy, ServiceSpec};
 use crate::record::{Intent, Record, Snapshot};
 use crate::restart;
@@ -43,6 +44,8 @@ pub struct Supervisor {
     pub(crate) now: Moment,
     /// `Leave` was issued.
     pub(crate) left: bool,
+    #[cfg(feature = "planted")]
+    pub(crate) planted: Option<crate::planted::Bug>,
 }
 
 /// One service as configured, with its neighbours.
@@ -99,6 +102,8 @@ impl Supervisor {
             rng: Rng::new(seed),
             now,
             left: false,
+            #[cfg(feature = "planted")]
+            planted: None,
         }
     }
 
@@ -209,7 +214,9 @@ impl Step<'_> {
         if let Some(id) = service {
             core.reindex(id, before, after);
         }
-        self.out.facts.push(fact);
+        if !(self.core.has(Bug::ChangesInSilence) && matches!(fact.what, What::ReplaceSet { .. })) {
+            self.out.facts.push(fact);
+        }
     }
 
     pub(crate) fn act(&mut self, action: Action) {
@@ -283,20 +290,23 @@ impl Tally {
 
 impl Supervisor {
     fn reindex(&mut self, id: ServiceId, before: Option<Mark>, after: Option<Mark>) {
+        let kept = self.has(Bug::KeepsOldDeadline) && before.is_some() && after.is_some();
         if let Some(mark) = before {
             self.tally.remove(mark.tally);
-            mark.deadline.map(|at| self.deadlines.remove(&(at, id)));
+            mark.deadline.filter(|_| !kept).map(|at| self.deadlines.remove(&(at, id)));
         }
         if let Some(mark) = after {
             self.tally.add(mark.tally);
-            mark.deadline.map(|at| self.deadlines.insert((at, id)));
+            mark.deadline.filter(|_| !kept).map(|at| self.deadlines.insert((at, id)));
         }
         self.dirty.insert(id);
         let (before, after) = (before.map(|mark| mark.face), after.map(|mark| mark.face));
         let Some(service) = self.services.get(&id).filter(|_| before != after) else { return };
         self.dirty.extend(service.dependents.iter().copied());
-        if before.is_some_and(|face| face.live) && !after.is_some_and(|face| face.live) {
-            // Only the end of a life can be what a dependency waits for.
+        let leaves = |face: Option<Face>| face.is_some_and(|face| face.live && face.leaving);
+        let over = before.is_some_and(|face| face.live) && !after.is_some_and(|face| face.live);
+        if over || (leaves(before) && !leaves(after)) {
+            // What a dependency waits for is that a life is over, or is not to end after all.
             self.dirty.extend(service.needs.iter().map(|(need, _)| *need));
         }
     }

@@ -16,13 +16,16 @@
 //! This is the only crate with `unsafe`. Each block says why it is sound.
 
 pub mod cgroup;
+pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod error;
+pub mod exec;
 pub mod exit;
 pub mod features;
 pub mod files;
 pub mod limits;
+pub mod mapping;
 pub mod notify;
 pub mod pidfd;
 pub mod pipes;

@@ -60,6 +60,12 @@ impl NotifySocket {
         Ok(Self { fd, path })
     }
 
+    /// A socket bound earlier at `path` whose descriptor was kept by somebody else.
+    #[must_use]
+    pub fn from_owned(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd, path }
+    }
+
     /// Where it is bound: the value of `NOTIFY_SOCKET`.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -35,6 +35,29 @@ pub fn give_to(pipe: impl AsFd, uid: u32, gid: u32) -> Result<()> {
         .map_err(|e| OsError::new("give a pipe to the service's user", e))
 }
 
+/// The read end of the pipe behind another process's descriptor, if it is the pipe with this device and inode.
+///
+/// Opened in two steps, because a service could have put any file there by now, and root would read it into the
+/// service's log: first as a mere name (`O_PATH`), whose type and identity are checked, then for reading through
+/// that name.
+///
+/// # Errors
+/// `ENOENT` when the process or its descriptor is gone, `ENXIO` when it is another file.
+pub fn reopen_of(pid: u32, number: i32, identity: (u64, u64)) -> Result<OwnedFd> {
+    let path = std::path::PathBuf::from(format!("/proc/{pid}/fd/{number}"));
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let name = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| OsError::at("open", &path, e))?;
+    let meta = rustix::fs::fstat(&name).map_err(|e| OsError::at("look at", &path, e))?;
+    let is_fifo = rustix::fs::FileType::from_raw_mode(meta.st_mode) == rustix::fs::FileType::Fifo;
+    if !is_fifo || (meta.st_dev, meta.st_ino) != identity {
+        let error = OsError::at("use", &path, rustix::io::Errno::NXIO);
+        return Err(error.because("it is not the pipe that it was"));
+    }
+    let own = format!("/proc/self/fd/{}", name.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(own, flags, Mode::empty()).map_err(|e| OsError::at("open", &path, e))
+}
+
 /// The same pipe opened once more for reading and writing. Never for a descriptor 1: some programs take a readable standard
 /// output for a peer that has closed.
 pub fn reopen_read_write(pipe: impl AsFd) -> Result<OwnedFd> {

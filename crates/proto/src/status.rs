@@ -161,6 +161,8 @@ pub struct VersionReport {
     pub api: u32,
     /// The manager's process id.
     pub pid: u32,
+    /// That of its guardian; its own while there is none.
+    pub guardian_pid: u32,
     /// Where it keeps its state.
     pub state_dir: String,
 }

@@ -242,7 +242,8 @@ fn a_socket_path_too_long_for_the_kernel_is_reached_all_the_same() {
             .unwrap()
             .json("200 OK", r#"{"version": "0.1.0", "api": 1, "pid": 3, "state_dir": "/s"}"#);
     });
-    let expected = VersionReport { version: "0.1.0".into(), api: 1, pid: 3, state_dir: "/s".into() };
+    let expected =
+        VersionReport { version: "0.1.0".into(), api: 1, pid: 3, guardian_pid: 0, state_dir: "/s".into() };
     assert_eq!(Client::new(socket).unwrap().version().unwrap(), expected);
 }
 
@@ -288,7 +289,8 @@ fn a_watch_looks_again_when_something_has_happened_and_ends_in_time() {
     });
     assert_eq!(found.unwrap(), Some("so"));
     assert_eq!(seen, [(State::Starting, 0), (State::Running, 1)]);
-    let late = client.watch(Some(Duration::from_millis(50)), |_, _| std::ops::ControlFlow::<()>::Continue(()));
+    let late =
+        client.watch(Some(Duration::from_millis(50)), |_, _| std::ops::ControlFlow::<()>::Continue(()));
     assert_eq!(late.unwrap(), None);
 }
 

@@ -6,10 +6,16 @@
 
 mod cli;
 mod config_files;
+mod guardian;
 mod manager;
+mod orphans;
 mod places;
+mod roles;
 mod trust;
 
 fn main() -> std::process::ExitCode {
-    cli::run()
+    match roles::Role::of_this_process() {
+        roles::Role::Guardian => guardian::run(),
+        roles::Role::Command | roles::Role::Manager => cli::run(),
+    }
 }

@@ -1,8 +1,8 @@
 //! Runs seeds of the simulation.
 
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use std::io::Write;

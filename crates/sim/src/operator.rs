@@ -224,6 +224,10 @@ impl Operator {
         let name = spec.name.clone();
         let before: Vec<(String, ServiceKind)> = self.before(index);
         let policy = self.policy(&name, &before);
+        // The edge's digest of a launch has the type in it: a new manager knows of no other sign of a change.
+        if self.config.services[index].policy.kind != policy.kind {
+            self.config.services[index].launch = self.dice.any();
+        }
         self.config.services[index].policy = policy;
         self.specs.insert(name, self.config.services[index].clone());
         self.configured()
@@ -396,7 +400,8 @@ pub fn restart_policy(dice: &mut Dice, instant: u32) -> RestartPolicy {
     RestartPolicy {
         mode: dice.pick(&modes),
         success_exit_codes: if dice.chance(150) { vec![0, 7] } else { vec![0] },
-        max_retries: dice.pick(&[None, Some(0), Some(1), Some(2), Some(3), Some(5)]),
+        // Without delay and without limit a failing service would never leave the machine alone.
+        max_retries: dice.pick(&[None, Some(0), Some(1), Some(2), Some(3), Some(5)]).or(zero.then_some(5)),
         retry_window: dice.millis(2_000, 60_000),
         retry_delay: if zero { Duration::ZERO } else { dice.millis(100, 3_000) },
         backoff: dice.chance(800).then_some(backoff),

@@ -103,6 +103,8 @@ pub struct Tree {
     pub told: Told,
     /// It has said that it is ready.
     pub ready: bool,
+    /// The others heard a stop signal that they heed.
+    pub asked: bool,
     /// SIGKILL was sent.
     pub killed: bool,
 }
@@ -208,6 +210,7 @@ impl Kernel {
             children: 0,
             told: Told::Nothing,
             ready: false,
+            asked: false,
             killed: false,
         };
         self.trees.insert(pid, tree);
@@ -239,6 +242,7 @@ impl Kernel {
                 }
                 if to == Reach::Tree && children > 0 && !plan.deaf_children {
                     self.plan_in(plan.stop_takes, Happening::ChildrenEnd(pid));
+                    self.trees.entry(pid).and_modify(|tree| tree.asked = true);
                 }
             }
         }
@@ -348,7 +352,8 @@ impl Kernel {
             }
             News::Found(pid) => {
                 let tree = self.trees.get_mut(&pid)?;
-                if !tree.is_alive() {
+                // One that is about to end is not taken for the main process any more.
+                if !tree.is_alive() || (tree.asked && tree.main != Main::Alive) {
                     return None;
                 }
                 if tree.main != Main::Alive {

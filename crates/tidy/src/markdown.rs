@@ -15,7 +15,8 @@ pub fn links(text: &str) -> Vec<Link> {
     let mut all = Vec::new();
     for (line, prose) in prose(text) {
         let inline = prose.match_indices("](").filter_map(|(at, _)| target(&prose[at + 2..]));
-        let reference = prose.strip_prefix('[').and_then(|rest| rest.split_once("]:")).map(|(_, to)| to.trim());
+        let reference =
+            prose.strip_prefix('[').and_then(|rest| rest.split_once("]:")).map(|(_, to)| to.trim());
         let reference = reference.filter(|to| !to.is_empty()).map(str::to_owned);
         all.extend(inline.chain(reference).map(|target| Link { line, target }));
     }

@@ -20,7 +20,11 @@ fn every_rule_holds_in_this_tree() {
 fn every_package_may_be_given_on_under_our_licences() {
     let tree = Tree::read(root()).unwrap();
     let packages = packages(root()).unwrap();
-    assert!(packages.iter().any(|package| package.name == "serde"), "cargo named {} packages", packages.len());
+    assert!(
+        packages.iter().any(|package| package.name == "serde"),
+        "cargo named {} packages",
+        packages.len()
+    );
     let findings = licences::check(tree.text("deny.toml").unwrap_or_default(), &packages);
     let complaint = complaint(licences::NAME, licences::WHY, licences::REMEDY, findings);
     assert!(complaint.is_none(), "{}", complaint.unwrap_or_default());

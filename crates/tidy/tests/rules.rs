@@ -34,7 +34,10 @@ fn essay() -> String {
 
 #[test]
 fn an_arrow_in_the_wrong_direction_is_found() {
-    let core = ("crates/core/Cargo.toml", "[package]\nname = \"relume-core\"\n[dependencies]\nserde.workspace = true\n");
+    let core = (
+        "crates/core/Cargo.toml",
+        "[package]\nname = \"relume-core\"\n[dependencies]\nserde.workspace = true\n",
+    );
     let os = "[package]\nname = \"relume-os\"\n[dependencies]\n\n[dev-dependencies]\nrelume-core.workspace = true\n";
     let config = "[package]\nname = \"relume-config\"\n[dependencies]\nrelume-core.workspace = true\n";
     check(
@@ -47,7 +50,8 @@ fn an_arrow_in_the_wrong_direction_is_found() {
 
 #[test]
 fn an_arrow_for_one_target_alone_is_found() {
-    let proto = "[package]\nname = \"relume-proto\"\n[target.'cfg(unix)'.dependencies]\nrelume-os.workspace = true\n";
+    let proto =
+        "[package]\nname = \"relume-proto\"\n[target.'cfg(unix)'.dependencies]\nrelume-os.workspace = true\n";
     let os = ("crates/os/Cargo.toml", "[package]\nname = \"relume-os\"\n");
     let bad = [("crates/proto/Cargo.toml", proto), os];
     check("arrows", &bad, &["crates/proto/Cargo.toml:4: relume-proto must not know relume-os"], &[os]);
@@ -62,7 +66,11 @@ fn a_second_dependency_of_the_core_is_found() {
     let plain = "[workspace.dependencies]\nserde = { version = \"1\", default-features = false }\n";
     check(
         "the core imports",
-        &[("Cargo.toml", workspace), ("crates/core/Cargo.toml", bad), ("crates/core/src/lib.rs", "// no_std\n")],
+        &[
+            ("Cargo.toml", workspace),
+            ("crates/core/Cargo.toml", bad),
+            ("crates/core/src/lib.rs", "// no_std\n"),
+        ],
         &[
             "Cargo.toml:2: serde's default features pull in the standard library",
             "crates/core/Cargo.toml:2: serde's feature std is not for the core",
@@ -78,12 +86,19 @@ fn a_second_dependency_of_the_core_is_found() {
 fn a_dependency_without_a_user_is_found() {
     let workspace = "[workspace.dependencies]\nbytes = \"1\"\nfast-glob = \"1\"\n";
     let member = "[package]\nname = \"a\"\n[dependencies]\nfast-glob.workspace = true\n";
-    let bad = [("Cargo.toml", workspace), ("crates/a/Cargo.toml", member), ("crates/a/src/lib.rs", "use fast_globs;")];
+    let bad = [
+        ("Cargo.toml", workspace),
+        ("crates/a/Cargo.toml", member),
+        ("crates/a/src/lib.rs", "use fast_globs;"),
+    ];
     let good = "[workspace.dependencies]\nfast-glob = \"1\"\n";
     check(
         "each dependency",
         &bad,
-        &["Cargo.toml:2: no crate of ours depends on bytes", "crates/a/Cargo.toml:4: no source names fast-glob"],
+        &[
+            "Cargo.toml:2: no crate of ours depends on bytes",
+            "crates/a/Cargo.toml:4: no source names fast-glob",
+        ],
         &[("Cargo.toml", good), ("crates/a/Cargo.toml", member), ("crates/a/src/lib.rs", "fast_glob::x();")],
     );
 }
@@ -93,13 +108,21 @@ fn a_crate_without_an_opening_is_found() {
     let essay = essay();
     check(
         "each crate opens",
-        &[("crates/a/src/lib.rs", "//! Short.\n"), ("crates/b/src/main.rs", "fn main() {}\n"), ("crates/c/src/bin/x.rs", "")],
+        &[
+            ("crates/a/src/lib.rs", "//! Short.\n"),
+            ("crates/b/src/main.rs", "fn main() {}\n"),
+            ("crates/c/src/bin/x.rs", ""),
+        ],
         &[
             "crates/a/src/lib.rs:1: opens with 1 words of `//!`, not 25",
             "crates/b/src/main.rs:1: opens with 0 words of `//!`, not 25",
             "crates/c/src/bin/x.rs:1: opens with 0 words of `//!`, not 1",
         ],
-        &[("crates/a/src/lib.rs", &essay), ("crates/a/src/main.rs", "//! Runs it.\n"), ("crates/a/src/b.rs", "")],
+        &[
+            ("crates/a/src/lib.rs", &essay),
+            ("crates/a/src/main.rs", "//! Runs it.\n"),
+            ("crates/a/src/b.rs", ""),
+        ],
     );
 }
 
@@ -107,7 +130,8 @@ fn a_crate_without_an_opening_is_found() {
 fn a_silenced_lint_without_a_reason_is_found() {
     let bad = "\n#[expect(dead_code)]\nfn a() {}\n#[cfg_attr(test, expect(unused))]\nfn b() {}\n";
     let good = "#[expect(\n    dead_code,\n    reason = \"(why)\"\n)]\nfn a() { b.expect(\"c\"); }\n// #[expect(x)]\n";
-    let places = ["a.rs:2: silences a lint and does not say why", "a.rs:4: silences a lint and does not say why"];
+    let places =
+        ["a.rs:2: silences a lint and does not say why", "a.rs:4: silences a lint and does not say why"];
     check("each #[expect", &[("a.rs", bad)], &places, &[("a.rs", good)]);
 }
 
@@ -118,7 +142,10 @@ fn marks_of_unfinished_work_are_found() {
     let says = format!("b.sh:1: says {mark}");
     check(
         "nothing is marked",
-        &[("a.rs", "fn a() {\n    todo!()\n}\nfn b() { dbg!(1); unimplemented!(\"c\") }\n"), ("b.sh", &script)],
+        &[
+            ("a.rs", "fn a() {\n    todo!()\n}\nfn b() { dbg!(1); unimplemented!(\"c\") }\n"),
+            ("b.sh", &script),
+        ],
         &["a.rs:2: calls todo!", "a.rs:4: calls dbg!", "a.rs:4: calls unimplemented!", &says],
         &[("a.rs", "// no todo!() here\nlet todo = 1;\nmktemp(\"a.XXXXXX\");\n")],
     );
@@ -127,7 +154,8 @@ fn marks_of_unfinished_work_are_found() {
 #[test]
 fn a_link_that_leads_nowhere_is_found() {
     let page = "# One title\n[a](../b.md#x)\n[b](c.md)\n[c](#no)\n[d](../../../etc/passwd)\n";
-    let good = "# One title\n[a](../b.md#x)\n[b](./)\n[c](#one-title)\n[d](https://example.org/#y)\n`[e](f)`\n";
+    let good =
+        "# One title\n[a](../b.md#x)\n[b](./)\n[c](#one-title)\n[d](https://example.org/#y)\n`[e](f)`\n";
     check(
         "every link",
         &[("docs/a.md", page), ("b.md", "# Y\n")],
@@ -192,7 +220,8 @@ fn a_static_with_state_is_found() {
 
 #[test]
 fn a_test_without_a_sentence_is_found() {
-    let good = "#[test]\nfn it_keeps_running() {}\n/// One plain sentence.\n#[test]\nfn r29() {}\nfn helper() {}\n";
+    let good =
+        "#[test]\nfn it_keeps_running() {}\n/// One plain sentence.\n#[test]\nfn r29() {}\nfn helper() {}\n";
     let bad = "#[test]\nfn test_it() {}\n";
     check("each test is", &[("a.rs", bad)], &["a.rs:2: `test_it` is no sentence"], &[("a.rs", good)]);
 }
@@ -212,10 +241,18 @@ fn unsafe_code_outside_of_os_is_found() {
 #[test]
 fn a_licence_expression_is_read_with_its_brackets() {
     let allowed = ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0"];
-    for good in ["MIT", "GPL-3.0 OR MIT", "MIT/GPL-2.0", "(MIT OR GPL-3.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception"] {
+    for good in [
+        "MIT",
+        "GPL-3.0 OR MIT",
+        "MIT/GPL-2.0",
+        "(MIT OR GPL-3.0) AND Unicode-3.0",
+        "Apache-2.0 WITH LLVM-exception",
+    ] {
         assert!(permits(good, &allowed), "{good}");
     }
-    for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "MIT OR", "(MIT", "MIT)", "(MIT OR BSD) AND GPL", "MIT WITH x"] {
+    for bad in
+        ["", "GPL-3.0", "MIT AND GPL-3.0", "MIT OR", "(MIT", "MIT)", "(MIT OR BSD) AND GPL", "MIT WITH x"]
+    {
         assert!(!permits(bad, &allowed), "{bad}");
     }
 }
@@ -256,4 +293,17 @@ fn a_complaint_says_what_where_why_and_what_to_do() {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(rule("unsafe is written").complaint(&Tree::default()), None);
+}
+
+#[test]
+fn every_rule_is_shown_to_fail() {
+    let source = include_str!("rules.rs");
+    let shown: Vec<&str> = source.split("check(").skip(1).filter_map(|rest| rest.split('"').nth(1)).collect();
+    for rule in RULES {
+        assert!(
+            shown.iter().any(|name| rule.name.starts_with(name)),
+            "no test shows a fault of: {}",
+            rule.name
+        );
+    }
 }

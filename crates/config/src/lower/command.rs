@@ -78,7 +78,9 @@ pub(super) fn arguments(
     }
     let program = vec![String::from("-")];
     match lower_words(arguments, node, key, context, files) {
-        Some(words) => checked([program, words].concat(), node.span, key, files).map(|argv| argv[1..].to_vec()),
+        Some(words) => {
+            checked([program, words].concat(), node.span, key, files).map(|argv| argv[1..].to_vec())
+        }
         None => None,
     }
 }
@@ -90,7 +92,9 @@ fn replaced(text: &str, span: Span, key: &str, context: &Context<'_>, files: &mu
         if let Problem::Undefined(_, shown) = problem {
             let message = format!("`{shown}` is not defined here and is left for the shell as it is");
             let found = Finding::warning(span, message).key(key);
-            files.sink.add(found.help(format!("write `${shown}` if that is meant, or give a default `${{VAR:-…}}`")));
+            files.sink.add(
+                found.help(format!("write `${shown}` if that is meant, or give a default `${{VAR:-…}}`")),
+            );
         }
     }
     value

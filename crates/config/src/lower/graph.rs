@@ -13,7 +13,9 @@ use crate::source::{Finding, Sink, Sources, Span};
 pub(super) fn connect(lowered: &mut [Lowered], sink: &mut Sink, sources: &Sources) {
     let instances: HashMap<String, Vec<String>> = lowered
         .iter()
-        .map(|service| (service.name.clone(), service.instances.iter().map(|i| i.spec.name.clone()).collect()))
+        .map(|service| {
+            (service.name.clone(), service.instances.iter().map(|i| i.spec.name.clone()).collect())
+        })
         .collect();
     for service in lowered.iter_mut() {
         for instance in &mut service.instances {
@@ -37,15 +39,31 @@ pub(super) fn connect(lowered: &mut [Lowered], sink: &mut Sink, sources: &Source
     let specs: Vec<ServiceSpec> =
         lowered.iter().flat_map(|service| &service.instances).map(|instance| instance.spec.clone()).collect();
     let judge = Judge::new(lowered);
-    let mut circles = BTreeSet::new();
-    for problem in problems(&specs) {
+    for problem in problems(&specs).into_iter().chain(problems(&collapsed(lowered))) {
         match problem {
             GraphProblem::Unknown { service, dependency } => judge.unknown(&service, &dependency, sink),
-            GraphProblem::Cycle(names) => judge.cycle(&names, &mut circles, sink, sources),
+            GraphProblem::Cycle(names) => judge.cycle(&names, sink, sources),
             // Names are compared where they are written, before any of this.
             GraphProblem::Duplicate(_) => {}
         }
     }
+}
+
+/// Each service once, waiting for services as a whole. All instances of a service wait for the same, so a
+/// circle of instances is one of services, and is named as such once, and not once for each way through it.
+fn collapsed(lowered: &[Lowered]) -> Vec<ServiceSpec> {
+    let known: BTreeSet<&str> = lowered.iter().map(|service| service.name.as_str()).collect();
+    let one = |service: &Lowered| {
+        let mut spec = service.instances.first()?.spec.clone();
+        spec.name.clone_from(&service.name);
+        let dependencies = std::mem::take(&mut spec.policy.dependencies);
+        let whole = dependencies
+            .into_iter()
+            .map(|(name, dependency)| (name.split(':').next().unwrap_or_default().to_owned(), dependency));
+        spec.policy.dependencies = whole.filter(|(name, _)| known.contains(name.as_str())).collect();
+        Some(spec)
+    };
+    lowered.iter().filter_map(one).collect()
 }
 
 struct Judge<'a> {
@@ -83,42 +101,28 @@ impl<'a> Judge<'a> {
                 format!("; `{base}` has {} instances", found.instances.len())
             }
             Some(_) => format!("; `{base}` has one instance, called `{base}`"),
-            None => nearest(dependency, known).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default(),
+            None => nearest(dependency, known)
+                .map(|meant| format!("; did you mean `{meant}`?"))
+                .unwrap_or_default(),
         };
         let message = format!("`{}` depends on `{dependency}`, which does not exist{hint}", owner.name);
         let key = format!("services.{}.dependencies", owner.name);
         sink.add(Finding::error(self.edge(owner, dependency), message).key(key));
     }
 
-    fn cycle(&self, names: &[String], seen: &mut BTreeSet<Vec<String>>, sink: &mut Sink, sources: &Sources) {
-        let mut bases: Vec<&str> = Vec::new();
-        for name in names {
-            let base = self.services.get(name.as_str()).map_or(name.as_str(), |service| service.name.as_str());
-            if bases.last() != Some(&base) || names.len() == 2 {
-                bases.push(base);
-            }
-        }
-        if bases.len() < 2 {
-            bases.push(bases[0]);
-        }
-        // The same circle is found once for each pair of instances in it.
-        let mut members: Vec<String> = bases[1..].iter().map(|base| (*base).to_owned()).collect();
-        members.sort();
-        if !seen.insert(members) {
-            return;
-        }
-        let places: Vec<(Span, String)> = bases
+    fn cycle(&self, names: &[String], sink: &mut Sink, sources: &Sources) {
+        let places: Vec<(Span, String)> = names
             .windows(2)
             .filter_map(|pair| {
                 let service = self.services.values().find(|service| service.name == pair[0])?;
-                let span = self.edge(service, pair[1]);
+                let span = self.edge(service, &pair[1]);
                 Some((span, format!("{} → {} at {}", pair[0], pair[1], sources.place(span))))
             })
             .collect();
         let Some((first, _)) = places.first() else { return };
-        let message = format!("dependencies go in a circle: {}", bases.join(" → "));
+        let message = format!("dependencies go in a circle: {}", names.join(" → "));
         let all = places.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ");
-        let key = format!("services.{}.dependencies", bases[0]);
+        let key = format!("services.{}.dependencies", names[0]);
         sink.add(Finding::error(*first, message).key(key).help(all));
     }
 }

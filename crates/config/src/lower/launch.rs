@@ -33,6 +33,13 @@ impl Layers {
         Self(values)
     }
 
+    /// About as many bytes as one instance takes for it.
+    pub(super) fn weight(&self) -> usize {
+        /// Two strings and their share of a map.
+        const ENTRY: usize = 64;
+        self.0.iter().map(|(name, value)| name.len() + value.len() + ENTRY).sum()
+    }
+
     pub(super) fn for_instance(&self, number: u32) -> Environment {
         let mut values = self.0.clone();
         values.insert("RELUME_INSTANCE".into(), number.to_string());
@@ -48,7 +55,11 @@ pub(super) fn shell(work: &mut Work<'_, '_>) -> Option<Vec<String>> {
         Some(text) => match words::split(&text) {
             Ok(words) if words.first().is_some_and(|program| !program.is_empty()) => Some(words),
             Ok(_) | Err(_) => {
-                work.error_with(&["shell"], "expected a shell such as `/bin/bash`", "`off` runs commands without one");
+                work.error_with(
+                    &["shell"],
+                    "expected a shell such as `/bin/bash`",
+                    "`off` runs commands without one",
+                );
                 Some(vec!["/bin/sh".into()])
             }
         },
@@ -62,7 +73,8 @@ pub(super) fn lower(
     shell: bool,
     environment: Environment,
 ) -> Launch {
-    let bounded = |value: Option<i32>, range: std::ops::RangeInclusive<i32>| value.is_none_or(|v| range.contains(&v));
+    let bounded =
+        |value: Option<i32>, range: std::ops::RangeInclusive<i32>| value.is_none_or(|v| range.contains(&v));
     if !bounded(work.raw.nice, -20..=19) {
         work.error(&["nice"], "`nice` goes from -20 (first) to 19 (last)");
     }
@@ -103,7 +115,8 @@ fn rlimits(work: &mut Work<'_, '_>) -> BTreeMap<Rlimit, RlimitValue> {
             Some(value) if all.insert(limit, value).is_none() => {}
             Some(_) => work.error(&["rlimits", &name], format!("the limit `{bare}` is given twice")),
             None => {
-                let message = format!("expected a number, a size or `unlimited`, or `SOFT:HARD`, found `{text}`");
+                let message =
+                    format!("expected a number, a size or `unlimited`, or `SOFT:HARD`, found `{text}`");
                 work.error(&["rlimits", &name], message);
             }
         }
@@ -149,7 +162,11 @@ pub(super) fn log(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> LogConfig {
     let rotate = rotate.map(|rotate| {
         let (size, keep) = (rotate.size.map_or(10_000_000, |size| size.0), rotate.keep.unwrap_or(5));
         if size < ROTATE_FLOOR {
-            work.error_with(&["log", "rotate", "size"], "a log file holds at least 4096 bytes", "`rotate: off` never puts it aside");
+            work.error_with(
+                &["log", "rotate", "size"],
+                "a log file holds at least 4096 bytes",
+                "`rotate: off` never puts it aside",
+            );
         }
         if keep > 1000 {
             work.error(&["log", "rotate", "keep"], "at most 1000 old files are kept");

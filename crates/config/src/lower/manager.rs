@@ -35,7 +35,9 @@ impl Settings {
                     Some(first) => {
                         let place = files.sources.place(first.key_span);
                         let message = format!("`{}` is set already at {place}", pair.key);
-                        files.sink.add(Finding::error(pair.key_span, message).key(format!("manager.{}", pair.key)));
+                        files
+                            .sink
+                            .add(Finding::error(pair.key_span, message).key(format!("manager.{}", pair.key)));
                     }
                     None => pairs.push(pair),
                 }
@@ -71,7 +73,12 @@ impl Settings {
     }
 
     /// The settings in force. `respawn_rate` is left for when the number of services is known.
-    pub(crate) fn lower(&mut self, env: &Values, config_dir: &Path, files: &mut EnvFiles<'_>) -> ManagerConfig {
+    pub(crate) fn lower(
+        &mut self,
+        env: &Values,
+        config_dir: &Path,
+        files: &mut EnvFiles<'_>,
+    ) -> ManagerConfig {
         let vars = Vars(vec![env, &self.environment]);
         expand_tree(&mut self.written, &vars, files.sink);
         let node = self.overrides.iter().fold(self.written.clone(), |under, over| merge(&under, over));
@@ -96,12 +103,16 @@ impl Settings {
                 None | Some(RawManagerLogFormat::Text) => LogFormat::Text,
                 Some(RawManagerLogFormat::Json) => LogFormat::Json,
             },
-            self_respawn: raw.self_respawn.map_or(Some(SELF_RESPAWN), |span| span.0.filter(|span| !span.is_zero())),
+            self_respawn: raw
+                .self_respawn
+                .map_or(Some(SELF_RESPAWN), |span| span.0.filter(|span| !span.is_zero())),
             apply_on_respawn: raw.apply_on_respawn.unwrap_or(true),
             watchdog: raw.watchdog.map_or(Some(WATCHDOG), |span| span.0.filter(|span| !span.is_zero())),
             policy: ManagerPolicy {
                 respawn_rate: None,
-                start_parallelism: raw.start_parallelism.unwrap_or(ManagerPolicy::default().start_parallelism),
+                start_parallelism: raw
+                    .start_parallelism
+                    .unwrap_or(ManagerPolicy::default().start_parallelism),
                 exit_when: match raw.exit_when {
                     None | Some(RawExitWhen::Never) => ExitWhen::Never,
                     Some(RawExitWhen::AllDone) => ExitWhen::AllDone,

@@ -16,10 +16,10 @@ use crate::env_files::{EnvFiles, Values};
 use crate::expand::{Vars, expand_tree};
 use crate::gather::Unit;
 use crate::model::ServiceConfig;
-use crate::names;
 use crate::node::{Node, Value, merge};
 use crate::raw::RawService;
 use crate::source::{Finding, Sink, Sources, Span};
+use crate::{limits, names};
 
 /// What all services share.
 pub(crate) struct Globals<'a> {
@@ -42,7 +42,9 @@ pub(crate) struct Merged {
 
 /// Expands variables, gives every key its one name, and merges `defaults` under the services of their file and
 /// of its includes.
-pub(crate) fn written(units: Vec<Unit>, vars: &Vars<'_>, sources: &Sources, sink: &mut Sink) -> Vec<Merged> {
+pub(crate) fn written(units: Vec<Unit>, vars: &Vars<'_>, files: &mut EnvFiles<'_>) -> Vec<Merged> {
+    let (sources, sink) = (&*files.sources, &mut *files.sink);
+    let mut room = limits::EXPANDED_BYTES;
     let mut effective: Vec<Option<Node>> = Vec::new();
     let mut all = Vec::new();
     let mut seen: HashMap<String, Span> = HashMap::new();
@@ -61,7 +63,8 @@ pub(crate) fn written(units: Vec<Unit>, vars: &Vars<'_>, sources: &Sources, sink
             let Some((name, name_span)) = name(&service, sink) else { continue };
             let mut node = service.node;
             if let Some(first) = seen.get(&name) {
-                let message = format!("a second service is called `{name}`; the first is at {}", sources.place(*first));
+                let message =
+                    format!("a second service is called `{name}`; the first is at {}", sources.place(*first));
                 sink.add(Finding::error(name_span, message).key(format!("services.{name}")));
                 continue;
             }
@@ -72,11 +75,28 @@ pub(crate) fn written(units: Vec<Unit>, vars: &Vars<'_>, sources: &Sources, sink
                 Some(under) => merge(under, &node),
                 None => node,
             };
+            match room.checked_sub(node.weight()) {
+                Some(left) => room = left,
+                None => {
+                    too_much(name_span, sink);
+                    return all;
+                }
+            }
             all.push(Merged { name, name_span, node, broken: sink.errors() > before });
         }
         effective.push(under);
     }
     all
+}
+
+/// What is said when all services together would not fit into the memory that a config may take.
+fn too_much(span: Span, sink: &mut Sink) {
+    let limit = limits::EXPANDED_BYTES >> 20;
+    let message =
+        format!("up to here the services take more than {limit} MiB, with their defaults and instances");
+    sink.add(
+        Finding::error(span, message).key("services").help("is there a very long default or `env_file`?"),
+    );
 }
 
 /// The `defaults` of one file, with what is wrong with them said once and cut off.
@@ -98,7 +118,9 @@ fn defaults(mut node: Node, vars: &Vars<'_>, sink: &mut Sink) -> Node {
 fn name(service: &crate::gather::Written, sink: &mut Sink) -> Option<(String, Span)> {
     if !matches!(service.node.value, Value::Map(_)) {
         let (span, key) = match &service.key {
-            Some((name, span)) if matches!(service.node.value, Value::Null) => (*span, format!("services.{name}")),
+            Some((name, span)) if matches!(service.node.value, Value::Null) => {
+                (*span, format!("services.{name}"))
+            }
             Some((name, _)) => (service.node.span, format!("services.{name}")),
             None => (service.node.span, "services".to_owned()),
         };
@@ -109,7 +131,8 @@ fn name(service: &crate::gather::Written, sink: &mut Sink) -> Option<(String, Sp
     let inside = service.node.get("name");
     let (text, span) = match (&service.key, inside) {
         (Some((key, _)), Some(node)) if node.text() != Some(key) => {
-            let message = format!("this service is called `{}` by its key already", crate::node::shortened(key));
+            let message =
+                format!("this service is called `{}` by its key already", crate::node::shortened(key));
             sink.add(Finding::error(node.span, message).key(format!("services.{key}.name")));
             return None;
         }
@@ -137,13 +160,25 @@ fn name(service: &crate::gather::Written, sink: &mut Sink) -> Option<(String, Sp
 }
 
 /// Every service, instances spread; those with errors are left out.
-pub(crate) fn services(written: Vec<Merged>, globals: &Globals<'_>, files: &mut EnvFiles<'_>) -> Vec<ServiceConfig> {
-    let mut lowered = Vec::with_capacity(written.len());
+pub(crate) fn services(
+    written: Vec<Merged>,
+    globals: &Globals<'_>,
+    files: &mut EnvFiles<'_>,
+) -> Vec<ServiceConfig> {
+    let mut lowered = Vec::new();
+    let mut count = 0;
     for merged in written {
         if files.sink.full() {
             return Vec::new();
         }
-        lowered.push(service::lower(merged, globals, files));
+        let service = service::lower(merged, globals, files);
+        count += service.instances.len();
+        if count > limits::SERVICES {
+            let message = format!("there are more than {} services, instances counted", limits::SERVICES);
+            files.sink.add(Finding::error(service.name_span, message).key("services"));
+            return Vec::new();
+        }
+        lowered.push(service);
     }
     unique_names(&lowered, files.sink, files.sources);
     graph::connect(&mut lowered, files.sink, files.sources);
@@ -155,19 +190,22 @@ fn unique_names(lowered: &[service::Lowered], sink: &mut Sink, sources: &Sources
     let mut names: BTreeMap<&str, Span> = BTreeMap::new();
     let mut logs: BTreeMap<std::path::PathBuf, Span> = BTreeMap::new();
     for service in lowered {
-        let span = |key: &[&str]| service.node.get(key[0]).map_or(service.name_span, |_| service.node.span_of(key));
+        let span =
+            |key: &[&str]| service.node.get(key[0]).map_or(service.name_span, |_| service.node.span_of(key));
         for instance in &service.instances {
             let at = span(&["display_name"]);
             let shown = instance.shown.display_name.as_str();
             if let Some(first) = names.insert(shown, at) {
-                let message = format!("the display name `{shown}` is taken already, at {}", sources.place(first));
+                let message =
+                    format!("the display name `{shown}` is taken already, at {}", sources.place(first));
                 sink.add(Finding::error(at, message).key(format!("services.{}.display_name", service.name)));
                 continue;
             }
             let at = span(&["log", "file"]);
             for file in instance.log.files() {
                 if let Some(first) = logs.insert(file, at) {
-                    let message = format!("another service writes to this log file, at {}", sources.place(first));
+                    let message =
+                        format!("another service writes to this log file, at {}", sources.place(first));
                     sink.add(Finding::error(at, message).key(format!("services.{}.log.file", service.name)));
                 }
             }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use relume_core::{
-    Backoff, Condition, Dependency, Hooks, Policy, Reach, RestartMode, RestartPolicy, ServiceKind, WhenExhausted,
+    Backoff, Condition, Dependency, Hooks, Policy, Reach, RestartMode, RestartPolicy, ServiceKind,
+    WhenExhausted,
 };
 
 use super::service::{Work, kind};
@@ -23,7 +24,10 @@ pub(super) fn lower(work: &mut Work<'_, '_>) -> Policy {
         dependencies: dependencies(work),
         restart: RestartPolicy::default(),
         // A start that must be over at once could never succeed; elsewhere 0 means "no limit", too.
-        timeout_start: raw.timeout_start.as_ref().map_or(timeout_start, |span| span.0.filter(|span| !span.is_zero())),
+        timeout_start: raw
+            .timeout_start
+            .as_ref()
+            .map_or(timeout_start, |span| span.0.filter(|span| !span.is_zero())),
         timeout_stop: raw.timeout_stop.as_ref().map_or(defaults.timeout_stop, |span| span.0),
         stop_signal: raw.stop_signal.as_ref().map_or(defaults.stop_signal, |signal| signal.0),
         stop_to: match raw.stop_to {
@@ -59,19 +63,27 @@ fn restart(work: &mut Work<'_, '_>, oneshot: bool) -> RestartPolicy {
     };
     if oneshot && mode == RestartMode::Always {
         let help = "`on-failure` repeats it until it succeeds; `schedule` runs it again and again";
-        work.error_with(&["restart_policy"], "a oneshot is done when it succeeds, it cannot be restarted always", help);
+        work.error_with(
+            &["restart_policy"],
+            "a oneshot is done when it succeeds, it cannot be restarted always",
+            help,
+        );
     }
     let retries = work.raw.max_retries.as_ref().map(|retries| retries.0);
     if let (Some(counted), Some(retries)) = (counted, retries)
         && retries != Some(counted)
     {
-        work.error(&["max_retries"], format!("`restart_policy` says already that there are {counted} retries"));
+        work.error(
+            &["max_retries"],
+            format!("`restart_policy` says already that there are {counted} retries"),
+        );
     }
     let codes = work.raw.success_exit_codes.clone().map_or(defaults.success_exit_codes, |codes| codes.0);
     if let Some(code) = codes.iter().find(|code| !(0..=255).contains(*code)) {
         work.error(&["success_exit_codes"], format!("an exit code goes from 0 to 255, {code} cannot happen"));
     }
-    let span = |raw: &Option<crate::raw::Span>, default: Duration| raw.as_ref().map_or(default, |span| span.0);
+    let span =
+        |raw: &Option<crate::raw::Span>, default: Duration| raw.as_ref().map_or(default, |span| span.0);
     let policy = RestartPolicy {
         mode,
         success_exit_codes: codes,
@@ -83,7 +95,11 @@ fn restart(work: &mut Work<'_, '_>, oneshot: bool) -> RestartPolicy {
         when_exhausted: when_exhausted(work, defaults.when_exhausted),
     };
     if policy.retry_window.is_zero() {
-        work.error_with(&["retry_window"], "retries are counted in a window of some length", "`max_retries: unlimited` does not count them");
+        work.error_with(
+            &["retry_window"],
+            "retries are counted in a window of some length",
+            "`max_retries: unlimited` does not count them",
+        );
     }
     policy
 }
@@ -101,7 +117,11 @@ fn backoff(work: &mut Work<'_, '_>) -> Option<Backoff> {
         jitter: raw.jitter.unwrap_or(defaults.jitter),
     };
     if !(1.0..=1000.0).contains(&backoff.factor) {
-        work.error_with(&["backoff", "factor"], "the factor goes from 1 to 1000", "`backoff: off` keeps the delay as it is");
+        work.error_with(
+            &["backoff", "factor"],
+            "the factor goes from 1 to 1000",
+            "`backoff: off` keeps the delay as it is",
+        );
     }
     if !(0.0..=1.0).contains(&backoff.jitter) {
         work.error(&["backoff", "jitter"], "the jitter is a share from 0 to 1");

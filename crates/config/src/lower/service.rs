@@ -80,10 +80,26 @@ pub(super) fn lower(merged: Merged, globals: &Globals<'_>, files: &mut EnvFiles<
         1
     };
     let base = Base::of(&mut work, globals);
+    let count = fitting(count, node.weight() + base.environment.weight(), &mut work);
     let instances =
         (1..=count).map(|number| instance(&name, (number, count), &base, globals, &mut work)).collect();
     let broken = broken || work.files.sink.errors() > before;
     Lowered { name, name_span, node, instances, broken }
+}
+
+/// As many instances as there is room for: all, or with an error one.
+fn fitting(count: u32, weight: usize, work: &mut Work<'_, '_>) -> u32 {
+    match work.files.room.checked_sub(weight.saturating_mul(count as usize)) {
+        Some(left) => {
+            work.files.room = left;
+            count
+        }
+        None => {
+            super::too_much(work.name_span, work.files.sink);
+            work.files.room = 0;
+            1
+        }
+    }
 }
 
 /// What all instances of a service have in common.
@@ -114,7 +130,8 @@ impl Base {
 
 /// The rules between the keys that say what is run.
 fn program_keys(work: &mut Work<'_, '_>) {
-    let has = |key: &str| work.node.get(key).is_some_and(|node| !matches!(node.value, crate::node::Value::Null));
+    let has =
+        |key: &str| work.node.get(key).is_some_and(|node| !matches!(node.value, crate::node::Value::Null));
     let (command, executable, arguments) = (has("command"), has("executable"), has("arguments"));
     if has("container") {
         return work.error(&["container"], "this version cannot run containers yet");
@@ -137,7 +154,11 @@ fn program_keys(work: &mut Work<'_, '_>) {
         work.warning(&["reload_signal"], message, "leave one of them out");
     }
     if work.raw.pid_file.is_some() && work.raw.r#type != Some(RawType::Forking) {
-        work.warning(&["pid_file"], "`pid_file` is read for `type: forking` only", "leave one of them out or add the other");
+        work.warning(
+            &["pid_file"],
+            "`pid_file` is read for `type: forking` only",
+            "leave one of them out or add the other",
+        );
     }
 }
 
@@ -256,7 +277,12 @@ fn asker(
     Some(Hook { argv, timeout })
 }
 
-fn hook(key: &'static str, RawHook(map): RawHook, work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<Hook> {
+fn hook(
+    key: &'static str,
+    RawHook(map): RawHook,
+    work: &mut Work<'_, '_>,
+    context: &Context<'_>,
+) -> Option<Hook> {
     let node = work.node.get(key)?;
     let timeout = map.timeout.map_or(relume_core::HOOK_TIMEOUT, |span| span.0);
     if timeout.is_zero() {

@@ -5,9 +5,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize as Derive;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
-use serde::Deserialize as Derive;
 
 use super::values::{PathText, ServiceRef, Span, is_off};
 
@@ -65,7 +65,9 @@ impl<'de, E: Error> Deserializer<'de> for Scalar<'_, E> {
         let number = crate::de::parse_integer(self.0).and_then(|number| i32::try_from(number).ok());
         match number {
             Some(number) => visitor.visit_i32(number),
-            None => Err(E::custom(format!("expected a whole number, found `{}`", crate::node::shortened(self.0)))),
+            None => {
+                Err(E::custom(format!("expected a whole number, found `{}`", crate::node::shortened(self.0))))
+            }
         }
     }
 
@@ -120,7 +122,9 @@ impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ToggleVisit<T> {
         match text.trim() {
             word if is_off(word) => Ok(Toggle::Off),
             "on" | "true" | "yes" => Ok(Toggle::Set(T::default())),
-            other => Err(E::custom(format!("expected a map, or `off`, found `{}`", crate::node::shortened(other)))),
+            other => {
+                Err(E::custom(format!("expected a map, or `off`, found `{}`", crate::node::shortened(other))))
+            }
         }
     }
 
@@ -358,7 +362,11 @@ impl<'de> Visitor<'de> for EnvFileVisit {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawEnvFile, A::Error> {
         let map = RawEnvFileMap::deserialize(MapAccessDeserializer::new(map))?;
-        if map.path.is_none() { Err(A::Error::custom("an `env_file` needs a `path`")) } else { Ok(RawEnvFile(map)) }
+        if map.path.is_none() {
+            Err(A::Error::custom("an `env_file` needs a `path`"))
+        } else {
+            Ok(RawEnvFile(map))
+        }
     }
 }
 
@@ -403,10 +411,19 @@ pub(crate) enum RawCondition {
     #[serde(alias = "service_started", alias = "process_started")]
     Started,
     /// It is ready; a oneshot has completed.
-    #[serde(alias = "healthy", alias = "service_healthy", alias = "process_healthy", alias = "process_log_ready")]
+    #[serde(
+        alias = "healthy",
+        alias = "service_healthy",
+        alias = "process_healthy",
+        alias = "process_log_ready"
+    )]
     Ready,
     /// It has ended with success.
-    #[serde(alias = "service_completed_successfully", alias = "process_completed_successfully", alias = "process_completed")]
+    #[serde(
+        alias = "service_completed_successfully",
+        alias = "process_completed_successfully",
+        alias = "process_completed"
+    )]
     Completed,
 }
 

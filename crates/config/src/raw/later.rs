@@ -70,7 +70,11 @@ impl<'de> Visitor<'de> for ProbeVisit {
     }
 
     fn visit_bool<E: Error>(self, on: bool) -> Result<RawProbe, E> {
-        if on { Err(E::custom("a probe needs a URL or a map; `on` does not say what to ask")) } else { Ok(RawProbe::Off) }
+        if on {
+            Err(E::custom("a probe needs a URL or a map; `on` does not say what to ask"))
+        } else {
+            Ok(RawProbe::Off)
+        }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<RawProbe, E> {
@@ -438,10 +442,16 @@ scalar! {
 
 /// The shape of a cron expression: a word with `@`, or five or six fields of its characters.
 fn cron(text: &str) -> Result<String, String> {
-    let wrong = || format!("expected a cron expression such as `0 3 * * *`, or `@every 5m`, found `{}`", crate::node::shortened(text));
+    let wrong = || {
+        format!(
+            "expected a cron expression such as `0 3 * * *`, or `@every 5m`, found `{}`",
+            crate::node::shortened(text)
+        )
+    };
     if let Some(every) = text.strip_prefix("@every ") {
         let text = every.trim();
-        let span: Result<Span, DurationError> = Span::deserialize(serde::de::value::StrDeserializer::new(text));
+        let span: Result<Span, DurationError> =
+            Span::deserialize(serde::de::value::StrDeserializer::new(text));
         return span.map(|_| format!("@every {text}")).map_err(|error| error.to_string());
     }
     if ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"].contains(&text) {
@@ -449,7 +459,11 @@ fn cron(text: &str) -> Result<String, String> {
     }
     let fields: Vec<&str> = text.split_whitespace().collect();
     let known = |field: &&str| field.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-?#".contains(c));
-    if (5..=6).contains(&fields.len()) && fields.iter().all(known) { Ok(fields.join(" ")) } else { Err(wrong()) }
+    if (5..=6).contains(&fields.len()) && fields.iter().all(known) {
+        Ok(fields.join(" "))
+    } else {
+        Err(wrong())
+    }
 }
 
 type DurationError = serde::de::value::Error;

@@ -6,9 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::forms::{CommandText, OneOrMany, RawDependencies, RawEnvFile, RawEnvironment, RawHook, Toggle};
-use super::later::{
-    RawAlert, RawContainer, RawLimits, RawOverlap, RawProbe, RawSocket,
-};
+use super::later::{RawAlert, RawContainer, RawLimits, RawOverlap, RawProbe, RawSocket};
 use super::values::{
     AccountName, DisplayName, Name, Octal, PathText, Restart, Retries, Signal, Size, Span, SpanOrOff,
 };
@@ -347,7 +345,9 @@ mod exhausted {
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawExhausted, A::Error> {
             let Map { retry_every } = Map::deserialize(MapAccessDeserializer::new(map))?;
-            retry_every.map(RawExhausted::RetryEvery).ok_or_else(|| A::Error::custom("`retry_every` is missing"))
+            retry_every
+                .map(RawExhausted::RetryEvery)
+                .ok_or_else(|| A::Error::custom("`retry_every` is missing"))
         }
     }
 

@@ -180,7 +180,12 @@ const LONGEST_S: f64 = 100.0 * 366.0 * 86_400.0;
 
 /// Seconds as a number, or `500ms`, `5s`, `1m30s`, `2h`, `1d`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("expected a duration such as 5, `500ms`, `1m30s` or `2h`, found `{}`", crate::node::shortened(text));
+    let wrong = || {
+        format!(
+            "expected a duration such as 5, `500ms`, `1m30s` or `2h`, found `{}`",
+            crate::node::shortened(text)
+        )
+    };
     let seconds = |seconds: f64| {
         if seconds.is_finite() && (0.0..=LONGEST_S).contains(&seconds) {
             Ok(Duration::from_nanos((seconds * 1e9).round() as u64))
@@ -223,7 +228,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Bytes as a number, or with kB, MB, GB (powers of ten) or KiB, MiB, GiB (powers of two).
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("expected a size such as 1048576, `10MB` or `64KiB`, found `{}`", crate::node::shortened(text));
+    let wrong = || {
+        format!(
+            "expected a size such as 1048576, `10MB` or `64KiB`, found `{}`",
+            crate::node::shortened(text)
+        )
+    };
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let number: f64 = text[..end].parse().map_err(|_| wrong())?;
     let unit: f64 = match text[end..].trim().to_ascii_lowercase().as_str() {
@@ -276,7 +286,8 @@ fn account(text: &str) -> Result<Account, String> {
     }
     let body = text.strip_suffix('$').unwrap_or(text);
     if let Some(c) = body.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))) {
-        let why = if c == ':' { "user and group are two keys".to_owned() } else { format!("a name has no {c:?}") };
+        let why =
+            if c == ':' { "user and group are two keys".to_owned() } else { format!("a name has no {c:?}") };
         return odd(&why);
     }
     Ok(Account::Name(text.to_owned()))
@@ -332,7 +343,11 @@ fn signal(text: &str) -> Result<i32, String> {
     }
     let real_time = |offset: &str, base: i32, sign: &str, step: i32| match offset {
         "" => Some(base),
-        _ => offset.strip_prefix(sign)?.parse::<i32>().ok().and_then(|n| n.checked_mul(step)?.checked_add(base)),
+        _ => offset
+            .strip_prefix(sign)?
+            .parse::<i32>()
+            .ok()
+            .and_then(|n| n.checked_mul(step)?.checked_add(base)),
     };
     let number = match (word.strip_prefix("RTMIN"), word.strip_prefix("RTMAX")) {
         (Some(offset), _) => real_time(offset, *REAL_TIME.start(), "+", 1),
@@ -367,12 +382,17 @@ fn rate(text: &str) -> Result<Option<(u32, Duration)>, String> {
     if is_off(text) {
         return Ok(None);
     }
-    let wrong = || format!("expected a rate such as `20/1s`, or `off`, found `{}`", crate::node::shortened(text));
+    let wrong =
+        || format!("expected a rate such as `20/1s`, or `off`, found `{}`", crate::node::shortened(text));
     let (count, window) = text.split_once('/').ok_or_else(wrong)?;
     let count: u32 = count.trim().parse().map_err(|_| wrong())?;
     let window = window.trim();
     // `20/s`, as rates are often written.
-    let window = if window.starts_with(|c: char| c.is_ascii_digit()) { duration(window)? } else { duration(&format!("1{window}"))? };
+    let window = if window.starts_with(|c: char| c.is_ascii_digit()) {
+        duration(window)?
+    } else {
+        duration(&format!("1{window}"))?
+    };
     if count == 0 || window.is_zero() {
         return Err("a rate of nothing would never restart anything\nhelp: `off` means no limit".into());
     }
@@ -386,19 +406,29 @@ mod tests {
     #[test]
     fn durations_are_seconds_or_numbers_with_units() {
         let millis = |text| duration(text).map(|d| d.as_millis());
-        for (text, expected) in
-            [("5", 5_000), ("0.5", 500), ("500ms", 500), ("1m30s", 90_000), ("2h", 7_200_000), ("1d", 86_400_000), ("1m 30s", 90_000)]
-        {
+        for (text, expected) in [
+            ("5", 5_000),
+            ("0.5", 500),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+            ("1m 30s", 90_000),
+        ] {
             assert_eq!(millis(text), Ok(expected), "{text}");
         }
-        for text in ["", "x", "5x", "-1", "1e30", "nan", "inf", "30s1m", "s", "5s5", "1s1s", "99999999999999999999d"] {
+        for text in
+            ["", "x", "5x", "-1", "1e30", "nan", "inf", "30s1m", "s", "5s5", "1s1s", "99999999999999999999d"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn sizes_are_powers_of_ten_or_of_two() {
-        for (text, expected) in [("10", 10), ("10MB", 10_000_000), ("64KiB", 65_536), ("1.5k", 1_500), ("2 GiB", 2 << 30)] {
+        for (text, expected) in
+            [("10", 10), ("10MB", 10_000_000), ("64KiB", 65_536), ("1.5k", 1_500), ("2 GiB", 2 << 30)]
+        {
             assert_eq!(size(text), Ok(expected), "{text}");
         }
         for text in ["", "MB", "-1", "1XB", "1e3", "99999999TB"] {
@@ -408,7 +438,9 @@ mod tests {
 
     #[test]
     fn odd_users_are_refused() {
-        for text in ["0day", "0x0", "", "-1", "+1", "007", "4294967295", "65535", "a b", "a/b", "a:b", "é", " "] {
+        for text in
+            ["0day", "0x0", "", "-1", "+1", "007", "4294967295", "65535", "a b", "a/b", "a:b", "é", " "]
+        {
             assert!(account(text).is_err(), "{text}");
         }
         assert_eq!(account("0"), Ok(Account::Id(0)));
@@ -419,7 +451,9 @@ mod tests {
 
     #[test]
     fn signals_go_by_name_or_number() {
-        for (text, expected) in [("TERM", 15), ("sigint", 2), ("9", 9), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)] {
+        for (text, expected) in
+            [("TERM", 15), ("sigint", 2), ("9", 9), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+        {
             assert_eq!(signal(text), Ok(expected), "{text}");
         }
         for text in ["0", "32", "65", "-1", "TREM", "RTMIN+99", "RTMIN+2147483647", "RTMAX--2147483648", ""] {

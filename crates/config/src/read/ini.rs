@@ -23,7 +23,11 @@ pub(super) fn read(file: u32, text: &str, budget: &mut Budget, sink: &mut Sink) 
     let mut services: Vec<Pair> = Vec::new();
     let mut services_span = None;
     for section in sections {
-        let pair = Pair { key: section.name, key_span: section.name_span, node: Node::new(Value::Map(section.pairs), section.span) };
+        let pair = Pair {
+            key: section.name,
+            key_span: section.name_span,
+            node: Node::new(Value::Map(section.pairs), section.span),
+        };
         match section.kind {
             SectionKind::Manager => split_include(pair, &mut root),
             SectionKind::Defaults => root.push(pair),
@@ -35,7 +39,11 @@ pub(super) fn read(file: u32, text: &str, budget: &mut Budget, sink: &mut Sink) 
         }
     }
     if let Some(span) = services_span {
-        root.push(Pair { key: "services".into(), key_span: span, node: Node::new(Value::Map(services), span) });
+        root.push(Pair {
+            key: "services".into(),
+            key_span: span,
+            node: Node::new(Value::Map(services), span),
+        });
     }
     Some(Node::new(Value::Map(root), origin))
 }
@@ -82,8 +90,7 @@ impl Reader<'_> {
             return Some(next);
         }
         if trimmed.starts_with('[') {
-            self.header(trimmed, start);
-            return Some(next);
+            return self.header(trimmed, start).map(|()| next);
         }
         let Some(equals) = line.find('=') else {
             let span = Span::new(self.file, start, start + trimmed.len());
@@ -109,8 +116,12 @@ impl Reader<'_> {
         Some(next)
     }
 
-    fn header(&mut self, line: &str, start: usize) {
+    fn header(&mut self, line: &str, start: usize) -> Option<()> {
         let span = Span::new(self.file, start, start + line.len());
+        if !self.budget.take(1) {
+            self.budget.exceeded(span, self.sink);
+            return None;
+        }
         let inner = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')).map(str::trim);
         let (kind, name) = match inner {
             Some("relume") => (SectionKind::Manager, "manager"),
@@ -132,9 +143,11 @@ impl Reader<'_> {
             }
         };
         let name_at = line.rfind(name).filter(|_| matches!(kind, SectionKind::Service)).unwrap_or(1);
-        let shown = if matches!(kind, SectionKind::Service) { name.len() } else { line.len().saturating_sub(2) };
+        let shown =
+            if matches!(kind, SectionKind::Service) { name.len() } else { line.len().saturating_sub(2) };
         let name_span = Span::new(self.file, start + name_at, start + name_at + shown);
         self.sections.push(Section { kind, name: name.into(), name_span, span, pairs: Vec::new() });
+        Some(())
     }
 
     fn entry(&mut self, key: &str, key_span: Span, value: String, span: Span) -> Option<()> {
@@ -147,7 +160,8 @@ impl Reader<'_> {
             self.sink.add(found.help("begin with [relume], [defaults] or [service NAME]"));
             return Some(());
         };
-        let mut path: Vec<&str> = match key.strip_prefix("environment.").or_else(|| key.strip_prefix("env.")) {
+        let mut path: Vec<&str> = match key.strip_prefix("environment.").or_else(|| key.strip_prefix("env."))
+        {
             Some(name) => vec![&key[..key.len() - name.len() - 1], name],
             None => key.split('.').collect(),
         };
@@ -179,13 +193,22 @@ fn descend<'a>(pairs: &'a mut Vec<Pair>, part: &str, span: Span) -> Option<&'a m
     let at = match pairs.iter().position(|pair| &*pair.key == part) {
         Some(at) => at,
         None => {
-            pairs.push(Pair { key: part.into(), key_span: span, node: Node::new(Value::Map(Vec::new()), span) });
+            pairs.push(Pair {
+                key: part.into(),
+                key_span: span,
+                node: Node::new(Value::Map(Vec::new()), span),
+            });
             pairs.len() - 1
         }
     };
     match &mut pairs[at].node.value {
         Value::Map(inner) => Some(inner),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Loose(_) | Value::List(_) => None,
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Text(_)
+        | Value::Loose(_)
+        | Value::List(_) => None,
     }
 }
 

@@ -32,8 +32,16 @@ pub(super) fn read(file: u32, text: &str, budget: &mut Budget, sink: &mut Sink) 
         Err(error) => {
             let range = error.range();
             let said = error.kind().to_string();
-            let message = said.chars().take(1).flat_map(char::to_lowercase).chain(said.chars().skip(1)).collect::<String>();
-            sink.add(Finding::error(Span::new(file, range.start, range.end), format!("not valid JSON: {message}")));
+            let message = said
+                .chars()
+                .take(1)
+                .flat_map(char::to_lowercase)
+                .chain(said.chars().skip(1))
+                .collect::<String>();
+            sink.add(Finding::error(
+                Span::new(file, range.start, range.end),
+                format!("not valid JSON: {message}"),
+            ));
             return None;
         }
     };
@@ -67,9 +75,9 @@ impl Reader<'_> {
             Ast::NumberLit(number) => Value::Number(number.value.into()),
             Ast::BooleanLit(literal) => Value::Bool(literal.value),
             Ast::NullKeyword(_) => Value::Null,
-            Ast::Array(array) => {
-                Value::List(array.elements.into_iter().map(|e| self.node(e, depth + 1)).collect::<Option<_>>()?)
-            }
+            Ast::Array(array) => Value::List(
+                array.elements.into_iter().map(|e| self.node(e, depth + 1)).collect::<Option<_>>()?,
+            ),
             Ast::Object(object) => Value::Map(
                 object
                     .properties

@@ -63,7 +63,13 @@ impl Budget {
 }
 
 /// Parses a text. None: it has no usable tree, and the sink knows why.
-pub(crate) fn parse(format: Format, file: u32, text: &str, budget: &mut Budget, sink: &mut Sink) -> Option<Node> {
+pub(crate) fn parse(
+    format: Format,
+    file: u32,
+    text: &str,
+    budget: &mut Budget,
+    sink: &mut Sink,
+) -> Option<Node> {
     let mut root = match format {
         Format::Json => json::read(file, text, budget, sink)?,
         Format::Yaml => yaml::read(file, text, budget, sink)?,

@@ -20,7 +20,10 @@ pub(super) fn read(file: u32, text: &str, budget: &mut Budget, sink: &mut Sink) 
         let message = match error.message() {
             "duplicate key" => {
                 let key = text.get(range.clone()).unwrap_or_default();
-                format!("`{}` stands twice in this map", crate::node::shortened(key.trim_matches(['"', '\''])))
+                format!(
+                    "`{}` stands twice in this map",
+                    crate::node::shortened(key.trim_matches(['"', '\'']))
+                )
             }
             other => format!("not valid TOML: {}", other.lines().next().unwrap_or_default()),
         };
@@ -44,7 +47,11 @@ impl Reader<'_> {
             .map(|(key, value)| {
                 let range = key.span();
                 let key_span = Span::new(self.file, range.start, range.end);
-                Some(Pair { key: key.into_inner().into(), key_span, node: self.node(value, key_span, depth + 1)? })
+                Some(Pair {
+                    key: key.into_inner().into(),
+                    key_span,
+                    node: self.node(value, key_span, depth + 1)?,
+                })
             })
             .collect::<Option<Vec<_>>>()?;
         // The parser sorts by name; services are wanted in the order they are written.

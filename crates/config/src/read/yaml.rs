@@ -145,7 +145,10 @@ impl Reader<'_> {
 
     fn broken(&mut self, error: &ScanError) {
         let at = self.places.byte(error.marker());
-        let tab = self.places.text[..at].rsplit('\n').next().is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'))
+        let tab = self.places.text[..at]
+            .rsplit('\n')
+            .next()
+            .is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'))
             || self.places.text[at..].starts_with('\t');
         let found = Finding::error(
             Span::new(self.places.file, at, at + 1),
@@ -187,7 +190,8 @@ impl Reader<'_> {
         if maps.is_empty() || maps.iter().any(|map| !matches!(map.value, Value::Map(_))) {
             return self.fail(span, "`<<` takes a map or a list of maps");
         }
-        let mut known: std::collections::HashSet<Box<str>> = pairs.iter().map(|pair| pair.key.clone()).collect();
+        let mut known: std::collections::HashSet<Box<str>> =
+            pairs.iter().map(|pair| pair.key.clone()).collect();
         for pair in maps.iter().flat_map(Node::pairs) {
             if known.insert(pair.key.clone()) {
                 pairs.push(pair.clone());
@@ -214,10 +218,13 @@ impl Reader<'_> {
         match &mut open.kind {
             Kind::List(nodes) => nodes.push(node),
             Kind::Map { pairs, key, merged } => match key.take() {
-                None => match node.text().map(Box::from).or(matches!(node.value, Value::Null).then(|| "~".into())) {
-                    Some(text) => *key = Some((text, node.span, merge_key)),
-                    None => return self.fail(node.span, "a key must be a word, not a list or a map"),
-                },
+                None => {
+                    match node.text().map(Box::from).or(matches!(node.value, Value::Null).then(|| "~".into()))
+                    {
+                        Some(text) => *key = Some((text, node.span, merge_key)),
+                        None => return self.fail(node.span, "a key must be a word, not a list or a map"),
+                    }
+                }
                 Some((_, span, true)) => merged.push((span, node)),
                 Some((key, key_span, false)) => pairs.push(Pair { key, key_span, node }),
             },
@@ -234,7 +241,13 @@ impl Reader<'_> {
         }
     }
 
-    fn scalar(&mut self, text: Cow<'_, str>, style: ScalarStyle, tag: Option<Cow<'_, Tag>>, span: Span) -> Option<Value> {
+    fn scalar(
+        &mut self,
+        text: Cow<'_, str>,
+        style: ScalarStyle,
+        tag: Option<Cow<'_, Tag>>,
+        span: Span,
+    ) -> Option<Value> {
         if let Some(tag) = tag {
             return match (tag.is_yaml_core_schema(), tag.suffix.as_str()) {
                 (true, "str") => Some(Value::Text(text.into())),

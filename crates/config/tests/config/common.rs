@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use relume_config::{Config, Diagnostics, Entry, FileError, FileErrorKind, Files, Loaded, Options, Override, load};
+use relume_config::{
+    Config, Diagnostics, Entry, FileError, FileErrorKind, Files, Loaded, Options, Override, load,
+};
 
 /// Files by absolute path.
 #[derive(Default, Clone)]
@@ -11,7 +13,9 @@ pub(crate) struct Memory(pub(crate) BTreeMap<PathBuf, Vec<u8>>);
 
 impl Memory {
     pub(crate) fn with(files: &[(&str, &str)]) -> Self {
-        Self(files.iter().map(|(path, text)| (Path::new("/w").join(path), text.as_bytes().to_vec())).collect())
+        Self(
+            files.iter().map(|(path, text)| (Path::new("/w").join(path), text.as_bytes().to_vec())).collect(),
+        )
     }
 
     fn directory(&self, path: &Path) -> bool {
@@ -29,7 +33,9 @@ impl Files for Memory {
             return Err(error(FileErrorKind::NotRegular, "it is a FIFO"));
         }
         match self.0.get(path) {
-            Some(bytes) if bytes.len() as u64 > limit => Err(error(FileErrorKind::TooLarge, "it is too large")),
+            Some(bytes) if bytes.len() as u64 > limit => {
+                Err(error(FileErrorKind::TooLarge, "it is too large"))
+            }
             Some(bytes) => Ok(bytes.clone()),
             None if self.directory(path) => Err(error(FileErrorKind::Directory, "it is a directory")),
             None => Err(error(FileErrorKind::NotFound, "No such file or directory (ENOENT)")),
@@ -62,7 +68,11 @@ pub(crate) fn load_with(files: &Memory, paths: &[&str], overrides: &[(&str, &str
         environment: BTreeMap::from([("HOME".into(), "/home/u".into()), ("N".into(), "7".into())]),
         overrides: overrides
             .iter()
-            .map(|(key, value, origin)| Override { key: (*key).into(), value: (*value).into(), origin: (*origin).into() })
+            .map(|(key, value, origin)| Override {
+                key: (*key).into(),
+                value: (*value).into(),
+                origin: (*origin).into(),
+            })
             .collect(),
         manager_only: false,
     };

@@ -61,9 +61,7 @@ fn a_key_given_twice_is_an_error_in_yaml() {
     check(
         "yaml",
         "services:\n  web: {command: /bin/a, command: /bin/b}\n",
-        &[
-            "2:26 E `command` stands twice in this map",
-        ],
+        &["2:26 E `command` stands twice in this map"],
     );
 }
 
@@ -72,9 +70,7 @@ fn a_key_given_twice_is_an_error_in_json() {
     check(
         "json",
         "{\"services\": {\"web\": {\"command\": \"/bin/a\", \"command\": \"/bin/b\"}}}",
-        &[
-            "1:44 E `command` stands twice in this map",
-        ],
+        &["1:44 E `command` stands twice in this map"],
     );
 }
 
@@ -83,9 +79,7 @@ fn a_key_given_twice_is_an_error_in_toml() {
     check(
         "toml",
         "[services.web]\ncommand = '/bin/a'\ncommand = '/bin/b'\n",
-        &[
-            "3:1 E `command` stands twice in this map",
-        ],
+        &["3:1 E `command` stands twice in this map"],
     );
 }
 
@@ -94,10 +88,7 @@ fn a_key_or_a_section_given_twice_is_an_error_in_ini() {
     check(
         "ini",
         "[service web]\ncommand = /bin/a\ncommand = /bin/b\n[service web]\n",
-        &[
-            "3:1 E `command` stands twice in this map",
-            "4:10 E `web` stands twice in this map",
-        ],
+        &["3:1 E `command` stands twice in this map", "4:10 E `web` stands twice in this map"],
     );
 }
 
@@ -106,9 +97,7 @@ fn two_names_of_one_key_are_an_error_at_the_second() {
     check(
         "yaml",
         "services:\n  web: {command: /bin/a, restart: always, restart_policy: never}\n",
-        &[
-            "2:43 E `restart_policy` means the same as `restart`, which is given already",
-        ],
+        &["2:43 E `restart_policy` means the same as `restart`, which is given already"],
     );
 }
 
@@ -221,9 +210,7 @@ fn yaml_does_not_take_tabs() {
     check(
         "yaml",
         "services:\n\ta: {}\n",
-        &[
-            "2:2 E not valid YAML: tabs disallowed within this context (block indentation)",
-        ],
+        &["2:2 E not valid YAML: tabs disallowed within this context (block indentation)"],
     );
 }
 
@@ -232,9 +219,7 @@ fn an_open_bracket_in_yaml_has_a_place() {
     check(
         "yaml",
         "services: [\n",
-        &[
-            "2:1 E not valid YAML: while parsing a node, did not find expected node content",
-        ],
+        &["2:1 E not valid YAML: while parsing a node, did not find expected node content"],
     );
 }
 
@@ -243,9 +228,7 @@ fn a_file_has_one_yaml_document() {
     check(
         "yaml",
         "a: 1\n---\nb: 2\n",
-        &[
-            "2:1 E a second document (`---`) begins here; a config file has one",
-        ],
+        &["2:1 E a second document (`---`) begins here; a config file has one"],
     );
 }
 
@@ -254,32 +237,18 @@ fn a_yaml_tag_means_nothing() {
     check(
         "yaml",
         "services:\n  a: !!binary x\n  b: *nope\n",
-        &[
-            "2:6 E the tag `tag:yaml.org,2002:binary` means nothing here",
-        ],
+        &["2:6 E the tag `tag:yaml.org,2002:binary` means nothing here"],
     );
 }
 
 #[test]
 fn broken_json_has_a_place() {
-    check(
-        "json",
-        "{\"services\": [}",
-        &[
-            "1:15 E not valid JSON: unexpected close brace",
-        ],
-    );
+    check("json", "{\"services\": [}", &["1:15 E not valid JSON: unexpected close brace"]);
 }
 
 #[test]
 fn json_has_double_quotes() {
-    check(
-        "json",
-        "{'services': []}",
-        &[
-            "1:2 E not valid JSON: single-quoted strings are not allowed",
-        ],
-    );
+    check("json", "{'services': []}", &["1:2 E not valid JSON: single-quoted strings are not allowed"]);
 }
 
 #[test]
@@ -375,8 +344,6 @@ fn what_is_half_supported_warns() {
     check(
         "yaml",
         "services:\n  a: {command: x, type: notify, pid_file: x}\n",
-        &[
-            "2:43 W `pid_file` is read for `type: forking` only",
-        ],
+        &["2:43 W `pid_file` is read for `type: forking` only"],
     );
 }

@@ -1,6 +1,5 @@
 //! The four formats say the same thing.
 
-
 use crate::common::{good, load_one};
 use relume_core::{Condition, RestartMode, WhenExhausted};
 use std::time::Duration;
@@ -160,7 +159,10 @@ fn what_is_written_is_what_is_meant() {
     assert_eq!(web.log.stderr_file().to_str(), Some("/w/logs/The Web.err.log"));
     let restart = &web.spec.policy.restart;
     assert_eq!((restart.mode, restart.max_retries, restart.backoff), (RestartMode::OnFailure, Some(7), None));
-    assert_eq!((restart.when_exhausted, restart.retry_delay), (WhenExhausted::GiveUp, Duration::from_secs(2)));
+    assert_eq!(
+        (restart.when_exhausted, restart.retry_delay),
+        (WhenExhausted::GiveUp, Duration::from_secs(2))
+    );
     assert_eq!(web.spec.policy.timeout_stop, Some(Duration::from_secs(90)));
     assert_eq!(web.spec.policy.dependencies["db"].condition, Condition::Ready);
     assert_eq!(job.launch.argv, ["/bin/sh", "-c", "exit 0; true"]);
@@ -185,7 +187,10 @@ fn the_seeds_array_works_as_it_stands() {
       }
     ]"#,
     );
-    assert_eq!(config.services[0].launch.argv, ["python", "/path/to/my_service_1.py", "--config", "/etc/my_service_1.conf"]);
+    assert_eq!(
+        config.services[0].launch.argv,
+        ["python", "/path/to/my_service_1.py", "--config", "/etc/my_service_1.conf"]
+    );
     assert_eq!(config.services[1].launch.argv, ["/usr/local/bin/another_app", "-d"]);
     assert_eq!(config.services[1].launch.working_dir.to_str(), Some("/w"));
     assert_eq!(config.services[0].spec.policy.restart.mode, RestartMode::Always);
@@ -232,7 +237,10 @@ fn yaml_words_stay_words_until_something_else_is_wanted() {
     assert_eq!((service.spec.name.as_str(), service.launch.umask), ("no", Some(0o22)));
     assert_eq!(service.shown.description.as_deref(), Some("007"));
     assert!(!service.spec.policy.autostart);
-    assert_eq!((&*env["A"], &*env["B"], &*env["C"], &*env["D"], &*env["F"]), ("no", "0755", "true", "1.50", ""));
+    assert_eq!(
+        (&*env["A"], &*env["B"], &*env["C"], &*env["D"], &*env["F"]),
+        ("no", "0755", "true", "1.50", "")
+    );
     assert!(!env.contains_key("E"));
 }
 
@@ -246,7 +254,8 @@ fn crlf_and_a_byte_order_mark_change_nothing_not_even_places() {
     ] {
         let plain = load_one(name, text).diagnostics;
         let marked = load_one(name, &format!("\u{feff}{text}")).diagnostics;
-        let place = |d: &relume_config::Diagnostics| d.0.last().map(|d| (d.line, d.column, d.message.clone()));
+        let place =
+            |d: &relume_config::Diagnostics| d.0.last().map(|d| (d.line, d.column, d.message.clone()));
         assert_eq!(place(&plain), place(&marked));
         let (line, _, message) = place(&plain).unwrap();
         assert_eq!((line, message.as_str()), (5, "unknown key `comand`; did you mean `command`?"), "{name}");

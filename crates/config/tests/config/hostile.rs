@@ -20,13 +20,25 @@ fn findings(name: &str, bytes: Vec<u8>) -> Vec<String> {
 #[test]
 fn encodings_that_are_not_utf8_have_a_place() {
     for name in ["c.yaml", "c.json", "c.toml", "c.ini"] {
-        let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain("services: {}".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let utf16: Vec<u8> = [0xff, 0xfe]
+            .into_iter()
+            .chain("services: {}".encode_utf16().flat_map(u16::to_le_bytes))
+            .collect();
         assert_eq!(findings(name, utf16), [format!("{name}:1:1: error: the file is UTF-16, not UTF-8")]);
         let bare: Vec<u8> = "ab".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        assert_eq!(findings(name, bare), [format!("{name}:1:2: error: the file has NUL bytes; is it UTF-16?")]);
-        assert_eq!(findings(name, b"# a\n# \0b\n".to_vec()), [format!("{name}:2:3: error: the file has a NUL byte")]);
+        assert_eq!(
+            findings(name, bare),
+            [format!("{name}:1:2: error: the file has NUL bytes; is it UTF-16?")]
+        );
+        assert_eq!(
+            findings(name, b"# a\n# \0b\n".to_vec()),
+            [format!("{name}:2:3: error: the file has a NUL byte")]
+        );
         let latin = b"# a\n# \xc3\xa9 \xe9\n".to_vec();
-        assert_eq!(findings(name, latin), [format!("{name}:2:5: error: the file is not UTF-8: byte 0xe9 cannot stand here")]);
+        assert_eq!(
+            findings(name, latin),
+            [format!("{name}:2:5: error: the file is not UTF-8: byte 0xe9 cannot stand here")]
+        );
     }
 }
 
@@ -38,7 +50,10 @@ fn a_bomb_of_aliases_is_a_message() {
         text.push_str(&format!("a{n}: &a{n} [{}]\n", [before.as_str(); 9].join(", ")));
     }
     let found = findings("c.yaml", text.into_bytes());
-    assert!(found.len() == 1 && found[0].ends_with("error: the config has more than 500000 values"), "{found:?}");
+    assert!(
+        found.len() == 1 && found[0].ends_with("error: the config has more than 500000 values"),
+        "{found:?}"
+    );
     let merge = "x-a: &a {b: &b {<<: *a}}\n";
     let found = findings("c.yaml", merge.into());
     assert_eq!(found, ["c.yaml:1:21: error: this alias stands inside the value it refers to"]);
@@ -84,7 +99,6 @@ fn what_is_too_large_is_a_message() {
         ("c.toml", "a=1\n"),
         ("c.ini", "a=1\n"),
         ("c.ini", "x\n"),
-        ("c.json", "/* */"),
     ] {
         let text = unit.repeat(limit / unit.len());
         let text = if unit == "[]," { format!("[{text}[]]") } else { text };
@@ -94,8 +108,41 @@ fn what_is_too_large_is_a_message() {
 }
 
 #[test]
+fn a_long_default_times_many_services_is_a_message() {
+    let services: String = (0..5_000).map(|n| format!("  s{n}: {{command: x}}\n")).collect();
+    let found = |head: &str| {
+        let found = findings("c.yaml", format!("{head}services:\n{services}").into_bytes());
+        assert_eq!(found.len(), 1, "{head} {found:?}");
+        found[0].split_once("error: ").unwrap().1.to_owned()
+    };
+    let full = "up to here the services take more than 64 MiB, with their defaults and instances";
+    assert_eq!(found(&format!("defaults: {{description: {}}}\n", "x".repeat(1 << 20))), full);
+    assert_eq!(found(&format!("defaults: {{groups: [{}]}}\n", "a,".repeat(100_000))), full);
+    assert_eq!(
+        found("defaults: {instances: 10000}\n"),
+        "there are more than 32768 services, instances counted"
+    );
+    assert_eq!(found("defaults: {instances: 7}\n"), "there are more than 32768 services, instances counted");
+
+    let mut files =
+        Memory::with(&[("c.yaml", &format!("manager: {{env_file: m.env}}\nservices:\n{services}"))]);
+    files.0.insert("/w/m.env".into(), format!("A={}\n", "x".repeat(1 << 20)).into_bytes());
+    let found = lines(&load_with(&files, &["c.yaml"], &[]).diagnostics);
+    assert!(found[0].ends_with(full), "{found:?}");
+}
+
+#[test]
+fn a_text_of_comments_alone_is_an_empty_config() {
+    assert_eq!(findings("c.json", "/* */".repeat(800_000).into_bytes()), Vec::<String>::new());
+}
+
+#[test]
 fn a_long_line_is_shown_in_part() {
-    let text = format!("[{{\"name\": \"a\", \"x\": \"{}\", \"command\": 5, \"y\": \"{}\"}}]", "é".repeat(50_000), "b".repeat(50_000));
+    let text = format!(
+        "[{{\"name\": \"a\", \"x\": \"{}\", \"command\": 5, \"y\": \"{}\"}}]",
+        "é".repeat(50_000),
+        "b".repeat(50_000)
+    );
     let files = Memory::with(&[("c.json", &text)]);
     let loaded = load_with(&files, &["c.json"], &[]);
     assert_eq!(loaded.diagnostics.0.len(), 3);
@@ -104,7 +151,10 @@ fn a_long_line_is_shown_in_part() {
 
 #[test]
 fn not_more_errors_are_shown_than_anybody_reads() {
-    let text: String = "services:\n".chars().chain((0..3_000).flat_map(|n| format!("  s{n}: {{comand: x}}\n").chars().collect::<Vec<_>>())).collect();
+    let text: String = "services:\n"
+        .chars()
+        .chain((0..3_000).flat_map(|n| format!("  s{n}: {{comand: x}}\n").chars().collect::<Vec<_>>()))
+        .collect();
     let found = findings("c.yaml", text.into_bytes());
     assert_eq!(found.len(), 100);
 }
@@ -120,10 +170,62 @@ fn ten_thousand_services_load() {
 
 /// Words that mean something to one parser or another.
 const WORDS: [&str; 56] = [
-    "services", "manager", "defaults", "include", "command", "environment", "env_file", "dependencies", "log", "rotate",
-    "instances", "restart", "name", "a", ":", ": ", "- ", "\n", "\n  ", "\n    ", "{", "}", "[", "]", ",", "=", "\"", "'", "&x ",
-    "*x", "<<", "${", "}", "$$", ":-", "# ", "; ", "\\", "|\n", "!!str ", "0", "-1", "1e9", "off", "5s", "\u{feff}", "é", "\t",
-    "\r\n", "~", "true", "\u{0}", "[service a]\n", "[relume]\n", "[services.a]\n", "type",
+    "services",
+    "manager",
+    "defaults",
+    "include",
+    "command",
+    "environment",
+    "env_file",
+    "dependencies",
+    "log",
+    "rotate",
+    "instances",
+    "restart",
+    "name",
+    "a",
+    ":",
+    ": ",
+    "- ",
+    "\n",
+    "\n  ",
+    "\n    ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "=",
+    "\"",
+    "'",
+    "&x ",
+    "*x",
+    "<<",
+    "${",
+    "}",
+    "$$",
+    ":-",
+    "# ",
+    "; ",
+    "\\",
+    "|\n",
+    "!!str ",
+    "0",
+    "-1",
+    "1e9",
+    "off",
+    "5s",
+    "\u{feff}",
+    "é",
+    "\t",
+    "\r\n",
+    "~",
+    "true",
+    "\u{0}",
+    "[service a]\n",
+    "[relume]\n",
+    "[services.a]\n",
+    "type",
 ];
 
 proptest! {

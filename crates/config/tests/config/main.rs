@@ -2,6 +2,7 @@
 
 mod commands;
 mod common;
+mod examples;
 mod files;
 mod findings;
 mod formats;

@@ -35,7 +35,10 @@ fn shell_chooses_the_shell_or_none() {
 #[test]
 fn executable_and_arguments_are_the_command_in_two_keys() {
     let argv = |text: &str| good("c.yaml", text).services[0].launch.argv.clone();
-    assert_eq!(argv("services: {a: {executable: /bin/my prog, arguments: [-p, '${N}', '']}}"), ["/bin/my prog", "-p", "7", ""]);
+    assert_eq!(
+        argv("services: {a: {executable: /bin/my prog, arguments: [-p, '${N}', '']}}"),
+        ["/bin/my prog", "-p", "7", ""]
+    );
     assert_eq!(argv("services: {a: {executable: /bin/a, arguments: \"-x 'y z'\"}}"), ["/bin/a", "-x", "y z"]);
     assert_eq!(argv("services: {a: {executable: /bin/a, arguments: []}}"), ["/bin/a"]);
 }
@@ -80,9 +83,9 @@ fn an_instance_that_does_not_exist_is_told_from_a_service_that_does_not() {
     assert_eq!(
         lines(&load_one("c.yaml", text).diagnostics),
         [
-            "c.yaml:3:35: error: `a` depends on `web:3`, which does not exist; `web` has 2 instances",
-            "c.yaml:3:44: error: `a` depends on `b:1`, which does not exist; `b` has one instance, called `b`",
-            "c.yaml:3:51: error: `a` depends on `c:1`, which does not exist",
+            "c.yaml:3:34: error: `a` depends on `web:3`, which does not exist; `web` has 2 instances",
+            "c.yaml:3:43: error: `a` depends on `b:1`, which does not exist; `b` has one instance, called `b`",
+            "c.yaml:3:50: error: `a` depends on `c:1`, which does not exist",
         ]
     );
 }
@@ -150,12 +153,15 @@ fn the_launch_digest_changes_with_what_a_process_is_started_with_and_with_nothin
 
 #[test]
 fn the_launch_digest_is_the_same_in_every_version() {
-    let config = good("c.yaml", "services: {a: {command: [x, y], environment: {A: b}, umask: 22, rlimits: {nofile: 10}}}");
+    let config = good(
+        "c.yaml",
+        "services: {a: {command: [x, y], environment: {A: b}, umask: 22, rlimits: {nofile: 10}}}",
+    );
     assert_eq!(format!("{:016x}", digest(&config)), DIGEST);
 }
 
 /// If this changes, an upgrade of relume restarts every service of every user once.
-const DIGEST: &str = "0";
+const DIGEST: &str = "5cd9949bb89989c0";
 
 #[test]
 fn secrets_do_not_appear_in_debug_output() {
@@ -171,7 +177,10 @@ fn secrets_do_not_appear_in_debug_output() {
 
 #[test]
 fn flags_win_over_variables_and_variables_over_the_file() {
-    let files = Memory::with(&[("d/c.yaml", "manager: {log_level: warn, start_parallelism: 3, exit_when: all_done, log_dir: l}")]);
+    let files = Memory::with(&[(
+        "d/c.yaml",
+        "manager: {log_level: warn, start_parallelism: 3, exit_when: all_done, log_dir: l}",
+    )]);
     let overrides = [
         ("log_level", "error", "RELUME_LOG_LEVEL"),
         ("log_level", "debug", "--log-level"),
@@ -185,7 +194,11 @@ fn flags_win_over_variables_and_variables_over_the_file() {
     assert_eq!((manager.log_level, manager.policy.start_parallelism), (LogLevel::Debug, 9));
     assert_eq!(manager.policy.exit_when, ExitWhen::AllDone);
     assert_eq!(manager.policy.respawn_rate, None);
-    assert_eq!(manager.state_dir.unwrap().to_str(), Some("/w/s"), "a flag's path starts in the working directory");
+    assert_eq!(
+        manager.state_dir.unwrap().to_str(),
+        Some("/w/s"),
+        "a flag's path starts in the working directory"
+    );
     assert_eq!(manager.log_dir.to_str(), Some("/w/d/l"), "a file's path starts at the file");
     assert_eq!(manager.config_dir.to_str(), Some("/w/d"));
 }
@@ -193,14 +206,17 @@ fn flags_win_over_variables_and_variables_over_the_file() {
 #[test]
 fn a_wrong_flag_or_variable_is_named() {
     let files = Memory::with(&[("c.yaml", "")]);
-    let overrides =
-        [("log_level", "lout", "--log-level"), ("api.listn", "x", "RELUME_API_LISTN"), ("start_parallelism", "x", "RELUME_START_PARALLELISM")];
+    let overrides = [
+        ("log_level", "lout", "--log-level"),
+        ("api.listn", "x", "RELUME_API_LISTN"),
+        ("start_parallelism", "x", "RELUME_START_PARALLELISM"),
+    ];
     assert_eq!(
         lines(&load_with(&files, &["c.yaml"], &overrides).diagnostics),
         [
             "--log-level:1:1: error: unknown value `lout`",
-            "RELUME_API_LISTN:1:1: error: unknown key `listn`; did you mean `listen`?",
             "RELUME_API_LISTN:1:1: warning: `api` is not acted on by this version yet",
+            "RELUME_API_LISTN:1:1: error: unknown key `listn`; did you mean `listen`?",
             "RELUME_START_PARALLELISM:1:1: error: expected a whole number from 0 to 4294967295, found `x`",
         ]
     );
@@ -208,7 +224,9 @@ fn a_wrong_flag_or_variable_is_named() {
 
 #[test]
 fn off_and_zero_mean_what_each_timeout_says() {
-    let policy = |keys: &str| good("c.yaml", &format!("services: {{a: {{command: x, {keys}}}}}")).services.remove(0).spec.policy;
+    let policy = |keys: &str| {
+        good("c.yaml", &format!("services: {{a: {{command: x, {keys}}}}}")).services.remove(0).spec.policy
+    };
     assert_eq!(policy("timeout_start: off").timeout_start, None);
     assert_eq!(policy("timeout_start: 0").timeout_start, None);
     assert_eq!(policy("timeout_start: 5").timeout_start, Some(Duration::from_secs(5)));
@@ -224,7 +242,14 @@ fn off_and_zero_mean_what_each_timeout_says() {
 fn names_that_would_leave_the_log_folder_are_escaped_or_refused() {
     let stem = |display: &str| {
         let text = serde_json::json!([{"name": "a", "display_name": display, "command": "x"}]).to_string();
-        good("c.json", &text).services[0].log.file.strip_prefix("/w/logs").unwrap().to_str().unwrap().to_owned()
+        good("c.json", &text).services[0]
+            .log
+            .file
+            .strip_prefix("/w/logs")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
     };
     for (display, file) in [
         ("../x", "%2E.%2Fx.log"),
@@ -239,7 +264,9 @@ fn names_that_would_leave_the_log_folder_are_escaped_or_refused() {
         assert_eq!(stem(display), file);
     }
     let long = "x".repeat(300);
-    for name in ["../x", "a/b", ".", "..", "", "a\nb", "a\u{1b}b", "a\u{202e}b", "-x", "%(x)s", "$(id)", "ü", &long] {
+    for name in
+        ["../x", "a/b", ".", "..", "", "a\nb", "a\u{1b}b", "a\u{202e}b", "-x", "%(x)s", "$(id)", "ü", &long]
+    {
         let text = serde_json::json!([{"name": name, "command": "x"}]).to_string();
         let found = load_one("c.json", &text);
         assert!(found.diagnostics.has_errors() && found.config.services.is_empty(), "{name}");
@@ -251,6 +278,12 @@ fn names_that_would_leave_the_log_folder_are_escaped_or_refused() {
 #[test]
 fn stderr_is_merged_unless_told_otherwise() {
     assert_eq!(good("c.yaml", "services: {a: {command: x}}").services[0].log.stderr, Stderr::Merge);
-    assert_eq!(good("c.yaml", "services: {a: {command: x, user: 5, log: {rotate: off}}}").services[0].log.rotate, None);
-    assert_eq!(good("c.yaml", "services: {a: {command: x, user: 5}}").services[0].launch.user, Some(Account::Id(5)));
+    assert_eq!(
+        good("c.yaml", "services: {a: {command: x, user: 5, log: {rotate: off}}}").services[0].log.rotate,
+        None
+    );
+    assert_eq!(
+        good("c.yaml", "services: {a: {command: x, user: 5}}").services[0].launch.user,
+        Some(Account::Id(5))
+    );
 }

@@ -143,8 +143,14 @@ pub(crate) struct UpArgs {
     /// Only these services (or group/NAME), and what they depend on
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// Go to the background once all services are up; where relume runs already, start what is missing
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// With --detach: do not wait until the services are up
+    #[arg(long, requires = "detach")]
+    pub(crate) no_wait: bool,
     /// Show the output of the services here
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach")]
     pub(crate) follow: bool,
     /// Settings of the manager.
     #[command(flatten)]

@@ -3,17 +3,21 @@
 //! Three files share this: `translate` turns what the kernel and other threads say into events, `perform`
 //! carries out actions, and here is what both work on. Nothing here waits, but for the one `epoll_wait`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
-use relume_core::{Event, Moment, RunId};
+use relume_core::{Event, Fact, Moment, RunId, Snapshot};
 use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
+use relume_os::exit::ExitStatus;
 use relume_os::signals::SignalFd;
 
 use super::capture::Capture;
 use super::inbox::{Inbox, News};
-use super::publish::Publisher;
+use super::journal::{Journal, Kept, Room};
+use super::keeper::{self, Keeper};
+use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::Source;
 use super::runs::Run;
@@ -31,6 +35,8 @@ pub(crate) const TIMER: u64 = 1;
 pub(crate) const INBOX: u64 = 2;
 /// A cgroup has emptied.
 pub(crate) const CGROUPS: u64 = 3;
+/// The guardian has something to say.
+pub(crate) const GUARDIAN: u64 = 4;
 /// The first token of a process, or of what one speaks into. Tokens are never used twice, so an event of one batch cannot meet a
 /// descriptor that the same batch has closed.
 pub(crate) const FIRST_PROCESS: u64 = 16;
@@ -58,6 +64,18 @@ pub(crate) struct Edge {
     pub(crate) orphans_at: Option<Moment>,
     /// Orders that the spawn threads have not answered.
     pub(crate) spawns_under_way: u32,
+    /// Processes that the guardian has reaped, the latest [`REAPED_KEPT`].
+    pub(crate) reaped: VecDeque<(u32, ExitStatus)>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) journal: Journal,
+    /// The runs that have a process, as the journal says it.
+    pub(crate) kept: BTreeMap<RunId, Kept>,
+    /// Notes have not found room: a checkpoint is due.
+    pub(crate) checkpoint_due: bool,
+    /// Leave, and the services running.
+    pub(crate) leave_running: bool,
+    /// Opens the door to clients, once.
+    pub(crate) open: Option<Sender<()>>,
     pub(crate) spawning: Spawning,
     pub(crate) trees: Trees,
     pub(crate) capture: Arc<Capture>,
@@ -66,8 +84,6 @@ pub(crate) struct Edge {
     pub(crate) autostart: bool,
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
-    /// Whether SIGHUP was ignored when relume was started (nohup).
-    pub(crate) ignores_hangup: bool,
     /// How the configuration is read again.
     pub(crate) source: Arc<Source>,
     /// Configurations that clients want weighed.
@@ -102,11 +118,46 @@ impl Edge {
         Ok(())
     }
 
+    /// Notes a fact for a successor.
+    pub(crate) fn note_fact(&mut self, fact: &Fact) {
+        let room = self.journal.fact(fact);
+        self.checkpoint_due |= room == Room::None;
+    }
+
+    /// Notes a run's process for a successor.
+    pub(crate) fn note_began(&mut self, run: RunId, kept: Kept) {
+        let room = self.journal.began(run, &kept);
+        self.checkpoint_due |= room == Room::None;
+        self.kept.insert(run, kept);
+    }
+
+    /// Notes that nothing is left of a run.
+    pub(crate) fn note_gone(&mut self, run: RunId) {
+        if let Some(kept) = self.kept.remove(&run) {
+            self.keeper.forget(&keeper::process_name(&kept.name, run.generation));
+            self.keeper.forget(&keeper::output_name(&kept.name, run.generation));
+            self.keeper.forget(&keeper::ears_name(&kept.name, run.generation));
+            let room = self.journal.gone(run);
+            self.checkpoint_due |= room == Room::None;
+        }
+    }
+
+    /// Writes a checkpoint where notes have found no room.
+    pub(crate) fn checkpoint(&mut self, memory: &Snapshot) {
+        if std::mem::take(&mut self.checkpoint_due)
+            && let Err(error) = self.journal.checkpoint(memory, &self.kept)
+        {
+            // Supervision goes on; a successor would know less.
+            self.say(Level::Error, format!("the journal cannot grow: {error}"));
+        }
+    }
+
     /// Adds what is there from the beginning to the epoll set.
     pub(crate) fn watch_sources(&self) -> relume_os::Result<()> {
         self.epoll.add(&self.signals, SIGNALS, Interest::READ)?;
         self.epoll.add(&self.timer, TIMER, Interest::READ)?;
         self.epoll.add(&self.inbox, INBOX, Interest::READ)?;
-        self.epoll.add(&self.cgroup_events, CGROUPS, Interest::READ)
+        self.epoll.add(&self.cgroup_events, CGROUPS, Interest::READ)?;
+        self.epoll.add(&*self.keeper, GUARDIAN, Interest::READ)
     }
 }

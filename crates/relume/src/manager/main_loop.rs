@@ -7,21 +7,24 @@ use super::edge::Edge;
 use super::publish::{Level, Note};
 
 /// Runs until the core says that all is down; the exit code.
-pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor) -> i32 {
-    let mut out = Outbox::default();
+pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> i32 {
+    if let Some(code) = carry_out(edge, core, &mut out, None) {
+        return code;
+    }
     loop {
         while let Some(event) = edge.events.pop_front() {
             let ended = run_ended(&event);
             core.step(Edge::now(), event, &mut out);
-            // Known before done: whoever sees an effect can find its reason.
-            if !out.facts.is_empty() || ended.is_some() {
-                edge.publisher.send(Note::Facts { facts: std::mem::take(&mut out.facts), ended });
+            if let Some(code) = carry_out(edge, core, &mut out, ended) {
+                return code;
             }
-            for action in out.actions.drain(..) {
-                if let Some(code) = edge.perform(core, action) {
-                    return code;
-                }
-            }
+        }
+        if edge.leave_running {
+            return 0;
+        }
+        if let Some(door) = edge.open.take() {
+            edge.keeper.ready();
+            edge.publisher.send(Note::Open(door));
         }
         edge.reap_orphans();
         if let Err(error) = edge.wait(core.next_deadline().map(|deadline| deadline.at)) {
@@ -32,6 +35,23 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor) -> i32 {
         edge.translate();
         edge.weigh(core);
     }
+}
+
+/// What one step has decided: noted for a successor, then shown, then done. Whoever sees an effect can find its
+/// reason, and no death comes between an effect and the note of it.
+fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option<RunId>) -> Option<i32> {
+    for fact in &out.facts {
+        edge.note_fact(fact);
+    }
+    edge.checkpoint(core.snapshot());
+    if !out.facts.is_empty() || ended.is_some() {
+        edge.publisher.send(Note::Facts { facts: std::mem::take(&mut out.facts), ended });
+    }
+    let mut code = None;
+    for action in out.actions.drain(..) {
+        code = code.or(edge.perform(core, action));
+    }
+    code
 }
 
 /// The run whose main process this event tells the end of: what it does to the state and that there is no

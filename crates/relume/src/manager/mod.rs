@@ -14,11 +14,15 @@ mod api;
 mod capture;
 mod edge;
 mod inbox;
+mod journal;
+mod keeper;
 mod launch;
+mod leaving;
 mod main_loop;
 mod perform;
 mod publish;
 mod ready;
+mod recovery;
 mod reload;
 mod runs;
 mod spawn;
@@ -32,6 +36,7 @@ use std::process::ExitCode;
 
 use crate::cli::Screen;
 use crate::places::Places;
+use crate::roles::Role;
 
 /// What `relume up` has settled before the manager begins.
 pub(crate) struct Options {
@@ -51,10 +56,15 @@ pub(crate) struct Options {
     pub(crate) screen: Screen,
 }
 
-/// Runs until asked to leave, and says how that went.
+/// Runs until asked to leave, and says how that went. In the user's own process this is where the guardian
+/// begins; in the process that the guardian has started, the manager.
 pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
-    match start_up::start(options) {
+    let started = match Role::of_this_process() {
+        Role::Manager => start_up::start(options),
+        Role::Command | Role::Guardian => Err(start_up::begin(&options)),
+    };
+    match started {
         Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),
         Err(trouble) => {
             screen.error(&trouble.text, trouble.help.as_deref());

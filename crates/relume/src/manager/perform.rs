@@ -109,7 +109,10 @@ impl Edge {
         let cancelled = Arc::clone(&run.cancelled);
         if let Err(error) = self.trees.find_main(id, run.tree.clone(), pid_file, cancelled) {
             // timeout_start ends the wait.
-            self.say(Level::Warn, format!("{}: cannot look for its main process: {error}", name_of(core, id)));
+            self.say(
+                Level::Warn,
+                format!("{}: cannot look for its main process: {error}", name_of(core, id)),
+            );
         }
     }
 }

@@ -22,6 +22,7 @@ use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
 use super::capture::{Capture, LogTarget, Stream, StreamId};
 use super::inbox::{Inbox, News};
+use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
 use super::ready::{Ears, Mouth};
 use super::units::Unit;
@@ -59,6 +60,10 @@ pub(crate) struct Started {
     pub(crate) tag: String,
     /// Its output: stdout's, then stderr's if that is separate.
     pub(crate) streams: Vec<StreamId>,
+    /// Device and inode of the pipes of its output.
+    pub(crate) pipes: Vec<(u64, u64)>,
+    /// What it is for.
+    pub(crate) kind: RunKind,
     /// The service as it was started.
     pub(crate) unit: Arc<Unit>,
     /// Where it is heard; none for what is no service's own process.
@@ -85,6 +90,7 @@ pub(crate) struct Ground {
     pub(crate) next_stream: AtomicU64,
     /// Where notify sockets are bound.
     pub(crate) notify_dir: PathBuf,
+    pub(crate) keeper: Arc<Keeper>,
 }
 
 /// The queue of the spawn threads.
@@ -190,6 +196,7 @@ struct Output {
     err: Option<OwnedFd>,
     streams: Vec<StreamId>,
     mouth: Mouth,
+    pipes: Vec<(u64, u64)>,
 }
 
 impl Ground {
@@ -207,18 +214,23 @@ impl Ground {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }
         let mut output = Output::default();
+        let generation = order.run.generation;
         let ears = self.ears(order, &mut request, &mut output)?;
         let made = SpawnPlan::prepare(&request).map_err(refused).and_then(|plan| {
-            self.connect(&order.unit, &request, &mut output)?;
+            self.connect(&order.unit, generation, &request, &mut output)?;
             let cgroup = self.cgroup(name, order.run.generation)?;
             self.spawn(spawner, &plan, &output, cgroup)
         });
         match made {
             Ok((process, pidfd, cgroup)) => {
-                let (streams, unit) = (output.streams, Arc::clone(&order.unit));
-                Ok(Started { process, pidfd, cgroup, tag, streams, unit, ears })
+                self.keeper.keep(&keeper::process_name(name, generation), &[pidfd.as_fd()]);
+                let (kind, unit) = (order.kind, Arc::clone(&order.unit));
+                let Output { streams, pipes, .. } = output;
+                Ok(Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit, ears })
             }
             Err(error) => {
+                self.keeper.forget(&keeper::output_name(name, generation));
+                self.keeper.forget(&keeper::ears_name(name, generation));
                 output.streams.iter().for_each(|id| self.capture.finish(*id));
                 if let Some(path) = ears.and_then(|ears| ears.path()) {
                     let _litter = relume_os::files::remove(&path);
@@ -241,6 +253,11 @@ impl Ground {
         let readiness = &order.unit.config.readiness;
         let (ears, mouth) = Ears::open(readiness, &self.notify_dir, request).map_err(failed)?;
         output.mouth = mouth;
+        let fds = ears.fds();
+        if !fds.is_empty() {
+            let name = &order.unit.config.spec.name;
+            self.keeper.keep(&keeper::ears_name(name, order.run.generation), &fds);
+        }
         Ok(Some(ears))
     }
 
@@ -282,46 +299,61 @@ impl Ground {
         self.cgroups.as_ref().map(create).transpose().map_err(failed)
     }
 
-    /// Makes the pipes. A read end goes to capture before there is anybody to write.
-    fn connect(&self, unit: &Unit, request: &SpawnRequest, output: &mut Output) -> Result<(), SpawnError> {
+    /// Makes the pipes. Their read ends go to the guardian and to capture before there is anybody to write.
+    fn connect(
+        &self,
+        unit: &Unit,
+        generation: u64,
+        request: &SpawnRequest,
+        output: &mut Output,
+    ) -> Result<(), SpawnError> {
         let owner = request.credentials.as_ref().map(|who| (who.uid, who.gid));
         let survive = unit.config.log.survive;
-        let (out, keep) = self.pipe(unit, &unit.out, owner)?;
-        output.streams.push(keep);
-        match (unit.config.log.stderr, &unit.err) {
-            (Stderr::Separate, Some(target)) => {
-                let (err, keep) = self.pipe(unit, target, owner)?;
-                output.streams.push(keep);
-                output.err = Some(if survive { reader_too(&err)? } else { err });
+        let out = pipe(owner)?;
+        let err = unit.err.is_some().then(|| pipe(owner)).transpose()?;
+        let ends: Vec<&Pipe> = [Some(&out), err.as_ref()].into_iter().flatten().collect();
+        let reads: Vec<_> = ends.iter().map(|pipe| pipe.read.as_fd()).collect();
+        self.keeper.keep(&keeper::output_name(&unit.config.spec.name, generation), &reads);
+        output.pipes = ends.iter().map(|pipe| identity(pipe)).collect::<Result<_, _>>()?;
+        let Pipe { read, write } = out;
+        output.streams.push(self.capture(unit, &unit.out, read)?);
+        output.out = Some(write);
+        if let (Some(Pipe { read, write }), Some(log)) = (err, &unit.err) {
+            output.streams.push(self.capture(unit, log, read)?);
+            output.err = Some(if survive { reader_too(&write)? } else { write });
+            if let (true, Some(out)) = (survive, &output.out) {
+                output.out = Some(reader_too(out)?);
             }
+        } else if let (Stderr::Merge, Some(out)) = (unit.config.log.stderr, &output.out) {
             // Whoever writes to this end holds a reader too, so the service never dies of SIGPIPE.
-            (Stderr::Merge, _) => output.err = Some(reader_too(&out)?),
-            (Stderr::Separate | Stderr::Discard, _) => {}
+            output.err = Some(reader_too(out)?);
         }
-        let readable_out = survive && unit.config.log.stderr != Stderr::Merge;
-        output.out = Some(if readable_out { reader_too(&out)? } else { out });
         Ok(())
     }
 
-    fn pipe(
-        &self,
-        unit: &Unit,
-        log: &Arc<LogTarget>,
-        owner: Option<(u32, u32)>,
-    ) -> Result<(OwnedFd, StreamId), SpawnError> {
-        let Pipe { read, write } = Pipe::new().map_err(failed)?;
-        if let Some((uid, gid)) = owner {
-            // Else /dev/stdout could not be opened by the service.
-            pipes::give_to(&write, uid, gid).map_err(failed)?;
-        }
+    fn capture(&self, unit: &Unit, log: &Arc<LogTarget>, pipe: OwnedFd) -> Result<StreamId, SpawnError> {
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let who = unit.config.spec.name.clone();
-        let stream = Stream { id, log: Arc::clone(log), pipe: read, who };
+        let stream = Stream { id, log: Arc::clone(log), pipe, who };
         match self.capture.attach(stream) {
-            Ok(()) => Ok((write, id)),
+            Ok(()) => Ok(id),
             Err(why) => Err(SpawnError { text: format!("cannot capture its output: {why}"), shortage: true }),
         }
     }
+}
+
+/// A pipe that belongs to the service's user, who could not open /dev/stdout otherwise.
+fn pipe(owner: Option<(u32, u32)>) -> Result<Pipe, SpawnError> {
+    let pipe = Pipe::new().map_err(failed)?;
+    if let Some((uid, gid)) = owner {
+        pipes::give_to(&pipe.write, uid, gid).map_err(failed)?;
+    }
+    Ok(pipe)
+}
+
+fn identity(pipe: &Pipe) -> Result<(u64, u64), SpawnError> {
+    let id = relume_os::files::identify(&pipe.read).map_err(failed)?;
+    Ok((id.device, id.inode))
 }
 
 fn reader_too(write: &OwnedFd) -> Result<OwnedFd, SpawnError> {

@@ -1,13 +1,14 @@
 //! Coming up and leaving, in the order in which each step rests on the one before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use relume_core::{Command, Event, Supervisor, Ticket};
+use relume_core::{Command, Event, Moment, Outbox, ServiceId, Snapshot, State, Supervisor, Survivor, Ticket};
 use relume_os::cgroup::CgroupRoot;
 use relume_os::epoll::{Epoll, Inotify, Timer};
 use relume_os::files::{self, Lock, LockError};
@@ -19,17 +20,24 @@ use super::api::{self, Door, Office};
 use super::capture::{Capture, LOG_MODE, LogTarget, Rotate, Stream, StreamId};
 use super::edge::{Edge, FIRST_PROCESS};
 use super::inbox::Inbox;
+use super::journal::{Journal, Remains};
+use super::keeper::{self, Keeper};
 use super::launch::Inheritance;
+use super::leaving::Leaving;
 use super::main_loop;
-use super::publish::{self, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal};
-use super::reload::Source;
+use super::publish::{
+    self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
+};
 use super::ready::{Prober, Readying};
+use super::recovery::{self, Found};
+use super::reload::Source;
 use super::spawn::{Cgroups, Ground, Spawning};
 use super::translate::number;
 use super::trees::Trees;
 use super::units::Units;
 use crate::cli::{LogStream, Screen};
 use crate::places::Places;
+use crate::roles::{AGAIN, LOCK_FD};
 
 /// Signals that are read as data by the supervise thread. SIGTSTP is among them because a stopped supervisor
 /// supervises nothing: Ctrl+Z does not stop relume.
@@ -41,16 +49,6 @@ const SIGXFSZ: i32 = 25;
 /// How large relume's own log grows before it is rotated, and how many old ones are kept: some days of a
 /// busy machine.
 const OWN_LOG: Rotate = Rotate { size: 10_000_000, keep: 5 };
-
-/// How long the last output may take to reach its files when relume leaves. A disk that has not answered by
-/// then is not waited for any longer.
-const LAST_OUTPUT: Duration = Duration::from_secs(5);
-
-/// How long the removal of the last cgroups may take.
-const LAST_ERRANDS: Duration = Duration::from_secs(1);
-
-/// Rounds in which the children of ended children are ended too; a family is rarely deeper than three.
-const ROUNDS: usize = 100;
 
 /// Descriptors that relume needs beside those of the services.
 const OWN_DESCRIPTORS: u64 = 64 + 512;
@@ -71,23 +69,31 @@ impl<E: std::error::Error> From<E> for Trouble {
 pub(crate) struct Manager {
     edge: Edge,
     core: Supervisor,
-    first: Event,
-    names: Vec<String>,
+    /// What the core has said while it came up.
+    out: Outbox,
     leaving: Leaving,
     /// Held until the process ends.
     _lock: Lock,
 }
 
-/// Brings everything up, and nothing of it twice: the lock comes first.
+/// The user's own process: takes the lock and becomes the guardian, which starts the manager.
+pub(crate) fn begin(options: &Options) -> Trouble {
+    match lock(&options.places) {
+        Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock)),
+        Err(trouble) => trouble,
+    }
+}
+
+/// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
-    let ignores_hangup = signals::is_ignored(number::HUP)?;
+    let (keeper, mut fds) = Keeper::take_over()?;
+    let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     signals::block(&HEARD)?;
     // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
     signals::set_default(number::CHLD)?;
     // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.
     signals::ignore(SIGXFSZ)?;
     let inherited = Inheritance::of_this_process()?;
-    let lock = lock(&options.places)?;
     options.places.link_runtime_dir()?;
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
@@ -96,30 +102,17 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config));
+    let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
+    let again = std::env::var_os(AGAIN).is_some();
+    let beginnings = beginnings(&mut journal, remains.as_mut(), again, keeper.guardian());
 
-    let (own_log, own_log_pipe) = OwnLog::new(units.manager.log_level, units.manager.log_format)?;
-    let told = Arc::new(Mutex::new(None));
-    let store = Store::start(places.status_file.clone(), Arc::clone(&told))?;
-    let meant = meant(&units, &names);
-    let terminal = Terminal::start(&screen, meant.iter().map(String::as_str))?;
-    let outlets = Outlets::new(own_log, terminal, store, places.pid_dir.clone());
-    let board = Arc::new(Mutex::new(Board::new(Arc::clone(&units), places.clone())));
-    let desk = Arc::new(Desk::new());
-    let publishing = Publishing { board: Arc::clone(&board), desk: Arc::clone(&desk), outlets };
-    let (publisher, publishing) = publish::start(publishing)?;
-    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
-
+    let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
+    let shown = show(&shown, beginnings)?;
     let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
-    say_beginnings(&publisher, &places, &units, descriptors);
-    create_templates(&publisher, &templates);
-    let capture = Arc::new(start_capture(&publisher, &places, own_log_pipe)?);
-    let cgroups = cgroups(&publisher, &places);
-    end_leftovers(&publisher, &places, cgroups.as_ref());
-
-    let socket = sockets::listen_private(&places.socket())?;
-    let door = Door { socket, owner: users::effective_uid() };
-    let net = api::start(door, Office { board, desk, inbox: Arc::clone(&inbox), source: Arc::clone(&source) })?;
-
+    say_beginnings(&shown.publisher, &places, &units, descriptors);
+    create_templates(&shown.publisher, &templates);
+    let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
+    let cgroups = cgroups(&shown.publisher, &places);
     let ground = Ground {
         inherited,
         cgroups: cgroups.clone(),
@@ -128,18 +121,135 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         id: places.id.clone(),
         // 0 is relume's own log.
         next_stream: AtomicU64::new(1),
+        keeper: Arc::clone(&keeper),
         notify_dir: notify_dir(&places)?,
     };
-    let edge = Edge {
+    let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
+    let (open, opened) = channel();
+    let door = door(&keeper, &places, &mut fds, opened)?;
+    let (board, desk) = (shown.board, shown.desk);
+    let net =
+        api::start(door, Office { board, desk, inbox: Arc::clone(&inbox), source: Arc::clone(&source) })?;
+
+    let publisher = shown.publisher;
+    let mut edge = edge(Parts {
+        inbox,
+        capture: Arc::clone(&capture),
+        publisher,
+        units,
+        source,
+        net,
+        ground,
+        keeper,
+        journal,
+    })?;
+    edge.autostart = names.is_empty();
+    edge.watch_sources()?;
+    let (core, out) = come_up(&mut edge, remains, found, if again { &[] } else { &names });
+    edge.open = Some(open);
+    let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups };
+    Ok(Manager { edge, core, out, leaving, _lock: lock })
+}
+
+/// What is shown where, before anything else happens.
+struct Shown<'a> {
+    units: &'a Arc<Units>,
+    places: &'a Places,
+    screen: &'a Screen,
+    names: &'a [String],
+    settled: bool,
+}
+
+/// The publisher and what belongs to it.
+struct Showing {
+    publisher: Publisher,
+    thread: JoinHandle<()>,
+    board: Arc<Mutex<Board>>,
+    desk: Arc<Desk>,
+    own_log: std::os::fd::OwnedFd,
+}
+
+fn show(shown: &Shown<'_>, beginnings: Beginnings) -> Result<Showing, Trouble> {
+    let Shown { units, places, screen, names, settled } = shown;
+    let (log, own_log) = OwnLog::new(units.manager.log_level, units.manager.log_format)?;
+    let told = Arc::new(Mutex::new(None));
+    let store = Store::start(places.status_file.clone(), Arc::clone(&told))?;
+    let meant = meant(units, names);
+    let terminal = Terminal::start(screen, meant.iter().map(String::as_str), *settled)?;
+    let outlets = Outlets::new(log, terminal, store, places.pid_dir.clone());
+    let board = Board::new(Arc::clone(units), (*places).clone(), beginnings);
+    let board = Arc::new(Mutex::new(board));
+    let desk = Arc::new(Desk::new());
+    let publishing = Publishing { board: Arc::clone(&board), desk: Arc::clone(&desk), outlets };
+    let (publisher, thread) = publish::start(publishing)?;
+    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
+    Ok(Showing { publisher, thread, board, desk, own_log })
+}
+
+/// What the board starts with. A shutdown that was under way when both halves died is not taken up by a user
+/// who starts relume again.
+fn beginnings(
+    journal: &mut Journal,
+    remains: Option<&mut Remains>,
+    again: bool,
+    guardian: u32,
+) -> Beginnings {
+    let (memory, began, recoveries) = match remains {
+        Some(remains) => {
+            if !again {
+                remains.snapshot.shutdown = None;
+            }
+            (remains.snapshot.clone(), remains.began, remains.recoveries + 1)
+        }
+        None => (Snapshot::default(), Edge::now().0, 0),
+    };
+    journal.set_beginnings(began, recoveries);
+    Beginnings { memory, began: Moment(began), recoveries, guardian }
+}
+
+/// The control socket: the one that the guardian keeps, so that no client is refused meanwhile; else a new one.
+fn door(
+    keeper: &Keeper,
+    places: &Places,
+    fds: &mut keeper::Kept,
+    open: Receiver<()>,
+) -> Result<Door, Trouble> {
+    let held = fds.remove(keeper::CONTROL).and_then(|fds| fds.into_iter().next());
+    let socket = match held {
+        Some(socket) => socket,
+        None => {
+            let socket = sockets::listen_private(&places.socket())?;
+            keeper.keep(keeper::CONTROL, &[socket.as_fd()]);
+            socket
+        }
+    };
+    Ok(Door { socket, owner: users::effective_uid(), open })
+}
+
+/// What the edge is made of.
+struct Parts {
+    inbox: Arc<Inbox>,
+    capture: Arc<Capture>,
+    publisher: Publisher,
+    units: Arc<Units>,
+    source: Arc<Source>,
+    net: tokio::runtime::Handle,
+    ground: Ground,
+    keeper: Arc<Keeper>,
+    journal: Journal,
+}
+
+fn edge(parts: Parts) -> Result<Edge, Trouble> {
+    Ok(Edge {
         epoll: Epoll::new()?,
         signals: SignalFd::new(&HEARD)?,
         timer: Timer::new()?,
         armed: None,
         cgroup_events: Inotify::new()?,
-        trees: Trees::start(Arc::clone(&inbox))?,
-        spawning: Spawning::start(ground)?,
-        ready_runs: Readying::new(Prober::new(net, Arc::clone(&inbox))),
-        inbox,
+        trees: Trees::start(Arc::clone(&parts.inbox))?,
+        spawning: Spawning::start(parts.ground)?,
+        ready_runs: Readying::new(Prober::new(parts.net, Arc::clone(&parts.inbox))),
+        inbox: parts.inbox,
         news: VecDeque::new(),
         ready: Vec::new(),
         runs: HashMap::new(),
@@ -148,35 +258,74 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         emptying: HashMap::new(),
         orphans_at: None,
         spawns_under_way: 0,
-        capture: Arc::clone(&capture),
-        publisher,
-        autostart: names.is_empty(),
-        units,
+        reaped: VecDeque::new(),
+        keeper: parts.keeper,
+        journal: parts.journal,
+        kept: BTreeMap::new(),
+        checkpoint_due: true,
+        leave_running: false,
+        open: None,
+        capture: parts.capture,
+        publisher: parts.publisher,
+        autostart: true,
+        units: parts.units,
         end_asked: 0,
-        ignores_hangup,
-        source,
+        source: parts.source,
         to_weigh: Vec::new(),
         events: VecDeque::new(),
-    };
-    edge.watch_sources()?;
+    })
+}
+
+/// The core, fresh or recovered, and what it says on coming up.
+fn come_up(
+    edge: &mut Edge,
+    remains: Option<Remains>,
+    found: Vec<Found>,
+    names: &[String],
+) -> (Supervisor, Outbox) {
+    let mut out = Outbox::default();
     // Only the order of retries depends on it: any number that differs between machines and starts will do.
     let seed = clock::monotonic_ns() ^ (u64::from(std::process::id()) << 32);
-    let core = Supervisor::new(seed, Edge::now());
-    let first = Event::Configured(edge.units.for_core(edge.autostart));
-    let leaving = Leaving { publishing, capture, streaming, places, cgroups };
-    Ok(Manager { edge, core, first, names, leaving, _lock: lock })
+    let config = edge.units.for_core(edge.autostart);
+    let is_recovery = remains.is_some();
+    if remains.is_none() && found.is_empty() {
+        edge.events.push_back(Event::Configured(config));
+        edge.start_named(names);
+        return (Supervisor::new(seed, Edge::now()), out);
+    }
+    let survivors: Vec<Survivor> = found.iter().map(|found| found.survivor.clone()).collect();
+    let unread = remains.as_ref().map_or(0, |remains| remains.unread);
+    let memory = remains.map(|remains| remains.snapshot).unwrap_or_default();
+    let core = Supervisor::recover(config, memory, &survivors, (seed, Edge::now()), &mut out);
+    let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
+    for found in found {
+        if let Some(service) = core.find(&found.survivor.name) {
+            let state = core.record(service).map(|record| &record.state);
+            let ready = matches!(state, Some(State::Running { .. }));
+            edge.adopt(recovery::run_id(service, &found.survivor), found, ready);
+        }
+    }
+    let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
+    edge.say(Level::Info, format!("{what}: {alive} running processes adopted"));
+    if unread > 0 {
+        edge.say(Level::Warn, format!("{unread} notes of the journal could not be read"));
+    }
+    edge.start_named_of(&core, names);
+    (core, out)
 }
 
 impl Manager {
     /// Supervises until all is down; the exit code.
     pub(crate) fn run(self) -> i32 {
-        let Self { mut edge, mut core, first, names, leaving, _lock } = self;
+        let Self { mut edge, mut core, out, leaving, _lock } = self;
         // Timers of a supervisor are worth being on time.
         let _coarser = prctl::set_finest_timer_slack();
-        edge.events.push_back(first);
-        edge.start_named(&names);
-        let code = main_loop::run(&mut edge, &mut core);
-        leaving.leave(edge);
+        let code = main_loop::run(&mut edge, &mut core, out);
+        if edge.leave_running {
+            leaving.leave_running(edge);
+        } else {
+            leaving.leave(edge, code);
+        }
         code
     }
 }
@@ -186,7 +335,16 @@ impl Edge {
     fn start_named(&mut self, names: &[String]) {
         // Ids are given out in the order of the configuration.
         let ids = names.iter().filter_map(|name| self.units.order.iter().position(|known| **known == **name));
-        let ids: Vec<_> = ids.filter_map(|n| u32::try_from(n).ok()).map(relume_core::ServiceId).collect();
+        let ids = ids.filter_map(|n| u32::try_from(n).ok()).map(ServiceId).collect();
+        self.start_services(ids);
+    }
+
+    /// The same, where ids are known.
+    fn start_named_of(&mut self, core: &Supervisor, names: &[String]) {
+        self.start_services(names.iter().filter_map(|name| core.find(name)).collect());
+    }
+
+    fn start_services(&mut self, ids: Vec<ServiceId>) {
         if !ids.is_empty() {
             let event = Event::Commanded { ticket: Ticket(0), command: Command::Start(ids) };
             self.events.push_back(event);
@@ -270,7 +428,11 @@ fn create_templates(publisher: &Publisher, templates: &[relume_config::Template]
         let (level, text) = match made {
             Ok(()) => (
                 Level::Info,
-                format!("made {} from {}; put your own values in", path.display(), template.template.display()),
+                format!(
+                    "made {} from {}; put your own values in",
+                    path.display(),
+                    template.template.display()
+                ),
             ),
             Err(error) => (Level::Warn, error),
         };
@@ -306,102 +468,10 @@ fn cgroups(publisher: &Publisher, places: &Places) -> Option<Cgroups> {
     match found {
         Ok(cgroups) => Some(cgroups),
         Err(why) => {
-            let text = format!("no writable cgroup v2 ({why}); process trees are found by session and descent");
+            let text =
+                format!("no writable cgroup v2 ({why}); process trees are found by session and descent");
             publisher.send(Note::Say { level: Level::Debug, text });
             None
-        }
-    }
-}
-
-/// Processes that an earlier relume of this state directory left behind, by its sudden death: started again
-/// beside them, each service would run twice.
-fn end_leftovers(publisher: &Publisher, places: &Places, cgroups: Option<&Cgroups>) {
-    let mut ended = 0;
-    if let Some(cgroups) = cgroups {
-        for (service, generation) in cgroups.root.runs().unwrap_or_default() {
-            let run = cgroups.root.run(&service, generation);
-            ended += run.procs().map_or(0, |pids| pids.len());
-            let _empty = run.kill();
-            wait_until_empty(&run);
-            let _litter = run.remove();
-        }
-    }
-    let own = format!("{}/", places.id);
-    for stat in relume_os::proc::all().unwrap_or_default() {
-        let tag = relume_os::proc::environ(stat.pid, "RELUME_RUN").unwrap_or_default();
-        if tag.starts_with(own.as_bytes())
-            && let Ok(Some(process)) = relume_os::pidfd::ProcessId::of(stat.pid)
-            && let Ok(Some(pidfd)) = process.open()
-            && matches!(pidfd.send_signal(number::KILL), Ok(true))
-        {
-            ended += 1;
-            let _slow = pidfd.wait_ended(Duration::from_secs(1));
-        }
-    }
-    if ended > 0 {
-        let text = format!("ended {ended} processes that an earlier relume of this place had left running");
-        publisher.send(Note::Say { level: Level::Warn, text });
-    }
-}
-
-fn wait_until_empty(run: &relume_os::cgroup::RunCgroup) {
-    for _ in 0..1000 {
-        if !run.populated().unwrap_or(false) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// What is needed to leave.
-struct Leaving {
-    publishing: JoinHandle<()>,
-    capture: Arc<Capture>,
-    streaming: Option<LogStream>,
-    places: Places,
-    cgroups: Option<Cgroups>,
-}
-
-impl Leaving {
-    /// Brings out what is left and takes away what only a running manager has.
-    fn leave(self, edge: Edge) {
-        let _gone = files::remove(&self.places.socket());
-        edge.say(Level::Info, "all services are down; relume leaves".into());
-        edge.publisher.send(Note::Leave);
-        // It has panicked: what it had to show is lost, the services are down all the same.
-        let _panicked = self.publishing.join();
-        end_children();
-        edge.trees.finish(LAST_ERRANDS);
-        drop(edge);
-        let _hung = self.capture.stop(LAST_OUTPUT);
-        if let Some(streaming) = self.streaming {
-            streaming.finish();
-        }
-        if let Some(cgroups) = self.cgroups {
-            let _litter = cgroups.root.remove();
-        }
-        // Whoever comes next makes both anew.
-        let _kept = std::fs::remove_dir(&self.places.runtime_dir);
-        let _kept = std::fs::remove_file(self.places.state_dir.join("run"));
-    }
-}
-
-/// Children that belong to no run any more: without cgroups, a daemon that has wiped its environment and made
-/// its own session is known only as somebody's orphan that was handed to us. They do not outlive us.
-fn end_children() {
-    for _ in 0..ROUNDS {
-        let children = relume_os::proc::children().unwrap_or_default();
-        if children.is_empty() {
-            return;
-        }
-        for pid in children {
-            if let Ok(Some(process)) = relume_os::pidfd::ProcessId::of(pid)
-                && let Ok(Some(pidfd)) = process.open()
-            {
-                let _gone = pidfd.send_signal(number::KILL);
-                let _slow = pidfd.wait_ended(Duration::from_secs(1));
-            }
-            let _not_ours = relume_os::exit::reap_orphan(pid);
         }
     }
 }

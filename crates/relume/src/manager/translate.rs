@@ -4,6 +4,7 @@
 //! its zombie still holds pid and session, so neither can be another's by then.
 
 use std::collections::{BTreeMap, HashSet};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,9 +14,12 @@ use relume_os::exit::{self, ExitStatus};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
 
-use super::edge::{CGROUPS, Edge, FIRST_PROCESS, INBOX, SIGNALS, TIMER};
+use super::edge::{CGROUPS, Edge, FIRST_PROCESS, GUARDIAN, INBOX, SIGNALS, TIMER};
 use super::inbox::{News, Reloaded};
+use super::journal::Kept;
+use super::keeper::{self, Word};
 use super::publish::{Level, Note};
+use super::ready::Ears;
 use super::reload;
 use super::runs::{Run, Stage};
 use super::spawn::Started;
@@ -39,6 +43,9 @@ const SI_KERNEL: i32 = 0x80;
 /// else, so a second would do; a fifth of it leaves room for a machine that is slow.
 const ORPHANS_WAIT: Duration = Duration::from_millis(200);
 
+/// Ends that the guardian has told of and that may still be asked for: more than can be on their way at once.
+const REAPED_KEPT: usize = 4096;
+
 impl Edge {
     /// Turns all that is ready into events.
     pub(crate) fn translate(&mut self) {
@@ -53,6 +60,7 @@ impl Edge {
                 }
                 INBOX => self.read_inbox(),
                 CGROUPS => self.read_cgroup_events(),
+                GUARDIAN => self.hear_guardian(),
                 token if token >= FIRST_PROCESS && !self.heard(token) => self.process_ended(token),
                 _ => {}
             }
@@ -61,21 +69,49 @@ impl Edge {
 
     fn read_signals(&mut self) {
         while let Ok(Some(arrived)) = self.signals.read() {
-            match arrived.signal {
-                number::CHLD => self.expect_orphans(),
-                number::TERM | number::INT => self.asked_to_end(arrived),
-                number::HUP if arrived.code == SI_KERNEL => {
-                    self.say(Level::Warn, "the terminal is gone: stopping all services".into());
-                    self.events.push_back(Event::ShutdownAsked { hurry: false });
+            self.signalled(arrived);
+        }
+    }
+
+    fn signalled(&mut self, arrived: Arrived) {
+        match arrived.signal {
+            number::CHLD => self.expect_orphans(),
+            number::TERM | number::INT => self.asked_to_end(arrived),
+            number::HUP if arrived.code == SI_KERNEL => {
+                self.say(Level::Warn, "the terminal is gone: stopping all services".into());
+                self.events.push_back(Event::ShutdownAsked { hurry: false });
+            }
+            number::HUP => reload::begin(&self.source, &self.inbox),
+            number::USR1 => self.capture.reopen_all(),
+            number::QUIT => {
+                self.say(
+                    Level::Info,
+                    "SIGQUIT: leaving; the services run on until the next relume up".into(),
+                );
+                self.leave_running = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_guardian(&mut self) {
+        while let Some(word) = self.keeper.hear() {
+            match word {
+                Word::Signal(arrived) => self.signalled(arrived),
+                Word::Exited { pid, status } => {
+                    if self.reaped.len() == REAPED_KEPT {
+                        self.reaped.pop_front();
+                    }
+                    self.reaped.push_back((pid, status));
                 }
-                number::HUP if self.ignores_hangup => {}
-                number::HUP => reload::begin(&self.source, &self.inbox),
-                number::USR1 => self.capture.reopen_all(),
-                number::QUIT => self.say(
-                    Level::Warn,
-                    "SIGQUIT: this version cannot leave services running behind it; use SIGTERM to stop".into(),
-                ),
-                _ => {}
+                Word::Gone => {
+                    let _gone = self.epoll.delete(&*self.keeper);
+                    self.publisher.send(Note::GuardianGone);
+                    let text =
+                        "the guardian is gone: supervision goes on, but nobody starts this manager again";
+                    self.say(Level::Error, text.into());
+                    return;
+                }
             }
         }
     }
@@ -125,9 +161,21 @@ impl Edge {
     }
 
     fn spawned(&mut self, id: RunId, started: Started) {
-        let Started { process, pidfd, cgroup, tag, streams, unit, ears } = started;
+        let Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit, ears } = started;
+        let began = Self::now();
+        let kept = Kept {
+            name: unit.config.spec.name.clone(),
+            kind,
+            pid: process.pid,
+            start_time: process.start_time,
+            tag: tag.clone(),
+            pipes,
+            began: began.0,
+            ears: ears.as_ref().map(Ears::kept),
+        };
+        self.note_began(id, kept);
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
-        self.publisher.send(Note::Process { run: id, pid: process.pid });
+        self.publisher.send(Note::Process { run: id, pid: process.pid, began });
         let tree = cgroup.map_or(Tree::Marked { leader: process, tag }, Tree::Cgroup);
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
@@ -141,7 +189,7 @@ impl Edge {
 
     /// Waits for the end of a process. Where the kernel has no memory for that the end would go unnoticed:
     /// said loudly, and noticed by the reaping of orphans.
-    pub(super) fn watch_process(&mut self, run: RunId, member: Option<u32>, pidfd: &PidFd) {
+    pub(crate) fn watch_process(&mut self, run: RunId, member: Option<u32>, pidfd: &PidFd) {
         let token = self.next_token;
         self.next_token += 1;
         match self.epoll.add(pidfd, token, Interest::READ) {
@@ -165,20 +213,21 @@ impl Edge {
             return;
         }
         let Some(run) = self.runs.get_mut(&id) else { return };
+        if run.main().is_none() {
+            return;
+        }
         let rest = Stage::Rest { members: BTreeMap::new() };
-        let (process, pidfd) = match std::mem::replace(&mut run.stage, rest) {
-            Stage::Main { process, pidfd } => (process, pidfd),
-            other => {
-                run.stage = other;
-                return;
-            }
-        };
+        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
         let _gone = self.epoll.delete(&pidfd);
         let exit = match exit::peek(&pidfd, process.pid) {
             Ok(Some(status)) => to_exit(status),
             Ok(None) | Err(_) => Exit::Unknown,
         };
+        // Not our child: whoever reaped it has told.
+        let told = self.reaped.iter().rev().find(|(known, _)| *known == process.pid);
+        let exit =
+            if exit == Exit::Unknown { told.map_or(exit, |(_, status)| to_exit(*status)) } else { exit };
         match &run.tree {
             Tree::Cgroup(_) => {
                 let alive = self.rest_is_alive(id);
@@ -194,7 +243,7 @@ impl Edge {
 
     /// Whether a cgroup has living processes. If so it is watched from now on, and only then: a service that
     /// leaves nothing behind costs no watch.
-    fn rest_is_alive(&mut self, id: RunId) -> bool {
+    pub(crate) fn rest_is_alive(&mut self, id: RunId) -> bool {
         let Some(Tree::Cgroup(cgroup)) = self.runs.get(&id).map(|run| &run.tree) else { return false };
         let populated = || cgroup.populated().unwrap_or(false);
         if !populated() {
@@ -229,10 +278,13 @@ impl Edge {
     fn read_cgroup_events(&mut self) {
         let mut changed = Vec::new();
         // On an overflow of the queue the events are lost: then all are looked at.
-        let mut overflow = self.cgroup_events.drain(|change| match change.watch {
-            Some(watch) => changed.push(watch.number()),
-            None => changed.push(-1),
-        }).is_err();
+        let mut overflow = self
+            .cgroup_events
+            .drain(|change| match change.watch {
+                Some(watch) => changed.push(watch.number()),
+                None => changed.push(-1),
+            })
+            .is_err();
         overflow |= changed.contains(&-1);
         if overflow {
             changed = self.emptying.keys().copied().collect();
@@ -319,13 +371,28 @@ impl Edge {
         if let Some(run) = self.runs.get_mut(&id) {
             run.stage = Stage::Main { process, pidfd };
         }
-        self.publisher.send(Note::Process { run: id, pid: process.pid });
+        self.note_main(id, process);
         self.events.push_back(Event::MainFound { run: id });
+    }
+
+    /// A run's main process is another one from now on: shown, and noted for a successor.
+    pub(super) fn note_main(&mut self, id: RunId, process: ProcessId) {
+        let began = Self::now();
+        self.publisher.send(Note::Process { run: id, pid: process.pid, began });
+        if let Some(kept) = self.kept.get(&id).cloned() {
+            let (pid, start_time) = (process.pid, process.start_time);
+            self.note_began(id, Kept { pid, start_time, began: began.0, ..kept });
+        }
+        let name = self.kept.get(&id).map(|kept| keeper::process_name(&kept.name, id.generation));
+        if let (Some(name), Some((_, pidfd))) = (name, self.runs.get(&id).and_then(Run::main)) {
+            self.keeper.keep(&name, &[pidfd.as_fd()]);
+        }
     }
 
     /// Nothing of the run is left: its output is drained, its cgroup removed.
     fn close(&mut self, id: RunId) {
         let Some(run) = self.runs.remove(&id) else { return };
+        self.note_gone(id);
         run.cancelled.store(true, Ordering::Relaxed);
         self.stop_listening(id);
         run.streams.iter().for_each(|stream| self.capture.finish(*stream));

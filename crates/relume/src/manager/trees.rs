@@ -59,7 +59,7 @@ pub(crate) struct Trees {
 }
 
 /// The variable that marks every process of a run.
-const TAG: &str = "RELUME_RUN";
+pub(crate) const TAG: &str = "RELUME_RUN";
 
 /// How often a pid file is looked for while a `forking` service starts. Programs write it at about the time
 /// at which their first process ends.
@@ -153,13 +153,13 @@ fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
                 Errand::Signal(tree, signal) => drop(signal_all(&tree, signal)),
                 Errand::Kill(tree) => drop(kill_all(&tree)),
                 Errand::Claim(run, tree, pid) => {
-                let process = members(&tree).into_iter().find(|process| process.pid == pid);
-                let found = process.and_then(|process| Some((process, process.open().ok()??)));
-                inbox.send(News::Claimed { run, found });
-            }
-            Errand::Remove(cgroup) => late.push(cgroup),
-            // One that stays behind is found by the next start.
-            Errand::Forget(socket) => drop(relume_os::files::remove(&socket)),
+                    let process = members(&tree).into_iter().find(|process| process.pid == pid);
+                    let found = process.and_then(|process| Some((process, process.open().ok()??)));
+                    inbox.send(News::Claimed { run, found });
+                }
+                Errand::Remove(cgroup) => late.push(cgroup),
+                // One that stays behind is found by the next start.
+                Errand::Forget(socket) => drop(relume_os::files::remove(&socket)),
                 Errand::End => {
                     late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
                     return;

@@ -59,6 +59,40 @@ impl Units {
 }
 
 impl Unit {
+    /// A service that is no longer configured, of which something still runs: all that counts of it is where
+    /// its last output goes.
+    pub(crate) fn unconfigured(name: &str, log_dir: &std::path::Path) -> Self {
+        let spec = relume_core::ServiceSpec {
+            name: name.to_owned(),
+            policy: relume_core::Policy::default(),
+            launch: 0,
+        };
+        let launch = relume_config::Launch {
+            argv: Vec::new(),
+            shell: false,
+            working_dir: PathBuf::from("/"),
+            environment: relume_config::Environment::default(),
+            user: None,
+            group: None,
+            umask: None,
+            nice: None,
+            oom_score_adj: None,
+            rlimits: BTreeMap::new(),
+        };
+        let file = log_dir.join(format!("{name}.log"));
+        let log = LogConfig { file, stderr: Stderr::Merge, survive: false, rotate: None };
+        Self::new(ServiceConfig {
+            spec,
+            launch,
+            hooks: relume_config::HookCommands::default(),
+            pid_file: None,
+            readiness: relume_config::Readiness::default(),
+            log,
+            shown: relume_config::Shown::default(),
+            base_name: name.to_owned(),
+        })
+    }
+
     fn new(config: ServiceConfig) -> Self {
         let out = Arc::new(target(&config.log, config.log.file.clone()));
         let err = (config.log.stderr == Stderr::Separate)
@@ -82,4 +116,3 @@ fn separate_file(file: &std::path::Path) -> PathBuf {
     }
     file.with_file_name(name)
 }
-

@@ -11,6 +11,7 @@ mod apply;
 mod dependencies;
 mod die_together;
 mod examples;
+mod guardian;
 mod harness;
 mod lifecycle;
 mod readiness;

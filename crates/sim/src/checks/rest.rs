@@ -1,17 +1,28 @@
 //! What has to be so when faults have ended and everything had time to come to rest.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use relume_core::{Condition, Dependency, Intent, Record, ServiceKind, State};
+use relume_core::{Condition, Dependency, Intent, Record, ServiceKind, State, WaitFor};
 
 use super::wanted::is_wanted;
 use super::{Checks, View};
 
 /// What is known of the programs that stay as they are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Expected<'a> {
     /// Services whose programs, hooks included, are good from now on.
-    pub good: &'a BTreeSet<String>,
+    good: &'a BTreeSet<String>,
+    /// What was found out already: in a dense graph each service is asked about on many paths.
+    startable: RefCell<BTreeMap<String, bool>>,
+}
+
+impl<'a> Expected<'a> {
+    /// With these services good.
+    #[must_use]
+    pub fn new(good: &'a BTreeSet<String>) -> Self {
+        Self { good, startable: RefCell::default() }
+    }
 }
 
 /// Every service wanted up with a good program and good dependencies is up, what is wanted down is down, and
@@ -19,13 +30,13 @@ pub struct Expected<'a> {
 ///
 /// # Errors
 /// The first service that is not where it belongs.
-pub fn at_rest(checks: &Checks, view: &View<'_>, expected: Expected<'_>) -> Result<(), String> {
+pub fn at_rest(checks: &Checks, view: &View<'_>, expected: &Expected<'_>) -> Result<(), String> {
     if view.memory.shutdown.is_some() {
         return Ok(());
     }
     for (id, record) in &view.memory.services {
         let wanted = is_wanted(view.memory, view, *id);
-        let placed = if wanted { up(view, record, expected) } else { down(view, record) };
+        let placed = if wanted { up(view, record, expected) } else { down(record) };
         placed.map_err(|what| format!("{} {what}: {:?}", record.name, record.state))?;
     }
     for (ticket, service) in checks.tickets.waiting() {
@@ -44,10 +55,11 @@ pub fn at_rest(checks: &Checks, view: &View<'_>, expected: Expected<'_>) -> Resu
     Ok(())
 }
 
-fn up(view: &View<'_>, record: &Record, expected: Expected<'_>) -> Result<(), String> {
+fn up(view: &View<'_>, record: &Record, expected: &Expected<'_>) -> Result<(), String> {
     let good = expected.good.contains(&record.name);
     match &record.state {
         State::Stopped => Err("is wanted, yet it rests".into()),
+        State::Pending { on: WaitFor::Slot | WaitFor::RespawnRate, .. } if !good => Ok(()),
         State::Pending { .. } if can_start(view, &record.name, expected) => {
             Err("could start and waits".into())
         }
@@ -60,26 +72,22 @@ fn up(view: &View<'_>, record: &Record, expected: Expected<'_>) -> Result<(), St
     }
 }
 
-fn down(view: &View<'_>, record: &Record) -> Result<(), String> {
-    if let State::Stopping { .. } = record.state {
-        // Where SIGKILL is switched off, a program that ignores the stop signal stays.
-        let limit = view.specs.get(&record.name).is_none_or(|spec| spec.policy.timeout_stop.is_some());
-        let after = view.specs.values().any(|spec| spec.policy.timeout_stop.is_none());
-        return if limit && !after { Err("is wanted down and does not end".into()) } else { Ok(()) };
-    }
-    if record.state.is_live() && view.specs.values().all(|spec| spec.policy.timeout_stop.is_some()) {
-        return Err("is wanted down, yet it lives".into());
-    }
-    Ok(())
+fn down(record: &Record) -> Result<(), String> {
+    if record.state.is_live() { Err("is wanted down, yet it lives".into()) } else { Ok(()) }
 }
 
 /// Whether nothing that it depends on keeps it from starting.
-fn can_start(view: &View<'_>, name: &str, expected: Expected<'_>) -> bool {
+fn can_start(view: &View<'_>, name: &str, expected: &Expected<'_>) -> bool {
+    if let Some(known) = expected.startable.borrow().get(name) {
+        return *known;
+    }
     let Some(spec) = view.specs.get(name) else { return false };
-    spec.policy.dependencies.iter().all(|(need, how)| will_be(view, need, *how, expected))
+    let can = spec.policy.dependencies.iter().all(|(need, how)| will_be(view, need, *how, expected));
+    expected.startable.borrow_mut().insert(name.into(), can);
+    can
 }
 
-fn will_be(view: &View<'_>, name: &str, how: Dependency, expected: Expected<'_>) -> bool {
+fn will_be(view: &View<'_>, name: &str, how: Dependency, expected: &Expected<'_>) -> bool {
     let Some(spec) = view.specs.get(name).filter(|_| expected.good.contains(name)) else { return false };
     let Some((id, record)) = view.memory.services.iter().find(|(_, record)| record.name == name) else {
         return false;

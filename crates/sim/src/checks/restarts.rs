@@ -82,7 +82,8 @@ fn delay_bounds(policy: &RestartPolicy, row: u32) -> (Duration, Duration) {
     let Some(backoff) = policy.backoff else { return (policy.retry_delay, policy.retry_delay) };
     let first = policy.retry_delay.as_secs_f64();
     let power = i32::try_from(row - 1).unwrap_or(i32::MAX);
-    let grown = first * backoff.factor.max(1.0).powi(power);
+    // Nothing, however often doubled, stays nothing; the power alone may be infinite.
+    let grown = if first == 0.0 { 0.0 } else { first * backoff.factor.max(1.0).powi(power) };
     let middle = grown.min(backoff.max.as_secs_f64().max(first));
     let jitter = backoff.jitter.clamp(0.0, 1.0);
     let least = Duration::from_secs_f64(middle * (1.0 - jitter));

@@ -1,11 +1,17 @@
 //! Whoever depends on a service ends before it: in a shutdown always, and when both are asked to stop.
 
-use relume_core::{Cause, Fact, StartPhase, State, What};
+use relume_core::{Cause, Fact, StartPhase, State, StopPhase, What};
 
 use super::View;
 
 pub(super) fn fact(view: &View<'_>, fact: &Fact) -> Result<(), String> {
-    let What::Moved { service, from, to: State::Stopping { why, .. } } = &fact.what else { return Ok(()) };
+    let What::Moved { service, from, to: State::Stopping { why, phase, .. } } = &fact.what else {
+        return Ok(());
+    };
+    if matches!(phase, StopPhase::PostStop { .. }) {
+        // Nothing is left that could be stopped.
+        return Ok(());
+    }
     let ends = match from {
         State::Running { .. } => true,
         State::Starting { phase, .. } => !matches!(phase, StartPhase::PreStart { .. }),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relume_core::{Action, Outcome, Pace, ServiceId, State, Ticket};
+use relume_core::{Action, Cause, Outcome, Pace, ServiceId, State, Ticket};
 
 use super::View;
 
@@ -52,6 +52,12 @@ impl Tickets {
         self.owed.remove(&(*ticket, *service));
         let Some(record) = view.memory.services.get(service) else { return Ok(()) };
         let so = match (outcome, wish) {
+            // It was running; the same command started anew what it is restarted with.
+            (Outcome::Already, Wish::Up)
+                if matches!(record.state, State::Stopping { why: Cause::Dependency(_), .. }) =>
+            {
+                true
+            }
             (Outcome::Done | Outcome::Already, Wish::Up) => matches!(
                 record.state,
                 State::Running { .. } | State::Completed | State::Restarting { pace: Pace::Prompt, .. }

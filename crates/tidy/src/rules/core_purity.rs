@@ -35,7 +35,11 @@ fn check(tree: &Tree) -> Vec<Finding> {
         }
     }
     for (name, _) in dependencies(&table, "build-dependencies") {
-        findings.push(Finding::new(MANIFEST, line_of(text, name), format!("nothing is built before it: {name}")));
+        findings.push(Finding::new(
+            MANIFEST,
+            line_of(text, name),
+            format!("nothing is built before it: {name}"),
+        ));
     }
     findings.extend(workspace_serde(tree));
     findings.extend(attributes(tree));
@@ -51,11 +55,17 @@ fn std_features(value: &Value) -> impl Iterator<Item = String> + '_ {
 
 fn workspace_serde(tree: &Tree) -> Vec<Finding> {
     let workspace = workspace(tree);
-    let Some(serde) = workspace.get("dependencies").and_then(|all| all.get("serde")) else { return Vec::new() };
+    let Some(serde) = workspace.get("dependencies").and_then(|all| all.get("serde")) else {
+        return Vec::new();
+    };
     let line = line_of(tree.text("Cargo.toml").unwrap_or_default(), "serde");
     let plain = serde.get("default-features").and_then(Value::as_bool) == Some(false);
     let default = (!plain).then(|| "serde's default features pull in the standard library".to_owned());
-    default.into_iter().chain(std_features(serde)).map(|what| Finding::new("Cargo.toml", line, what)).collect()
+    default
+        .into_iter()
+        .chain(std_features(serde))
+        .map(|what| Finding::new("Cargo.toml", line, what))
+        .collect()
 }
 
 fn attributes(tree: &Tree) -> Vec<Finding> {

@@ -35,12 +35,15 @@ fn check(tree: &Tree) -> Vec<Finding> {
 /// Dependencies of one crate whose name is nowhere in its sources.
 fn unused_in(tree: &Tree, path: &str, table: &toml::Table) -> Vec<Finding> {
     let folder = path.trim_end_matches("Cargo.toml");
-    let sources: Vec<&str> = tree.ending(".rs").filter(|(file, _)| file.starts_with(folder)).map(|f| f.1).collect();
+    let sources: Vec<&str> =
+        tree.ending(".rs").filter(|(file, _)| file.starts_with(folder)).map(|f| f.1).collect();
     let text = tree.text(path).unwrap_or_default();
     let all = KINDS.iter().flat_map(|kind| dependencies(table, kind));
     let unused = all.filter(|(name, _)| {
         let word = name.replace('-', "_");
         !sources.iter().any(|source| crate::code::lines_with_word(source, &word).next().is_some())
     });
-    unused.map(|(name, _)| Finding::new(path, line_of(text, name), format!("no source names {name}"))).collect()
+    unused
+        .map(|(name, _)| Finding::new(path, line_of(text, name), format!("no source names {name}")))
+        .collect()
 }

@@ -13,7 +13,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(tree: &Tree) -> Vec<Finding> {
-    let roots = tree.ending(".rs").filter(|(path, _)| path.starts_with("crates/") && !path.contains("/tests/"));
+    let roots =
+        tree.ending(".rs").filter(|(path, _)| path.starts_with("crates/") && !path.contains("/tests/"));
     roots.filter_map(|(path, text)| finding(tree, path, text)).collect()
 }
 
@@ -27,5 +28,6 @@ fn finding(tree: &Tree, path: &str, text: &str) -> Option<Finding> {
     };
     let essay = text.lines().map_while(|line| line.strip_prefix("//!"));
     let words: usize = essay.map(|line| line.split_whitespace().count()).sum();
-    (words < wanted).then(|| Finding::new(path, 1, format!("opens with {words} words of `//!`, not {wanted}")))
+    (words < wanted)
+        .then(|| Finding::new(path, 1, format!("opens with {words} words of `//!`, not {wanted}")))
 }

@@ -28,7 +28,8 @@ fn check(tree: &Tree) -> Vec<Finding> {
         for name in MACROS {
             let call = format!("{name}!");
             let calls = |line: &&str| line.contains(&call);
-            let lines = lines_with_word(&code, name).filter(|at| code.lines().nth(at - 1).as_ref().is_some_and(calls));
+            let lines = lines_with_word(&code, name)
+                .filter(|at| code.lines().nth(at - 1).as_ref().is_some_and(calls));
             findings.extend(lines.map(|line| Finding::new(path, line, format!("calls {call}"))));
         }
     }

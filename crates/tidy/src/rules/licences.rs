@@ -67,38 +67,39 @@ fn strings<'a>(lists: &'a Table, section: &str, key: &str) -> Vec<&'a str> {
 pub fn permits(terms: &str, allowed: &[&str]) -> bool {
     let spaced = terms.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words: Vec<&str> = spaced.split_whitespace().rev().collect();
-    either(&mut words, allowed) && words.is_empty()
+    either(&mut words, allowed) == Some(true) && words.is_empty()
 }
 
-fn either(words: &mut Vec<&str>, allowed: &[&str]) -> bool {
-    let mut met = both(words, allowed);
+// Each reads its part of the expression from the end of `words`; `None` is no expression.
+
+fn either(words: &mut Vec<&str>, allowed: &[&str]) -> Option<bool> {
+    let mut met = both(words, allowed)?;
     while words.last() == Some(&"OR") {
         words.pop();
-        // Not `||`: the other side must be read even if it does not matter.
-        met |= both(words, allowed);
+        met |= both(words, allowed)?;
     }
-    met
+    Some(met)
 }
 
-fn both(words: &mut Vec<&str>, allowed: &[&str]) -> bool {
-    let mut met = one(words, allowed);
+fn both(words: &mut Vec<&str>, allowed: &[&str]) -> Option<bool> {
+    let mut met = one(words, allowed)?;
     while words.last() == Some(&"AND") {
         words.pop();
-        met &= one(words, allowed);
+        met &= one(words, allowed)?;
     }
-    met
+    Some(met)
 }
 
-fn one(words: &mut Vec<&str>, allowed: &[&str]) -> bool {
-    let Some(word) = words.pop() else { return false };
+fn one(words: &mut Vec<&str>, allowed: &[&str]) -> Option<bool> {
+    let word = words.pop()?;
     if word == "(" {
-        let met = either(words, allowed);
-        return words.pop() == Some(")") && met;
+        let met = either(words, allowed)?;
+        return (words.pop() == Some(")")).then_some(met);
     }
     if words.last() == Some(&"WITH") {
         words.pop();
-        let exception = words.pop().unwrap_or_default();
-        return allowed.contains(&format!("{word} WITH {exception}").as_str());
+        let exception = words.pop()?;
+        return Some(allowed.contains(&format!("{word} WITH {exception}").as_str()));
     }
-    allowed.contains(&word)
+    Some(allowed.contains(&word))
 }

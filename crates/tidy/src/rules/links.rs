@@ -29,7 +29,8 @@ fn check(tree: &Tree) -> Vec<Finding> {
                 continue;
             }
             let page = to.as_deref().filter(|to| to.ends_with(".md")).and_then(|to| tree.text(to));
-            let known = page.is_none_or(|page| anchor.is_empty() || anchors(page).iter().any(|a| a == anchor));
+            let known =
+                page.is_none_or(|page| anchor.is_empty() || anchors(page).iter().any(|a| a == anchor));
             if !known {
                 let what = format!("no such heading: {}", link.target);
                 findings.push(Finding::new(path, link.line, what));

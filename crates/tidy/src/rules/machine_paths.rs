@@ -1,7 +1,8 @@
 use crate::{Finding, Rule, Tree};
 
 /// Beginnings of paths that exist on one machine alone. Put together here, so that this file has none.
-const BEGINNINGS: [&str; 4] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Use", "rs/")];
+const BEGINNINGS: [&str; 4] =
+    [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Use", "rs/")];
 
 /// Names that stand for anybody.
 const ANYBODY: [&str; 6] = ["u", "you", "me", "user", "alice", "NAME"];
@@ -20,7 +21,9 @@ fn check(tree: &Tree) -> Vec<Finding> {
     for (path, text) in tree.files() {
         for (at, line) in text.lines().enumerate() {
             let found = BEGINNINGS.iter().flat_map(|beginning| line.match_indices(beginning));
-            let found = found.filter(|(from, beginning)| is_absolute(line, *from) && !is_anybody(&line[from + beginning.len()..]));
+            let found = found.filter(|(from, beginning)| {
+                is_absolute(line, *from) && !is_anybody(&line[from + beginning.len()..])
+            });
             findings.extend(found.map(|(from, _)| {
                 let end = line[from..].find([' ', '"', '`', ')', ',']).map_or(line.len(), |end| from + end);
                 Finding::new(path, at + 1, format!("names {}", &line[from..end]))

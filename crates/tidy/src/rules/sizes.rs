@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(tree: &Tree) -> Vec<Finding> {
     let sources = tree.ending(".rs").filter(|(path, _)| !is_test_file(path));
-    let long = sources.map(|(path, text)| (path, without_tests(text).lines().count())).filter(|(_, n)| *n > LINES);
+    let long =
+        sources.map(|(path, text)| (path, without_tests(text).lines().count())).filter(|(_, n)| *n > LINES);
     long.map(|(path, lines)| Finding::new(path, 0, format!("{lines} lines"))).collect()
 }

@@ -14,7 +14,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(tree: &Tree) -> Vec<Finding> {
-    let sources = tree.ending(".rs").filter(|(path, _)| !path.starts_with("crates/os/") && !is_test_file(path));
+    let sources =
+        tree.ending(".rs").filter(|(path, _)| !path.starts_with("crates/os/") && !is_test_file(path));
     let mut findings = Vec::new();
     for (path, text) in sources {
         for (at, line) in code_only(without_tests(text)).lines().enumerate() {
@@ -27,7 +28,8 @@ fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn holds_state(line: &str) -> bool {
-    let words = line.trim().trim_start_matches("pub").trim_start_matches("(crate)").trim_start_matches("(super)");
+    let words =
+        line.trim().trim_start_matches("pub").trim_start_matches("(crate)").trim_start_matches("(super)");
     let Some(rest) = words.trim().strip_prefix("static ") else { return false };
     let of = rest.split('=').next().unwrap_or_default();
     of.trim().starts_with("mut ") || CHANGING.iter().any(|changing| of.contains(changing))

@@ -41,6 +41,7 @@ pub(crate) fn kind(state: &State) -> &'static str {
         State::Stopped => "stopped",
         State::Pending { on: WaitFor::Dependency(_), .. } => "pending: dependency",
         State::Pending { on: WaitFor::Nothing, .. } => "pending: nothing",
+        State::Pending { on: WaitFor::Predecessor, .. } => "pending: predecessor",
         State::Pending { on: WaitFor::Slot, .. } => "pending: slot",
         State::Pending { on: WaitFor::RespawnRate, .. } => "pending: turn",
         State::Starting { phase: StartPhase::PreStart { .. }, .. } => "starting: pre_start",

@@ -1,8 +1,8 @@
 //! What can happen, in one line each. A name without a run means the run that the service has now.
 
 use relume_core::{
-    Command, Event, Exit, Hook, ManagerPolicy, Reach, Rest, RunId, RunKind, ServiceId, SpawnError, State, Survivor,
-    Ticket,
+    Command, Event, Exit, Hook, ManagerPolicy, Reach, Rest, RunId, RunKind, ServiceId, SpawnError, State,
+    Survivor, Ticket,
 };
 
 use super::{Svc, World};

@@ -19,7 +19,7 @@ pub(crate) fn run(global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     let client = client(&found)?;
     let manager = client.version().map_err(|error| refused(error, &found))?;
     // Opened before anything is asked: later the number might be somebody else's.
-    let process = PidFd::open(manager.pid);
+    let process = PidFd::open(if manager.guardian_pid > 0 { manager.guardian_pid } else { manager.pid });
     let begun = Instant::now();
     let mut watcher = |event: EventRecord| operate::show(&event, screen);
     let answer = client.down(&mut watcher);

@@ -3,6 +3,7 @@
 pub(super) mod apply;
 pub(super) mod check;
 pub(super) mod completions;
+pub(super) mod detached;
 pub(super) mod doctor;
 pub(super) mod down;
 pub(super) mod events;

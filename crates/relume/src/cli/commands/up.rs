@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use relume_config::{Config, ManagerConfig, ServiceConfig};
 use relume_proto::Client;
 
-use super::{Named, configs, load_options, no_config, select};
+use super::{Named, configs, detached, load_options, no_config, select};
 use crate::cli::args::{Global, UpArgs};
 use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
+use crate::roles::{IN_BACKGROUND, Role};
 use crate::trust;
 
 /// Runs the manager until it leaves.
@@ -35,9 +36,21 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     let names = meant(&config, &args.names)?;
     let places = Places::settle(&wanted(&config.manager), &Surroundings::from_env())
         .map_err(|error| Failure::new(Exit::NotWell, error.to_string()))?;
-    refuse_second(&places)?;
-    let options =
-        manager::Options { config, load, trust: global.trust, places, names, follow: args.follow, screen: screen.clone() };
+    if Role::of_this_process() == Role::Command {
+        if args.detach && std::env::var_os(IN_BACKGROUND).is_none() {
+            return detached::run(args, &config, &places, screen);
+        }
+        refuse_second(&places)?;
+    }
+    let options = manager::Options {
+        config,
+        load,
+        trust: global.trust,
+        places,
+        names,
+        follow: args.follow,
+        screen: screen.clone(),
+    };
     Ok(manager::run(options))
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use relume_proto::{EventRecord, NDJSON};
 use serde::Deserialize;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::Office;
 

@@ -15,6 +15,7 @@ mod targets;
 mod version;
 
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
@@ -23,8 +24,8 @@ use axum::response::{IntoResponse, Response};
 use relume_proto::{ApiError, ErrorCode};
 
 use super::inbox::Inbox;
-use super::reload::Source;
 use super::publish::{Board, Desk};
+use super::reload::Source;
 
 pub(crate) use server::start;
 
@@ -49,6 +50,8 @@ pub(crate) struct Door {
     pub(crate) socket: OwnedFd,
     /// Whose connections are accepted, beside root's.
     pub(crate) owner: u32,
+    /// Heard when there is something to be told; clients wait in the backlog until then.
+    pub(crate) open: Receiver<()>,
 }
 
 /// A refusal, as every handler gives it.

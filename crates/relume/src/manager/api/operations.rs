@@ -51,7 +51,8 @@ pub(super) async fn order(
         let board = office.board();
         names.iter().filter_map(|name| board.ids.get(name.as_str())).copied().collect()
     };
-    let mut results = if ids.is_empty() { Vec::new() } else { carry_out(office, &ids, wait_ms, command).await };
+    let mut results =
+        if ids.is_empty() { Vec::new() } else { carry_out(office, &ids, wait_ms, command).await };
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let board = office.board();
     let place = |result: &ServiceResult| board.units.order.iter().position(|name| **name == *result.service);

@@ -40,12 +40,14 @@ pub(crate) fn start(door: Door, office: Office) -> io::Result<Handle> {
         .build()?;
     let handle = runtime.handle().clone();
     let run = move || {
+        if door.open.recv().is_err() {
+            return;
+        }
         runtime.block_on(async move {
-            match UnixListener::from_std(listener) {
-                Ok(listener) => serve(listener, owner, routes(office)).await,
-                // It was bound and made non-blocking before: only a lack of memory can bring us here, and
-                // then there is nobody to tell. Clients find nobody, services are supervised.
-                Err(_) => {}
+            // It was bound and made non-blocking before: only a lack of memory can make this fail, and then
+            // there is nobody to tell. Clients find nobody, services are supervised.
+            if let Ok(listener) = UnixListener::from_std(listener) {
+                serve(listener, owner, routes(office)).await;
             }
         });
     };

@@ -50,7 +50,9 @@ pub(super) fn with_dependents(board: &Board, mut names: Vec<String>) -> Vec<Stri
     let mut at = 0;
     while let Some(name) = names.get(at).cloned() {
         at += 1;
-        names.extend(dependents(board, &name).into_iter().filter(|other| !names.contains(other)).collect::<Vec<_>>());
+        names.extend(
+            dependents(board, &name).into_iter().filter(|other| !names.contains(other)).collect::<Vec<_>>(),
+        );
     }
     names
 }

@@ -27,6 +27,22 @@ pub(crate) struct Board {
     told: HashMap<ServiceId, (RunId, String)>,
     pub(crate) places: Places,
     pub(crate) began: Moment,
+    /// How often a manager has come back.
+    pub(crate) recoveries: u64,
+    /// The guardian's pid; our own while there is none.
+    pub(crate) guardian: u32,
+}
+
+/// What the board starts with.
+pub(crate) struct Beginnings {
+    /// What an earlier manager remembered.
+    pub(crate) memory: Snapshot,
+    /// When supervision began.
+    pub(crate) began: Moment,
+    /// How often a manager has come back.
+    pub(crate) recoveries: u64,
+    /// The guardian's pid.
+    pub(crate) guardian: u32,
 }
 
 /// The main process of a run.
@@ -37,17 +53,23 @@ pub(crate) struct Process {
 }
 
 impl Board {
-    pub(crate) fn new(units: Arc<Units>, places: Places) -> Self {
+    pub(crate) fn new(units: Arc<Units>, places: Places, beginnings: Beginnings) -> Self {
+        let Beginnings { memory, began, recoveries, guardian } = beginnings;
+        let known = memory.services.iter();
+        let ids = known.clone().map(|(id, record)| (Arc::from(record.name.as_str()), *id)).collect();
+        let mains = known.filter_map(|(id, record)| Some((*id, record.state.run()?))).collect();
         Self {
-            memory: Snapshot::default(),
+            memory,
             units,
-            ids: BTreeMap::new(),
+            ids,
             processes: HashMap::new(),
-            mains: HashMap::new(),
+            mains,
+            recoveries,
+            guardian,
             forkers: HashMap::new(),
             told: HashMap::new(),
             places,
-            began: now(),
+            began,
         }
     }
 
@@ -71,7 +93,20 @@ impl Board {
             What::RunBegan { run, kind: RunKind::Service | RunKind::Job, .. } | What::Adopted { run } => {
                 self.mains.insert(run.service, *run);
             }
-            _ => {}
+            What::Retired { .. }
+            | What::IntentSet { .. }
+            | What::ReplaceSet { .. }
+            | What::Moved { .. }
+            | What::RunBegan { .. }
+            | What::RunEnded { .. }
+            | What::HistorySet { .. }
+            | What::SideMoved { .. }
+            | What::SideEnded { .. }
+            | What::ConfigApplied { .. }
+            | What::ConfigRefused { .. }
+            | What::ShutdownBegan { .. }
+            | What::StillAlive { .. }
+            | What::Stale { .. } => {}
         }
         self.memory.fold(fact);
         early.or_else(|| words::event(self, fact))
@@ -83,8 +118,8 @@ impl Board {
     }
 
     /// Notes a run's main process. For a service's own run: its name.
-    pub(crate) fn process_began(&mut self, run: RunId, pid: u32) -> Option<String> {
-        self.processes.insert(run, Process { pid, started: now() });
+    pub(crate) fn process_began(&mut self, run: RunId, pid: u32, started: Moment) -> Option<String> {
+        self.processes.insert(run, Process { pid, started });
         self.name_of_main(run)
     }
 

@@ -41,12 +41,7 @@ pub(crate) struct Claim {
 impl Desk {
     pub(crate) fn new() -> Self {
         let (live, _) = broadcast::channel(EVENTS_KEPT);
-        Self {
-            next_ticket: AtomicU64::new(1),
-            waiting: Mutex::default(),
-            recent: Mutex::default(),
-            live,
-        }
+        Self { next_ticket: AtomicU64::new(1), waiting: Mutex::default(), recent: Mutex::default(), live }
     }
 
     /// Before a command is sent: its ticket.
@@ -108,9 +103,7 @@ fn result(board: &Board, service: ServiceId, outcome: &Outcome) -> ServiceResult
         Outcome::Done => (Word::Done, None),
         Outcome::Already => (Word::Already, None),
         Outcome::Failed(cause) => (Word::Failed, Some(words::because(board, cause))),
-        Outcome::Superseded => {
-            (Word::Failed, Some("something else was asked of it meanwhile".to_owned()))
-        }
+        Outcome::Superseded => (Word::Failed, Some("something else was asked of it meanwhile".to_owned())),
         Outcome::NotRunning => (Word::Failed, Some("it is not running".to_owned())),
         Outcome::Unknown => (Word::Failed, Some("it is no longer configured".to_owned())),
     };
@@ -122,5 +115,11 @@ pub(crate) fn so_far(board: &Board, service: ServiceId) -> ServiceResult {
     let name = board.name(service).to_owned();
     let now = report::status_report(board, std::slice::from_ref(&name)).services.into_iter().next();
     let now = now.unwrap_or_default();
-    ServiceResult { service: name, state: now.state, reason: now.reason, pid: now.pid, ..ServiceResult::default() }
+    ServiceResult {
+        service: name,
+        state: now.state,
+        reason: now.reason,
+        pid: now.pid,
+        ..ServiceResult::default()
+    }
 }

@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use relume_core::{Fact, Outcome, RunId, ServiceId, Ticket};
+use relume_core::{Fact, Moment, Outcome, RunId, ServiceId, Ticket};
 
-pub(crate) use board::Board;
+pub(crate) use board::{Beginnings, Board};
 pub(crate) use desk::{Desk, so_far};
 pub(crate) use outlets::{Outlets, Terminal};
 pub(crate) use own_log::OwnLog;
@@ -53,6 +53,8 @@ pub(crate) enum Note {
         run: RunId,
         /// Its process.
         pid: u32,
+        /// When it was started.
+        began: Moment,
     },
     /// What a run says of itself, or its probes of it, is this from now on.
     Told {
@@ -61,6 +63,10 @@ pub(crate) enum Note {
         /// For people; none: nothing any more.
         text: Option<String>,
     },
+    /// All that was to be known at the beginning has been told: clients may be served.
+    Open(Sender<()>),
+    /// There is no guardian any more.
+    GuardianGone,
     /// What came of a command for one service.
     Reply {
         /// The command.
@@ -173,8 +179,13 @@ impl Thread {
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),
-            Note::Process { run, pid } => {
-                if let Some(name) = board.process_began(run, pid) {
+            Note::Open(door) => {
+                // The API has not come up: then there is nobody to serve.
+                let _closed = door.send(());
+            }
+            Note::GuardianGone => board.guardian = std::process::id(),
+            Note::Process { run, pid, began } => {
+                if let Some(name) = board.process_began(run, pid, began) {
                     outlets.pid(&name, Some(pid));
                 }
                 self.stale_since.get_or_insert_with(Instant::now);

@@ -10,10 +10,10 @@ use relume_core::{Fact, Moment, What};
 use relume_proto::{EventKind, EventRecord, State, StatusFile};
 use serde_json::json;
 
+use super::Level;
 use super::board::{Board, now};
 use super::own_log::OwnLog;
 use super::store::Store;
-use super::Level;
 use crate::cli::Screen;
 use crate::cli::render::progress::{Change, Progress};
 use crate::manager::capture::Report;
@@ -113,14 +113,14 @@ pub(crate) struct Terminal {
     dropped: u64,
     thread: Option<JoinHandle<()>>,
     waiting_since: HashMap<String, Moment>,
-
 }
 
 impl Terminal {
-    /// For the services that are meant to come up.
+    /// For the services that are meant to come up; `settled`: they have been, and how is not told again.
     pub(crate) fn start<'a>(
         screen: &Screen,
         names: impl IntoIterator<Item = &'a str>,
+        settled: bool,
     ) -> std::io::Result<Self> {
         let (lines, queue) = sync_channel::<String>(TERMINAL_QUEUE);
         let own = screen.clone();
@@ -138,13 +138,12 @@ impl Terminal {
             progress: Progress::new(names.iter().copied(), screen.err),
             screen: screen.clone(),
             began: Instant::now(),
-            settled: false,
+            settled,
             stopping: false,
             lines: Some(lines),
             dropped: 0,
             thread: Some(thread),
             waiting_since: HashMap::new(),
-
         })
     }
 
@@ -156,12 +155,11 @@ impl Terminal {
             }
             return;
         };
-        let took = match to {
-            State::Starting => {
-                self.waiting_since.insert(name.to_owned(), fact.at);
-                None
-            }
-            _ => self.waiting_since.remove(name).map(|since| fact.at.since(since)),
+        let took = if *to == State::Starting {
+            self.waiting_since.insert(name.to_owned(), fact.at);
+            None
+        } else {
+            self.waiting_since.remove(name).map(|since| fact.at.since(since))
         };
         let pid = fact.what.service().and_then(|id| board.process_of(id)).map(|process| process.pid);
         let change = Change { service: name, state: to, reason: record.detail.as_deref(), pid, took };

@@ -38,7 +38,8 @@ impl OwnLog {
             return;
         }
         if self.dropped > 0 {
-            let lost = format!("{} lines of this log were lost: it could not be written fast enough", self.dropped);
+            let lost =
+                format!("{} lines of this log were lost: it could not be written fast enough", self.dropped);
             if self.write(Level::Warn, &lost, &json!({ "lost": self.dropped })) {
                 self.dropped = 0;
             }

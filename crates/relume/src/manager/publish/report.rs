@@ -44,13 +44,13 @@ fn manager(board: &Board) -> ManagerReport {
     let stopping = board.memory.shutdown.is_some();
     ManagerReport {
         pid,
-        guardian_pid: pid,
+        guardian_pid: board.guardian,
         version: env!("CARGO_PKG_VERSION").into(),
         state: if stopping { ManagerState::Stopping } else { ManagerState::Running },
         uptime_s: now().since(board.began).as_secs_f64(),
         started_at: Some(wall(board.began)),
         respawns: 0,
-        recoveries: 0,
+        recoveries: board.recoveries,
         config: board.units.sources.iter().map(|path| path.display().to_string()).collect(),
         state_dir: board.places.state_dir.display().to_string(),
     }

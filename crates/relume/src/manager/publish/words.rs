@@ -26,9 +26,10 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
             (None, Some(error)) => {
                 (EventKind::Warning, format!("its {} could not be started: {}", hook.key(), error.text))
             }
-            (None, None) => {
-                (EventKind::Warning, format!("its {} was ended: it took too long or was not needed any more", hook.key()))
-            }
+            (None, None) => (
+                EventKind::Warning,
+                format!("its {} was ended: it took too long or was not needed any more", hook.key()),
+            ),
         },
         What::ConfigApplied { added, changed, removed, .. } => (
             EventKind::Config,
@@ -109,9 +110,9 @@ pub(super) fn word(word: Word) -> wire::State {
 
 fn cause_of(state: &State) -> Option<&Cause> {
     match state {
-        State::Stopping { why: cause, .. } | State::Restarting { cause, .. } | State::Failed { cause, .. } => {
-            Some(cause)
-        }
+        State::Stopping { why: cause, .. }
+        | State::Restarting { cause, .. }
+        | State::Failed { cause, .. } => Some(cause),
         State::Stopped
         | State::Pending { .. }
         | State::Starting { .. }
@@ -154,7 +155,10 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
         }),
         State::Completed => ended(record),
         State::Failed { cause, exhausted } => Some(if *exhausted {
-            format!("{}; retries used up, start it when its cause is gone", because_ended(board, record, cause))
+            format!(
+                "{}; retries used up, start it when its cause is gone",
+                because_ended(board, record, cause)
+            )
         } else {
             because_ended(board, record, cause)
         }),
@@ -181,6 +185,7 @@ fn waiting(board: &Board, record: &Record, on: WaitFor) -> String {
     let WaitFor::Dependency(need) = on else {
         return match on {
             WaitFor::RespawnRate => "waiting for its turn: too many restarts at once (respawn_rate)".into(),
+            WaitFor::Predecessor => "waiting for the end of an earlier life of its own".into(),
             WaitFor::Nothing | WaitFor::Slot | WaitFor::Dependency(_) => {
                 "waiting for its turn: many services are being started (start_parallelism)".into()
             }

@@ -7,6 +7,7 @@ use relume_config::{Readiness, Said};
 use relume_os::notify::{self, NotifySocket};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::SpawnRequest;
+use serde::{Deserialize, Serialize};
 
 /// The variable that names the socket (sd_notify(3)).
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
@@ -22,6 +23,17 @@ pub(crate) struct Ears {
     pub(crate) uid: u32,
 }
 
+/// What the journal says of the ears of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptEars {
+    /// Where its notify socket is bound.
+    socket: Option<PathBuf>,
+    /// Whether it has a pipe for its `notification_fd`.
+    pipe: bool,
+    /// Whose datagrams are believed.
+    uid: u32,
+}
+
 /// The speaking side, until the process has it.
 #[derive(Debug, Default)]
 pub(crate) struct Mouth(Option<(i32, OwnedFd)>);
@@ -34,6 +46,30 @@ impl Mouth {
 }
 
 impl Ears {
+    /// What a successor needs to hear this run again, beside the descriptors.
+    pub(crate) fn kept(&self) -> KeptEars {
+        KeptEars { socket: self.path(), pipe: self.pipe.is_some(), uid: self.uid }
+    }
+
+    /// The descriptors, in the order in which `again` takes them.
+    pub(crate) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let socket = self.socket.as_ref().map(AsFd::as_fd);
+        [socket, self.pipe.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect()
+    }
+
+    /// The ears of a run that was found: with the descriptors that were kept, or, where they are gone, with a
+    /// new socket in the old one's place. A pipe that is gone cannot be had again.
+    pub(crate) fn again(kept: &KeptEars, fds: Vec<OwnedFd>) -> Self {
+        let mut fds = fds.into_iter();
+        let bind = |path: &PathBuf| NotifySocket::bind(path.clone(), Some((kept.uid, kept.uid))).ok();
+        let socket = kept.socket.as_ref().and_then(|path| match fds.next() {
+            Some(fd) => Some(NotifySocket::from_owned(fd, path.clone())),
+            None => bind(path),
+        });
+        let pipe = if kept.pipe { fds.next() } else { None };
+        Self { socket, pipe, uid: kept.uid }
+    }
+
     /// Makes what this readiness needs, and names it in the request. `dir` is where sockets go.
     pub(crate) fn open(
         readiness: &Readiness,

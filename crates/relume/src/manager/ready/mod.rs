@@ -25,7 +25,7 @@ use relume_core::{Event, RunId};
 use relume_os::epoll::Interest;
 use relume_os::pidfd::{PidFd, ProcessId};
 
-pub(crate) use ears::{Ears, Mouth};
+pub(crate) use ears::{Ears, KeptEars, Mouth};
 pub(crate) use prober::{Probed, Prober};
 
 use super::edge::Edge;
@@ -126,6 +126,19 @@ impl Edge {
         self.ready_runs.voices.insert(id, voice);
         if said {
             self.go_on(id);
+        }
+    }
+
+    /// Listens again to a run that was found; one that was ready need not become so again.
+    pub(crate) fn listen_again(&mut self, id: RunId, ears: Ears, ready: bool) {
+        if ready {
+            let Ears { socket, .. } = ears;
+            self.listen(id, Ears { socket, pipe: None, uid: ears.uid });
+            if let Some(voice) = self.ready_runs.voices.get_mut(&id) {
+                voice.ready = true;
+            }
+        } else {
+            self.listen(id, ears);
         }
     }
 
@@ -379,7 +392,7 @@ impl Edge {
         if let Some(run) = self.runs.get_mut(&id) {
             run.stage = Stage::Main { process, pidfd };
         }
-        self.publisher.send(Note::Process { run: id, pid: process.pid });
+        self.note_main(id, process);
         // The old one is a child like any other now.
         self.expect_orphans();
     }

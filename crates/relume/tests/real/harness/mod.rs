@@ -227,6 +227,15 @@ impl Relume {
         });
     }
 
+    /// `relume up` once more, after the first one has ended or was killed, and waits until it answers.
+    pub(crate) fn up_again(&self) {
+        let output = File::options().append(true).open(&self.output).unwrap();
+        let mut command = self.command_through::<String>(&[], &["up".to_owned()]);
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        *self.child.borrow_mut() = Some(command.spawn().unwrap());
+        self.wait_until_it_answers();
+    }
+
     /// A file or folder in its state directory.
     pub(crate) fn state(&self, name: &str) -> PathBuf {
         self.state.join(name)

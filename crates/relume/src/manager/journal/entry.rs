@@ -1,0 +1,77 @@
+//! What is noted in the journal.
+
+use std::collections::BTreeMap;
+
+use relume_core::{Fact, RunId, RunKind, Snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::manager::ready::KeptEars;
+
+/// One note. Members are named in the file, so a version that knows more or fewer can read it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Entry {
+    /// All there is to know, at the beginning of a half.
+    Checkpoint(Box<Checkpoint>),
+    /// Something that is so from now on.
+    Fact(Fact),
+    /// A run has this process.
+    Began(RunId, Kept),
+    /// Nothing is left of a run.
+    Gone(RunId),
+}
+
+/// All there is to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    /// The core's memory.
+    pub(super) snapshot: Snapshot,
+    /// The runs that have a process.
+    #[serde(with = "pairs")]
+    pub(super) runs: BTreeMap<RunId, Kept>,
+    /// When supervision began.
+    pub(super) began: u64,
+    /// How often a manager has come back.
+    pub(super) recoveries: u64,
+}
+
+/// What names a run's process for a successor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// The service.
+    pub(crate) name: String,
+    /// What the run is for.
+    pub(crate) kind: RunKind,
+    /// Its first process, or the main one once that was found.
+    pub(crate) pid: u32,
+    /// When that was started (field 22 of /proc/PID/stat).
+    pub(crate) start_time: u64,
+    /// The value of `RELUME_RUN`.
+    pub(crate) tag: String,
+    /// Device and inode of each pipe of its output.
+    #[serde(default)]
+    pub(crate) pipes: Vec<(u64, u64)>,
+    /// When it was started, in nanoseconds on CLOCK_MONOTONIC.
+    #[serde(default)]
+    pub(crate) began: u64,
+    /// How it says that it is ready; none for what is no service's own process.
+    #[serde(default)]
+    pub(crate) ears: Option<KeptEars>,
+}
+
+/// A map whose keys are no strings, as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use relume_core::RunId;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Kept;
+
+    pub(super) fn serialize<S: Serializer>(runs: &BTreeMap<RunId, Kept>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(runs.iter())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<RunId, Kept>, D::Error> {
+        Ok(Vec::<(RunId, Kept)>::deserialize(from)?.into_iter().collect())
+    }
+}

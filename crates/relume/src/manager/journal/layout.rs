@@ -1,0 +1,123 @@
+//! Where things stand in the journal's file.
+//!
+//! | at | what |
+//! |---|---|
+//! | 0 | the magic number |
+//! | 8 | the version of the layout |
+//! | 16 | the active half: 0 or 1 |
+//! | 24, 32 | bytes in use of each half |
+//! | 40 | the size of a half |
+//! | 64 | the boot id, 36 characters |
+//! | 4096 | the first half, then the second |
+//!
+//! In a half: notes, each as its length (four bytes, little-endian) and its bytes.
+
+use std::sync::atomic::Ordering;
+
+use relume_os::mapping::Mapping;
+
+/// Bytes before the first half: one page.
+pub(super) const HEADER: usize = 4096;
+
+/// `relume_j` in ASCII.
+const MAGIC: u64 = u64::from_le_bytes(*b"relume_j");
+
+/// Readers of another version leave the file alone.
+const VERSION: u64 = 1;
+
+const AT_MAGIC: usize = 0;
+const AT_VERSION: usize = 8;
+const AT_ACTIVE: usize = 16;
+const AT_USED: usize = 24;
+const AT_HALF: usize = 40;
+const AT_BOOT: usize = 64;
+
+/// The layout of one file.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    half: usize,
+    pub(super) active: usize,
+    pub(super) used: usize,
+    pub(super) began: u64,
+    pub(super) recoveries: u64,
+}
+
+impl Layout {
+    /// That of a file of this boot; none for any other.
+    pub(super) fn read(map: &Mapping, boot: &str) -> Option<Self> {
+        let word = |at| map.word(at).load(Ordering::Acquire);
+        if word(AT_MAGIC) != MAGIC || word(AT_VERSION) != VERSION {
+            return None;
+        }
+        if map.read(AT_BOOT, boot.len()) != boot.as_bytes() {
+            return None;
+        }
+        let half = usize::try_from(word(AT_HALF)).ok()?;
+        let active = usize::try_from(word(AT_ACTIVE)).ok().filter(|active| *active < 2)?;
+        let used = usize::try_from(word(AT_USED + 8 * active)).ok().filter(|used| *used <= half)?;
+        let fits = HEADER.checked_add(half.checked_mul(2)?)? <= map.len();
+        fits.then_some(Self { half, active, used, ..Self::default() })
+    }
+
+    /// Makes the file an empty journal of this boot.
+    pub(super) fn fresh(map: &mut Mapping, boot: &str) -> Self {
+        let half = (map.len() - HEADER) / 2 / 8 * 8;
+        // Not a journal until all else is so.
+        map.publish(AT_MAGIC, 0);
+        map.publish(AT_VERSION, VERSION);
+        map.publish(AT_ACTIVE, 0);
+        map.publish(AT_USED, 0);
+        map.publish(AT_USED + 8, 0);
+        map.publish(AT_HALF, half as u64);
+        map.write(AT_BOOT, boot.as_bytes());
+        map.publish(AT_MAGIC, MAGIC);
+        Self { half, ..Self::default() }
+    }
+
+    pub(super) fn half(&self) -> usize {
+        self.half
+    }
+
+    /// Adds a note to the active half; false when it has no room.
+    pub(super) fn append(&mut self, map: &mut Mapping, note: &[u8]) -> bool {
+        let Some(used) = self.put(map, self.active, self.used, note) else { return false };
+        self.used = used;
+        map.publish(AT_USED + 8 * self.active, used as u64);
+        true
+    }
+
+    /// Begins the other half with a note that fits, and makes it the active one.
+    pub(super) fn begin_other_half(&mut self, map: &mut Mapping, note: &[u8]) {
+        let other = 1 - self.active;
+        let Some(used) = self.put(map, other, 0, note) else { return };
+        map.publish(AT_USED + 8 * other, used as u64);
+        map.publish(AT_ACTIVE, other as u64);
+        (self.active, self.used) = (other, used);
+    }
+
+    pub(super) fn put(&self, map: &mut Mapping, half: usize, used: usize, note: &[u8]) -> Option<usize> {
+        let length = u32::try_from(note.len()).ok()?;
+        let end = used.checked_add(4)?.checked_add(note.len())?;
+        if end > self.half {
+            return None;
+        }
+        let at = HEADER + half * self.half + used;
+        (map.write(at, &length.to_le_bytes()) && map.write(at + 4, note)).then_some(end)
+    }
+
+    /// The notes of the active half.
+    pub(super) fn entries<'a>(&self, map: &'a Mapping) -> impl Iterator<Item = &'a [u8]> {
+        let (mut at, end) = (0, self.used);
+        let start = HEADER + self.active * self.half;
+        std::iter::from_fn(move || {
+            let length: [u8; 4] = map.read(start + at, 4).try_into().ok()?;
+            let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
+            if at >= end || length > end - at - 4 {
+                return None;
+            }
+            let note = map.read(start + at + 4, length);
+            at += 4 + length;
+            Some(note)
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! The journal: what a successor must know, in memory that outlives the manager.
+//!
+//! A file on a tmpfs, mapped, allocated in full beforehand, so appending is a copy and cannot fail, wait or
+//! wake anybody. It has two halves. The active one holds a checkpoint and what has been noted since; a note is
+//! copied first and counted after, so one that was torn by a death does not exist. When the half is full, a
+//! checkpoint is written into the other one, and a single store makes that the active one.
+//!
+//! Only the supervise thread writes. It belongs to one boot of the machine: a journal of another is forgotten.
+
+mod entry;
+mod layout;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use relume_core::{Fact, RunId, Snapshot};
+use relume_os::clock;
+use relume_os::mapping::Mapping;
+
+pub(crate) use entry::Kept;
+use entry::{Checkpoint, Entry};
+use layout::{HEADER, Layout};
+
+/// What an earlier manager of this boot has left.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    /// All that its core remembered.
+    pub(crate) snapshot: Snapshot,
+    /// The runs that had a process when it died.
+    pub(crate) runs: BTreeMap<RunId, Kept>,
+    /// When supervision began, in nanoseconds on CLOCK_MONOTONIC.
+    pub(crate) began: u64,
+    /// How often a manager has come back before.
+    pub(crate) recoveries: u64,
+    /// Notes that could not be read: written by another version.
+    pub(crate) unread: usize,
+}
+
+/// The journal, open for writing.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    map: Mapping,
+    layout: Layout,
+    scratch: Vec<u8>,
+}
+
+/// Room in each half beside that of the services.
+const BASE: usize = 128 * 1024;
+
+/// Room in each half for a service: its record, its process, and the notes of some lives.
+const EACH: usize = 3 * 1024;
+
+impl Journal {
+    /// Opens the journal at `path` for so many services, with what it holds of this boot.
+    pub(crate) fn open(path: &Path, services: usize) -> relume_os::Result<(Self, Option<Remains>)> {
+        let boot = clock::boot_id()?;
+        let known = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let wanted = HEADER + 2 * half_for(services);
+        let length = wanted.max(usize::try_from(known).unwrap_or(0));
+        let map = Mapping::open(path, length)?;
+        let mut journal = Self { path: path.to_owned(), map, layout: Layout::default(), scratch: Vec::new() };
+        let remains = match Layout::read(&journal.map, &boot) {
+            Some(layout) => {
+                journal.layout = layout;
+                journal.read()
+            }
+            None => None,
+        };
+        if remains.is_none() {
+            journal.layout = Layout::fresh(&mut journal.map, &boot);
+        }
+        Ok((journal, remains))
+    }
+
+    /// Notes a fact.
+    pub(crate) fn fact(&mut self, fact: &Fact) -> Room {
+        self.append(&Entry::Fact(fact.clone()))
+    }
+
+    /// Notes that a run has a process.
+    pub(crate) fn began(&mut self, run: RunId, kept: &Kept) -> Room {
+        self.append(&Entry::Began(run, kept.clone()))
+    }
+
+    /// Notes that nothing is left of a run.
+    pub(crate) fn gone(&mut self, run: RunId) -> Room {
+        self.append(&Entry::Gone(run))
+    }
+
+    /// Begins the other half with all there is to know. What has been noted until now is part of it.
+    pub(crate) fn checkpoint(
+        &mut self,
+        snapshot: &Snapshot,
+        runs: &BTreeMap<RunId, Kept>,
+    ) -> relume_os::Result<()> {
+        let (began, recoveries) = (self.layout.began, self.layout.recoveries);
+        let whole = Checkpoint { snapshot: snapshot.clone(), runs: runs.clone(), began, recoveries };
+        let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
+        // As much again for what is noted after it, or the next one would follow at once.
+        if bytes.len() * 2 > self.layout.half() {
+            self.grow(bytes.len() * 4)?;
+        }
+        self.layout.begin_other_half(&mut self.map, &bytes);
+        Ok(())
+    }
+
+    /// Supervision began then, and a manager has come back so often.
+    pub(crate) fn set_beginnings(&mut self, began: u64, recoveries: u64) {
+        self.layout.began = began;
+        self.layout.recoveries = recoveries;
+    }
+
+    fn append(&mut self, entry: &Entry) -> Room {
+        self.scratch = encode(entry);
+        if self.layout.append(&mut self.map, &self.scratch) { Room::Left } else { Room::None }
+    }
+
+    /// A longer file with the same content in it. The old one is in force until the new one has its name.
+    fn grow(&mut self, half: usize) -> relume_os::Result<()> {
+        let aside = self.path.with_extension("new");
+        let _stale = relume_os::files::remove(&aside)?;
+        let mut map = Mapping::open(&aside, HEADER + 2 * half)?;
+        let (began, recoveries) = (self.layout.began, self.layout.recoveries);
+        self.layout = Layout::fresh(&mut map, &clock::boot_id()?);
+        self.set_beginnings(began, recoveries);
+        relume_os::files::rename(&aside, &self.path)?;
+        self.map = map;
+        Ok(())
+    }
+
+    fn read(&self) -> Option<Remains> {
+        let mut entries = self.layout.entries(&self.map);
+        let Some(Ok(Entry::Checkpoint(first))) = entries.next().map(decode) else { return None };
+        let Checkpoint { mut snapshot, mut runs, began, recoveries } = *first;
+        let mut unread = 0;
+        for entry in entries.map(decode) {
+            match entry {
+                Ok(Entry::Fact(fact)) => snapshot.fold(&fact),
+                Ok(Entry::Began(run, kept)) => drop(runs.insert(run, kept)),
+                Ok(Entry::Gone(run)) => drop(runs.remove(&run)),
+                Ok(Entry::Checkpoint(_)) | Err(_) => unread += 1,
+            }
+        }
+        Some(Remains { snapshot, runs, began, recoveries, unread })
+    }
+}
+
+/// Whether there was room for a note. If not, a checkpoint has to follow, which holds what the note says.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It is in the journal.
+    Left,
+    /// It is not.
+    None,
+}
+
+fn half_for(services: usize) -> usize {
+    // Word-aligned, as the layout wants it.
+    (BASE + services * EACH).next_multiple_of(4096)
+}
+
+fn encode(entry: &Entry) -> Vec<u8> {
+    // Plain data without maps of odd keys: this cannot fail; an empty note would be skipped by a reader.
+    rmp_serde::to_vec_named(entry).unwrap_or_default()
+}
+
+fn decode(bytes: &[u8]) -> Result<Entry, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(bytes)
+}
+
+#[cfg(test)]
+mod tests;

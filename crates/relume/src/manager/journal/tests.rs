@@ -1,0 +1,128 @@
+use relume_core::{Moment, RunKind, ServiceId, What};
+
+use super::*;
+
+fn fact(seq: u64, what: What) -> Fact {
+    Fact { seq, at: Moment(seq), what }
+}
+
+fn added(seq: u64) -> Fact {
+    let service = ServiceId(u32::try_from(seq).unwrap());
+    fact(seq, What::Added { service, name: format!("service-{seq}") })
+}
+
+fn kept(pid: u32) -> Kept {
+    let tag = format!("id/web/{pid}");
+    Kept {
+        name: "web".into(),
+        kind: RunKind::Service,
+        pid,
+        start_time: 7,
+        tag,
+        pipes: vec![(1, 2)],
+        began: 9,
+        ears: None,
+    }
+}
+
+fn run(generation: u64) -> RunId {
+    RunId { service: ServiceId(1), generation }
+}
+
+/// Writes as the manager does: a checkpoint where there is no room.
+fn write(journal: &mut Journal, memory: &mut Snapshot, runs: &BTreeMap<RunId, Kept>, fact: &Fact) {
+    memory.fold(fact);
+    if journal.fact(fact) == Room::None {
+        journal.checkpoint(memory, runs).unwrap();
+    }
+}
+
+#[test]
+fn a_fresh_journal_has_no_remains() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, remains) = Journal::open(&dir.path().join("journal"), 3).unwrap();
+    assert!(remains.is_none());
+}
+
+#[test]
+fn what_was_noted_is_there_for_the_successor_over_many_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    journal.set_beginnings(5, 3);
+    let (mut memory, mut runs) = (Snapshot::default(), BTreeMap::new());
+    journal.checkpoint(&memory, &runs).unwrap();
+    for seq in 1..=2_000 {
+        write(&mut journal, &mut memory, &runs, &added(seq));
+        runs.insert(run(seq), kept(u32::try_from(seq).unwrap()));
+        if journal.began(run(seq), &runs[&run(seq)]) == Room::None {
+            journal.checkpoint(&memory, &runs).unwrap();
+        }
+        if seq > 3 {
+            runs.remove(&run(seq - 3));
+            if journal.gone(run(seq - 3)) == Room::None {
+                journal.checkpoint(&memory, &runs).unwrap();
+            }
+        }
+    }
+    drop(journal);
+    let (_, remains) = Journal::open(&path, 0).unwrap();
+    let remains = remains.unwrap();
+    assert_eq!(remains.snapshot, memory);
+    assert_eq!(remains.runs, runs);
+    assert_eq!((remains.began, remains.recoveries, remains.unread), (5, 3, 0));
+}
+
+#[test]
+fn a_note_torn_by_a_death_does_not_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    let mut memory = Snapshot::default();
+    journal.checkpoint(&memory, &BTreeMap::new()).unwrap();
+    write(&mut journal, &mut memory, &BTreeMap::new(), &added(1));
+    // The bytes of the next note without its count: what a SIGKILL between the two leaves.
+    let note = encode(&Entry::Fact(added(2)));
+    let layout = &journal.layout;
+    assert!(layout.put(&mut journal.map, layout.active, layout.used, &note).is_some());
+    drop(journal);
+    let (_, remains) = Journal::open(&path, 0).unwrap();
+    assert_eq!(remains.unwrap().snapshot, memory);
+}
+
+#[test]
+fn a_journal_of_another_boot_or_version_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    journal.checkpoint(&Snapshot::default(), &BTreeMap::new()).unwrap();
+    assert!(journal.map.write(64, b"another boot"));
+    drop(journal);
+    assert!(Journal::open(&path, 0).unwrap().1.is_none());
+}
+
+#[test]
+fn any_damage_is_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    let (mut memory, runs) = (Snapshot::default(), BTreeMap::new());
+    journal.checkpoint(&memory, &runs).unwrap();
+    (1..50).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
+    drop(journal);
+    let good = std::fs::read(&path).unwrap();
+    let mut rng = relume_core::Rng::new(1);
+    for _ in 0..300 {
+        let mut bad = good.clone();
+        for _ in 0..4 {
+            let at = usize::try_from(rng.below(12_000)).unwrap() % bad.len();
+            bad[at] ^= 1 << rng.below(8);
+        }
+        std::fs::write(&path, &bad).unwrap();
+        // Whatever it finds, it does not panic, and it is a journal again afterwards.
+        let (mut journal, _) = Journal::open(&path, 0).unwrap();
+        journal.checkpoint(&memory, &runs).unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(&path, 0).unwrap().1.unwrap().snapshot, memory);
+    }
+}

@@ -1,0 +1,235 @@
+//! Coming up where an earlier manager left off: what the journal says, joined with what the guardian kept and
+//! what the kernel knows.
+//!
+//! A process is believed to be a run's only by the pidfd that was kept, or by pid *and* start time; whatever
+//! else is in a run's cgroup, or carries its tag, is found by looking there. How a main process ended while
+//! nobody looked is asked of the kernel ([`relume_os::exit`]) and of the guardian, who reaped it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use relume_core::{Event, Exit, Moment, Rest, RunId, RunKind, Survivor};
+use relume_os::exit;
+use relume_os::pidfd::{PidFd, ProcessId};
+use relume_os::pipes;
+use relume_os::tree::{self, RunMarks};
+
+use super::capture::{Stream, StreamId};
+use super::edge::Edge;
+use super::journal::{Kept, Remains};
+use super::keeper::{self, Kept as Fds};
+use super::publish::Note;
+use super::ready::Ears;
+use super::runs::{Run, Stage};
+use super::spawn::Ground;
+use super::translate::to_exit;
+use super::trees::Tree;
+use super::units::{Unit, Units};
+
+/// One run that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// As the core is told.
+    pub(crate) survivor: Survivor,
+    /// As it is watched from now on; none: nothing of it lives.
+    pub(crate) run: Option<Run>,
+    /// As the journal goes on to say.
+    pub(crate) kept: Kept,
+    /// Where it is heard.
+    pub(crate) ears: Option<Ears>,
+}
+
+/// Finds every run that an earlier manager of this place had.
+pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fds: &mut Fds) -> Vec<Found> {
+    let mut all = Vec::new();
+    let mut known = BTreeSet::new();
+    let recorded = remains.map(|remains| &remains.runs).into_iter().flatten();
+    for (run, kept) in recorded {
+        known.insert((kept.name.clone(), run.generation));
+        all.push(recorded_run(ground, units, run.generation, kept.clone(), fds));
+    }
+    for (name, generation) in unrecorded(ground) {
+        if !known.contains(&(name.clone(), generation)) {
+            all.extend(unrecorded_run(ground, units, name, generation, fds));
+        }
+    }
+    all
+}
+
+fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds: &mut Fds) -> Found {
+    let process = ProcessId { pid: kept.pid, start_time: kept.start_time };
+    let held = fds.remove(&keeper::process_name(&kept.name, generation));
+    let held = held.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned);
+    let pidfd = held.or_else(|| process.open().ok()?);
+    let ended = match &pidfd {
+        Some(pidfd) => exit::peek(pidfd, process.pid).unwrap_or(None).map(to_exit),
+        None => Some(Exit::Unknown),
+    };
+    let tree = tree_of(ground, &kept, generation, process);
+    let alive = ended.is_some() && anybody(&tree);
+    let rest = if ended.is_none() || alive { Rest::Alive } else { Rest::Gone };
+    let stage = match (ended, pidfd) {
+        (None, Some(pidfd)) => Some(Stage::Main { process, pidfd }),
+        _ if alive => Some(Stage::Rest { members: BTreeMap::new() }),
+        _ => None,
+    };
+    let streams = reattach(ground, units, generation, &kept, fds);
+    if stage.is_none() {
+        streams.iter().for_each(|id| ground.capture.finish(*id));
+    }
+    let unit = unit_of(units, &kept.name);
+    let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default() });
+    let (name, kind) = (kept.name.clone(), kept.kind);
+    let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
+    let ears = kept.ears.as_ref().filter(|_| run.is_some()).map(|ears| Ears::again(ears, held));
+    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, run, kept, ears }
+}
+
+/// A run of which the journal knows no process: the manager died between starting and noting it.
+fn unrecorded_run(
+    ground: &Ground,
+    units: &Units,
+    name: String,
+    generation: u64,
+    fds: &mut Fds,
+) -> Option<Found> {
+    let tag = ground.tag(&name, generation);
+    let nobody = ProcessId { pid: 0, start_time: 0 };
+    let blank = Kept {
+        name: name.clone(),
+        kind: RunKind::Service,
+        pid: 0,
+        start_time: 0,
+        tag,
+        pipes: Vec::new(),
+        began: Edge::now().0,
+        ears: None,
+    };
+    let tree = tree_of(ground, &blank, generation, nobody);
+    let main = members(&tree).into_iter().min_by_key(|process| (process.start_time, process.pid));
+    let Some(main) = main else {
+        if let Tree::Cgroup(cgroup) = &tree {
+            let _litter = cgroup.remove();
+        }
+        return None;
+    };
+    let kept = Kept { pid: main.pid, start_time: main.start_time, ..blank };
+    Some(recorded_run(ground, units, generation, kept, fds))
+}
+
+/// Runs that the kernel shows: cgroups, or tags where there are none.
+fn unrecorded(ground: &Ground) -> Vec<(String, u64)> {
+    if let Some(cgroups) = &ground.cgroups {
+        return cgroups.root.runs().unwrap_or_default();
+    }
+    let own = format!("{}/", ground.id);
+    let tags = relume_os::proc::all().unwrap_or_default().into_iter().filter(|stat| !stat.is_zombie());
+    let tags = tags.filter_map(|stat| relume_os::proc::environ(stat.pid, super::trees::TAG));
+    let named = |tag: Vec<u8>| {
+        let tag = String::from_utf8(tag).ok()?;
+        let (name, generation) = tag.strip_prefix(&own)?.rsplit_once('/')?;
+        Some((name.to_owned(), generation.parse().ok()?))
+    };
+    let runs: BTreeSet<(String, u64)> = tags.filter_map(named).collect();
+    runs.into_iter().collect()
+}
+
+fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> Tree {
+    match &ground.cgroups {
+        Some(cgroups) => Tree::Cgroup(cgroups.root.run(&kept.name, generation)),
+        None => Tree::Marked { leader, tag: kept.tag.clone() },
+    }
+}
+
+fn anybody(tree: &Tree) -> bool {
+    match tree {
+        Tree::Cgroup(cgroup) => cgroup.populated().unwrap_or(false),
+        Tree::Marked { .. } => !members(tree).is_empty(),
+    }
+}
+
+fn members(tree: &Tree) -> Vec<ProcessId> {
+    match tree {
+        Tree::Cgroup(cgroup) => {
+            let pids = cgroup.procs().unwrap_or_default();
+            pids.into_iter().filter_map(|pid| ProcessId::of(pid).ok()?).collect()
+        }
+        Tree::Marked { leader, tag } => {
+            let leader = Some(*leader).filter(|leader| leader.pid > 0);
+            let marks = RunMarks { leader, tag: Some((super::trees::TAG, tag)), adopters: &[] };
+            tree::members(&marks).unwrap_or_default()
+        }
+    }
+}
+
+/// The read ends of a run's output go to capture again: those that were kept, or, where both halves had died,
+/// the service's own pipes opened through its descriptors.
+fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &mut Fds) -> Vec<StreamId> {
+    let held = fds.remove(&keeper::output_name(&kept.name, generation)).unwrap_or_default();
+    let ends: Vec<OwnedFd> = if held.is_empty() { reopen(kept) } else { held };
+    let unit = unit_of(units, &kept.name);
+    let targets = [Some(&unit.out), unit.err.as_ref()];
+    let mut streams = Vec::new();
+    for (pipe, log) in ends.into_iter().zip(targets.into_iter().flatten()) {
+        let id = StreamId(ground.next_stream.fetch_add(1, Ordering::Relaxed));
+        let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone() };
+        if ground.capture.attach(stream).is_ok() {
+            streams.push(id);
+        }
+    }
+    streams
+}
+
+fn reopen(kept: &Kept) -> Vec<OwnedFd> {
+    // The first pipe is stdout, the second a stderr of its own.
+    let numbers = [1, 2];
+    let pipes = kept.pipes.iter().zip(numbers);
+    pipes.filter_map(|((dev, ino), number)| pipes::reopen_of(kept.pid, number, (*dev, *ino)).ok()).collect()
+}
+
+/// The configured service, or one that only says where its output went: it is about to be ended.
+fn unit_of(units: &Units, name: &str) -> Arc<Unit> {
+    units.get(name).cloned().unwrap_or_else(|| Arc::new(Unit::unconfigured(name, &units.manager.log_dir)))
+}
+
+/// Where a run that was found stands in the core, once the core has given its service an id.
+pub(crate) fn run_id(service: relume_core::ServiceId, survivor: &Survivor) -> RunId {
+    RunId { service, generation: survivor.generation }
+}
+
+impl Edge {
+    /// Watches a run that was found from now on.
+    pub(crate) fn adopt(&mut self, id: RunId, found: Found, ready: bool) {
+        let Found { run, kept, ears, .. } = found;
+        let Some(run) = run else {
+            // Nothing of it lives: what the guardian kept of it can go.
+            self.kept.insert(id, kept);
+            return self.note_gone(id);
+        };
+        let began = Moment(kept.began);
+        self.note_began(id, kept);
+        let main = matches!(run.stage, Stage::Main { .. });
+        if let Stage::Main { process, pidfd } = &run.stage {
+            self.watch_process(id, None, pidfd);
+            self.publisher.send(Note::Process { run: id, pid: process.pid, began });
+        }
+        let tree = run.tree.clone();
+        self.runs.insert(id, run);
+        if let Some(ears) = ears {
+            self.listen_again(id, ears, ready);
+        }
+        if main {
+            return;
+        }
+        match &tree {
+            Tree::Marked { .. } => self.trees.walk(id, &tree),
+            Tree::Cgroup(_) => {
+                if !self.rest_is_alive(id) {
+                    self.events.push_back(Event::Emptied { run: id });
+                }
+            }
+        }
+    }
+}
