@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use crate::model::{Account, Launch, LogConfig, Stderr};
+use crate::readiness::Said;
 
 /// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -50,7 +51,7 @@ impl Digest {
 
 /// Digest of all that shapes a process at its start. Where its log is written is not among it: that can change
 /// under a running service.
-pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, log: &LogConfig) -> u64 {
+pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, said: Option<Said>, log: &LogConfig) -> u64 {
     let mut digest = Digest(BASIS);
     for argument in &launch.argv {
         digest.field("argv", argument.as_bytes());
@@ -81,6 +82,12 @@ pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, log: &LogConfig) 
     }
     if log.survive {
         digest.field("survive", b"");
+    }
+    // A probe is not among it: the process knows nothing of it.
+    match said {
+        None => {}
+        Some(Said::Notify) => digest.field("notify", b""),
+        Some(Said::Fd(number)) => digest.number("notification_fd", Some(i64::from(number))),
     }
     digest.0
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use relume_core::{ManagerPolicy, ServiceSpec};
 
+use crate::readiness::Readiness;
+
 /// Everything the config files say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -81,7 +83,8 @@ pub enum LogFormat {
 /// One service (or one instance of one) with everything needed to run and show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
-    /// What the core supervises it by. `spec.launch` is the digest of `launch`, `pid_file` and the log's wiring.
+    /// What the core supervises it by. `spec.launch` is the digest of `launch`, `pid_file`, how it says that it
+    /// is ready, and the log's wiring.
     pub spec: ServiceSpec,
     /// What its process is started with.
     pub launch: Launch,
@@ -89,6 +92,8 @@ pub struct ServiceConfig {
     pub hooks: HookCommands,
     /// Where `type: forking` leaves the pid of its main process.
     pub pid_file: Option<PathBuf>,
+    /// What is waited for before it counts as ready.
+    pub readiness: Readiness,
     /// Where its output goes.
     pub log: LogConfig,
     /// What people are shown.
@@ -185,6 +190,10 @@ pub struct HookCommands {
     pub post_stop: Option<Hook>,
     /// After each failure.
     pub on_failure: Option<Hook>,
+    /// In place of the stop signal. Its time is that of the whole stop.
+    pub stop: Option<Hook>,
+    /// In place of the reload signal.
+    pub reload: Option<Hook>,
 }
 
 /// One hook, run with the working directory, environment and user of its service.

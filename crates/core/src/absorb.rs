@@ -104,6 +104,16 @@ impl Step<'_> {
         }
     }
 
+    /// Nothing is waited for any more where the process exists and the configuration asks no longer.
+    pub(crate) fn wait_no_longer(&mut self, run: RunId) {
+        let simple = self.core.kind_of(run.service) == Some(ServiceKind::Simple);
+        if let Some(State::Starting { phase: StartPhase::Alive, .. }) =
+            self.core.state_of(run).filter(|_| simple)
+        {
+            self.become_ready(run);
+        }
+    }
+
     fn ready(&mut self, run: RunId) {
         let notifies = self.core.kind_of(run.service) == Some(ServiceKind::Notify);
         match self.core.state_of(run) {
@@ -195,7 +205,8 @@ impl Step<'_> {
 
     fn hint_at_forking(&mut self, run: RunId, exit: Exit) {
         let daemonizes = self.core.look(run.service).is_some_and(|(_, policy, _)| {
-            policy.kind == ServiceKind::Simple && exit.is_success(&policy.restart)
+            matches!(policy.kind, ServiceKind::Simple | ServiceKind::Notify)
+                && exit.is_success(&policy.restart)
         });
         if daemonizes {
             self.note(What::LooksForking { run });

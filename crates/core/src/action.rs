@@ -55,6 +55,8 @@ pub enum Action {
 pub enum Signal {
     /// The service's own stop signal, by number.
     Stop(i32),
+    /// One that somebody asked for, by number: to reload, or any other. Nothing is awaited of it.
+    Asked(i32),
     /// SIGKILL. To the tree of a run it means: until nothing is left.
     Kill,
 }
@@ -72,6 +74,8 @@ pub enum Outcome {
     Superseded,
     /// No such service.
     Unknown,
+    /// It has no process that could be asked.
+    NotRunning,
 }
 
 /// What one step has to say. Filled by `step`, emptied by the caller before the next.

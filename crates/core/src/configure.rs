@@ -11,6 +11,7 @@ use crate::event::Config;
 use crate::fact::What;
 use crate::graph::{self, GraphProblem};
 use crate::id::ServiceId;
+use crate::plan::is_other_life;
 use crate::policy::ServiceSpec;
 use crate::state::State;
 use crate::supervisor::{Service, Step, Supervisor};
@@ -62,12 +63,9 @@ impl Step<'_> {
             self.note(What::Retired { service: id, retired: false });
         }
         let Some(service) = self.core.services.get_mut(&id) else { return false };
-        let kind_changed = service.spec.policy.kind != spec.policy.kind;
-        let launch = spec.launch;
-        service.spec = spec;
-        let Some(record) = self.core.record(id) else { return false };
-        // The record knows what the latest run was started with, even if that was another relume.
-        let changed = record.generation > 0 && (record.launch != launch || kind_changed);
+        let old = core::mem::replace(&mut service.spec, spec);
+        let (Some(record), Some(new)) = (self.core.record(id), self.core.spec(id)) else { return false };
+        let changed = is_other_life(record, &old, new);
         if changed {
             match record.state {
                 State::Starting { .. } | State::Running { .. } => {
@@ -78,6 +76,8 @@ impl Step<'_> {
                 State::Restarting { .. } | State::Failed { .. } | State::Completed => self.kick(id),
                 State::Stopped | State::Pending { .. } | State::Stopping { .. } => {}
             }
+        } else if let State::Starting { run, .. } = record.state {
+            self.wait_no_longer(run);
         }
         changed
     }
@@ -134,7 +134,7 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn in_words(problem: &GraphProblem) -> String {
+pub(crate) fn in_words(problem: &GraphProblem) -> String {
     match problem {
         GraphProblem::Unknown { service, dependency } => {
             format!("{service} depends on {dependency}, which does not exist")

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::{Exit, SpawnError};
 use crate::id::{RunId, ServiceId, Ticket};
-use crate::policy::{ManagerPolicy, ServiceSpec};
+use crate::policy::{ManagerPolicy, Reach, ServiceSpec};
 
 /// Everything that can happen. Each event is accepted in each state; what is stale or unknown becomes a fact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,4 +104,15 @@ pub enum Command {
     },
     /// End the present life of each and begin a new one.
     Restart(Vec<ServiceId>),
+    /// Let each that runs read its own configuration again, by its reload signal or command.
+    Reload(Vec<ServiceId>),
+    /// Send each that has a process a signal.
+    Signal {
+        /// Which services.
+        services: Vec<ServiceId>,
+        /// The signal's number.
+        signal: i32,
+        /// To whom.
+        to: Reach,
+    },
 }

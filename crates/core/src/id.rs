@@ -44,6 +44,10 @@ pub enum Hook {
     PostStop,
     /// After a failure; runs beside whatever follows.
     OnFailure,
+    /// In place of the stop signal; when it fails, the signal follows.
+    Stop,
+    /// In place of the reload signal.
+    Reload,
 }
 
 /// The handle that the answer to a command travels on. Given by the caller, opaque to the core.
@@ -66,6 +70,8 @@ impl Hook {
             Self::PreStop => "pre_stop",
             Self::PostStop => "post_stop",
             Self::OnFailure => "on_failure",
+            Self::Stop => "stop_command",
+            Self::Reload => "reload_command",
         }
     }
 }

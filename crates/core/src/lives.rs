@@ -115,8 +115,21 @@ impl Step<'_> {
         self.move_to(run.service, State::Stopping { run, why, phase, exit: None, ready_at });
     }
 
-    /// Sends the stop signal, as the service wants it.
+    /// Asks to stop, as the service wants it: by its own command or by signal. A service that was judged ill
+    /// may not answer a command, so that one gets the signal.
     pub(crate) fn ask(&mut self, run: RunId) {
+        let Some((record, policy, _)) = self.core.look(run.service) else { return };
+        let ill = matches!(record.state, State::Stopping { why: Cause::Unhealthy, .. });
+        match policy.hooks.stop.filter(|_| !ill) {
+            Some(limit) => {
+                self.begin_hook(run.service, Hook::Stop, limit);
+            }
+            None => self.ask_by_signal(run),
+        }
+    }
+
+    /// Sends the stop signal.
+    pub(crate) fn ask_by_signal(&mut self, run: RunId) {
         let Some((_, policy, _)) = self.core.look(run.service) else { return };
         let (signal, to) = (Signal::Stop(policy.stop_signal), policy.stop_to);
         self.act(Action::Signal { run, signal, to });
@@ -146,7 +159,8 @@ impl Step<'_> {
         let now = self.core.now;
         let Some((record, policy, _)) = self.core.look(run.service) else { return };
         let fresh = policy.timeout_stop.map(|span| now.after(span));
-        let told = policy.stop_to == Reach::Tree;
+        // Whoever was asked by a command was asked alone.
+        let told = policy.stop_to == Reach::Tree && policy.hooks.stop.is_none();
         let ready_at = record.state.ready_at();
         let (why, kill_at, told) = if let State::Stopping { why, phase, .. } = &record.state {
             match phase {
@@ -185,6 +199,7 @@ impl Step<'_> {
                 if let StopPhase::PreStop { hook } = phase {
                     self.kill_side(hook);
                 }
+                self.end_askers(run);
                 self.killed(run, why, exit, ready_at);
             }
             State::Stopped
@@ -210,6 +225,7 @@ impl Step<'_> {
         // A shortage of the machine is nothing that a service's own hook could see to.
         let failed = cause.is_failure(&policy.restart) && !cause.is_shortage();
         let hooks = policy.hooks.clone();
+        self.end_askers(run);
         // At least one nanosecond, so that zero keeps meaning "never ready".
         let ready_ns = ready_at.map_or(0, |at| (now.0.saturating_sub(at.0)).max(1));
         self.note(What::RunEnded { run, exit, cause: cause.clone(), ready_ns });

@@ -7,7 +7,7 @@ use crate::action::{Action, Outcome};
 use crate::cause::{Cause, Exit};
 use crate::event::Command;
 use crate::fact::What;
-use crate::id::{ServiceId, Ticket};
+use crate::id::{RunId, ServiceId, Ticket};
 use crate::planted::Bug;
 use crate::policy::ExitWhen;
 use crate::record::{History, Intent};
@@ -17,17 +17,19 @@ use crate::supervisor::{Step, Supervisor};
 /// A client that waits for one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Order {
-    ticket: Ticket,
-    until: Until,
+    pub(crate) ticket: Ticket,
+    pub(crate) until: Until,
 }
 
 /// What it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
+pub(crate) enum Until {
     /// Ready, by a run later than this generation.
     Up { after: u64 },
     /// No life under way.
     Down,
+    /// The end of this `reload_command`, which answers by itself.
+    Reloaded { hook: RunId },
 }
 
 impl Step<'_> {
@@ -42,6 +44,12 @@ impl Step<'_> {
             Command::Stop { services, with_dependents } => {
                 let services = if with_dependents { self.core.with_dependents(&services) } else { services };
                 self.each_known(ticket, services, |step, id| step.stop(ticket, id));
+            }
+            Command::Reload(services) => {
+                self.each_known(ticket, services, |step, id| step.reload(ticket, id));
+            }
+            Command::Signal { services, signal, to } => {
+                self.each_known(ticket, services, |step, id| step.send(ticket, id, signal, to));
             }
         }
     }
@@ -155,7 +163,7 @@ impl Step<'_> {
         }
     }
 
-    fn await_service(&mut self, id: ServiceId, order: Order) {
+    pub(crate) fn await_service(&mut self, id: ServiceId, order: Order) {
         let forgetful = self.core.has(Bug::LosesTicket);
         if let Some(service) = self.core.services.get_mut(&id) {
             if service.orders.is_empty() || !forgetful {
@@ -214,6 +222,7 @@ impl Supervisor {
     fn outcome(&self, id: ServiceId, until: Until) -> Option<Outcome> {
         let (record, service) = (self.record(id)?, self.services.get(&id)?);
         match until {
+            Until::Reloaded { hook } => self.side(hook).is_none().then_some(Outcome::Superseded),
             Until::Down if self.is_wanted(id) => Some(Outcome::Superseded),
             Until::Down => (!record.state.is_live()).then_some(Outcome::Done),
             Until::Up { .. } if !self.is_wanted(id) => Some(Outcome::Superseded),

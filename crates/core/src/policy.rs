@@ -39,6 +39,8 @@ pub struct Policy {
     pub stop_signal: i32,
     /// Who gets the stop signal first.
     pub stop_to: Reach,
+    /// The number of the signal that asks the service to read its own config again.
+    pub reload_signal: i32,
     /// Commands of the user's around a life of the service. The core knows only that they exist.
     pub hooks: Hooks,
 }
@@ -139,7 +141,8 @@ pub enum Reach {
 
 /// Which hooks a service has, each with the time it may take.
 ///
-/// `pre_start`, `pre_stop` and `post_stop` are waited for; `post_start` and `on_failure` run beside.
+/// `pre_start`, `pre_stop` and `post_stop` are waited for; `post_start` and `on_failure` run beside. `stop` and
+/// `reload` stand in the place of a signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Before the main process; failing, it fails the start.
@@ -152,6 +155,10 @@ pub struct Hooks {
     pub post_stop: Option<Duration>,
     /// After each failure.
     pub on_failure: Option<Duration>,
+    /// Asks the service to stop, in place of the stop signal.
+    pub stop: Option<Duration>,
+    /// Asks the service to read its own config again, in place of the reload signal.
+    pub reload: Option<Duration>,
 }
 
 /// The rules that hold over all services.
@@ -196,10 +203,14 @@ impl Default for Policy {
             timeout_stop: Some(Duration::from_secs(10)),
             stop_signal: SIGTERM,
             stop_to: Reach::Main,
+            reload_signal: SIGHUP,
             hooks: Hooks::default(),
         }
     }
 }
+
+/// SIGHUP on every Linux architecture (signal(7)).
+pub const SIGHUP: i32 = 1;
 
 /// SIGTERM on every Linux architecture (signal(7)).
 pub const SIGTERM: i32 = 15;

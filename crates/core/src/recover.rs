@@ -164,8 +164,13 @@ impl Step<'_> {
                 | State::Stopping { phase: StopPhase::AwaitSpawn { .. }, .. },
             ) => self.absorb(Event::Spawned { run }),
             Some(State::Starting { phase: StartPhase::Forked, .. }) => self.act(Action::FindMain { run }),
+            Some(State::Starting { phase: StartPhase::Alive, .. }) => self.wait_no_longer(run),
             // A signal told twice can make a service hurry, so only where no SIGKILL would follow.
-            Some(State::Stopping { phase: StopPhase::Asked { kill_at: None }, .. }) => self.ask(run),
+            Some(State::Stopping { phase: StopPhase::Asked { kill_at: None }, .. })
+                if !self.core.is_asking(run) =>
+            {
+                self.ask_by_signal(run);
+            }
             Some(State::Stopping { phase: StopPhase::Rest { kill_at: None }, .. }) => self.ask_rest(run),
             _ => {}
         }

@@ -82,7 +82,18 @@ impl Step<'_> {
         let Some(record) = self.core.record(run.service) else { return };
         let retired = record.retired;
         let well = exit == Some(Exit::Code(0));
-        match record.state.clone() {
+        let asks_to_stop = side.kind == RunKind::Hook(Hook::Stop);
+        let state = record.state.clone();
+        if side.kind == RunKind::Hook(Hook::Reload) {
+            self.answer_reload(run, exit);
+        }
+        match state {
+            // What could not ask does not leave the service unasked. A leftover of an earlier life asks nobody.
+            State::Stopping { run: main, phase: StopPhase::Asked { .. }, exit: None, .. }
+                if asks_to_stop && !well && main.generation < run.generation =>
+            {
+                self.ask_by_signal(main);
+            }
             State::Starting { run: main, phase: StartPhase::PreStart { hook }, .. } if hook == run => {
                 let wanted = self.core.is_wanted(run.service);
                 match error {

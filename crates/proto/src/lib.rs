@@ -13,7 +13,10 @@
 //! | `GET /v1/status?names=a,b` | | [`StatusReport`] |
 //! | `POST /v1/operations` | [`OperationRequest`] | [`OperationReport`], when the services got there, failed, or the wait is over |
 //! | `POST /v1/down` | [`DownRequest`] | [`DownReport`], at once; the manager is gone when its socket is |
-//! | `GET /v1/events?after=SEQ` | | [`EventRecord`]s, one JSON object a line, until the client leaves |
+//! | `POST /v1/signal` | [`SignalRequest`] | [`OperationReport`], at once |
+//! | `POST /v1/plan` | [`ChangeRequest`] | [`ChangeReport`]: what the config as it is now would change |
+//! | `POST /v1/apply` | [`ChangeRequest`] | [`ChangeReport`], when it holds; services follow |
+//! | `GET /v1/events?after=SEQ&follow=false` | | [`EventRecord`]s, one JSON object a line: those after SEQ, then what happens until the client leaves; without `after` only that, with `follow=false` without it |
 //!
 //! Anything but a 2xx answer carries an [`ApiError`]. Every answer names the version of the API in the
 //! header [`VERSION_HEADER`].
@@ -28,6 +31,7 @@
 #[macro_use]
 mod words;
 
+mod change;
 mod client;
 mod error;
 mod event;
@@ -35,6 +39,7 @@ mod operation;
 mod path;
 mod status;
 
+pub use change::{ChangeReport, ChangeRequest, Fate, ServiceChange, SettingChange, SignalRequest};
 pub use client::{Client, ClientError, ErrorKind, Watcher};
 pub use error::{ApiError, ErrorCode};
 pub use event::{Cause, EventKind, EventRecord};
@@ -66,7 +71,14 @@ pub mod paths {
     pub const OPERATIONS: &str = "/v1/operations";
     /// [`DownRequest`](crate::DownRequest): stop everything and leave.
     pub const DOWN: &str = "/v1/down";
-    /// [`EventRecord`](crate::EventRecord)s, one JSON object a line; `?after=SEQ` continues behind one.
+    /// [`SignalRequest`](crate::SignalRequest): send services a signal.
+    pub const SIGNAL: &str = "/v1/signal";
+    /// [`ChangeRequest`](crate::ChangeRequest): what the config as it is now would change.
+    pub const PLAN: &str = "/v1/plan";
+    /// [`ChangeRequest`](crate::ChangeRequest): read the config again and put it in force.
+    pub const APPLY: &str = "/v1/apply";
+    /// [`EventRecord`](crate::EventRecord)s, one JSON object a line; `?after=SEQ` continues behind one,
+    /// `follow=false` ends with the last one that is kept.
     pub const EVENTS: &str = "/v1/events";
 }
 

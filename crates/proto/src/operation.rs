@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::State;
 
-/// Start, stop or restart some services.
+/// Start, stop, restart or reload some services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperationRequest {
@@ -32,6 +32,8 @@ pub enum Verb {
     Stop,
     /// End it and run it again.
     Restart,
+    /// Let it read its own configuration again.
+    Reload,
 }
 
 impl Verb {
@@ -42,6 +44,7 @@ impl Verb {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Reload => "reload",
         }
     }
 }

@@ -243,7 +243,7 @@ fn a_socket_path_too_long_for_the_kernel_is_reached_all_the_same() {
             .json("200 OK", r#"{"version": "0.1.0", "api": 1, "pid": 3, "state_dir": "/s"}"#);
     });
     let expected =
-        VersionReport { version: "0.1.0".into(), api: 1, pid: 3, guardian_pid: 2, state_dir: "/s".into() };
+        VersionReport { version: "0.1.0".into(), api: 1, pid: 3, guardian_pid: 0, state_dir: "/s".into() };
     assert_eq!(Client::new(socket).unwrap().version().unwrap(), expected);
 }
 
@@ -259,4 +259,51 @@ fn unknown_verbs_and_members_of_a_request_are_refused_by_the_types() {
     }
     let short: OperationRequest = serde_json::from_str(r#"{"verb": "stop", "targets": "all"}"#).unwrap();
     assert_eq!((short.wait_ms, short.with_dependents), (None, false));
+}
+
+#[test]
+fn a_watch_looks_again_when_something_has_happened_and_ends_in_time() {
+    let mut stream: Option<UnixStream> = None;
+    let mut looks = 0;
+    let manager = Played::new(move |mut request| {
+        if request.line.starts_with("GET /v1/events ") {
+            let head = "HTTP/1.1 200 OK\r\nrelume-api: 1\r\ntransfer-encoding: chunked\r\n\r\n";
+            request.stream.write_all(head.as_bytes()).unwrap();
+            stream = Some(request.stream);
+            return;
+        }
+        looks += 1;
+        let state = if looks == 1 { "starting" } else { "running" };
+        request.json("200 OK", &format!(r#"{{"services": [{{"name": "web", "state": "{state}"}}]}}"#));
+        if looks == 1 {
+            let event = "{\"seq\":1,\"service\":\"web\",\"event\":\"state\",\"to\":\"running\"}\n";
+            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+            stream.as_mut().unwrap().write_all(chunk.as_bytes()).unwrap();
+        }
+    });
+    let client = manager.client();
+    let mut seen = Vec::new();
+    let found = client.watch(Some(Duration::from_secs(10)), |report, happened| {
+        seen.push((report.services[0].state.clone(), happened.len()));
+        if seen.len() == 2 { std::ops::ControlFlow::Break("so") } else { std::ops::ControlFlow::Continue(()) }
+    });
+    assert_eq!(found.unwrap(), Some("so"));
+    assert_eq!(seen, [(State::Starting, 0), (State::Running, 1)]);
+    let late =
+        client.watch(Some(Duration::from_millis(50)), |_, _| std::ops::ControlFlow::<()>::Continue(()));
+    assert_eq!(late.unwrap(), None);
+}
+
+#[test]
+fn a_watch_tells_when_the_manager_goes() {
+    let manager = Played::new(|mut request| {
+        if request.line.starts_with("GET /v1/events ") {
+            let head = "HTTP/1.1 200 OK\r\nrelume-api: 1\r\ncontent-length: 0\r\n\r\n";
+            request.stream.write_all(head.as_bytes()).unwrap();
+            return;
+        }
+        request.json("200 OK", r#"{"services": []}"#);
+    });
+    let watched = manager.client().watch(None, |_, _| std::ops::ControlFlow::<()>::Continue(()));
+    assert!(matches!(watched.unwrap_err().kind, ErrorKind::Lost));
 }

@@ -11,6 +11,7 @@ mod manager;
 mod orphans;
 mod places;
 mod roles;
+mod trust;
 
 fn main() -> std::process::ExitCode {
     match roles::Role::of_this_process() {

@@ -79,6 +79,31 @@ impl Surroundings {
     }
 }
 
+/// Where the relume of a whole machine has everything (`--system`), by the Filesystem Hierarchy Standard.
+pub(crate) struct System {
+    /// Its config, a folder.
+    pub(crate) config: &'static str,
+    /// Its state.
+    pub(crate) state_dir: &'static str,
+    runtime_dir: &'static str,
+    log_dir: &'static str,
+}
+
+/// The places of `--system`.
+pub(crate) const SYSTEM: System = System {
+    config: "/etc/relume",
+    state_dir: "/var/lib/relume",
+    runtime_dir: "/run/relume",
+    log_dir: "/var/log/relume",
+};
+
+impl System {
+    /// As settings of the manager.
+    pub(crate) fn settings(&self) -> [(&'static str, &'static str); 3] {
+        [("state_dir", self.state_dir), ("runtime_dir", self.runtime_dir), ("log_dir", self.log_dir)]
+    }
+}
+
 /// Places the user has chosen; `None` where the default holds. Relative paths are relative to `base`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {

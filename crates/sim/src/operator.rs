@@ -338,7 +338,8 @@ impl Operator {
             timeout_stop,
             stop_signal: relume_core::SIGTERM,
             stop_to: if self.dice.chance(300) { Reach::Tree } else { Reach::Main },
-            hooks: self.hooks(),
+            reload_signal: relume_core::SIGHUP,
+            hooks: self.hooks(timeout_stop.is_some()),
         }
     }
 
@@ -352,7 +353,8 @@ impl Operator {
         Some(self.dice.millis(4_000, 20_000))
     }
 
-    fn hooks(&mut self) -> Hooks {
+    /// A `stop_command` only asks: what it asks in vain, and without a limit, goes on for ever as it was told to.
+    fn hooks(&mut self, stop_is_bounded: bool) -> Hooks {
         let mut hook = || {
             let has = self.dice.chance(self.options.hooked);
             has.then(|| self.dice.millis(4_000, 10_000))
@@ -363,6 +365,8 @@ impl Operator {
             pre_stop: hook(),
             post_stop: hook(),
             on_failure: hook(),
+            stop: hook().filter(|_| stop_is_bounded),
+            reload: hook(),
         }
     }
 

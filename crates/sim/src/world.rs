@@ -234,6 +234,8 @@ impl Kernel {
                     self.trees.entry(pid).and_modify(|tree| tree.killed = true);
                 }
             }
+            // Programs of the simulation take no notice of signals that do not end them.
+            Signal::Asked(_) => {}
             Signal::Stop(_) => {
                 if main == Main::Alive && !plan.deaf {
                     self.plan_in(plan.stop_takes, Happening::Ends(pid, life, plan.stop_exit));

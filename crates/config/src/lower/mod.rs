@@ -5,6 +5,7 @@ mod graph;
 mod launch;
 pub(crate) mod manager;
 mod policy;
+mod readiness;
 mod service;
 mod shape;
 

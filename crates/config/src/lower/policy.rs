@@ -34,6 +34,7 @@ pub(super) fn lower(work: &mut Work<'_, '_>) -> Policy {
             None | Some(RawReach::Main) => Reach::Main,
             Some(RawReach::Tree) => Reach::Tree,
         },
+        reload_signal: raw.reload_signal.as_ref().map_or(defaults.reload_signal, |signal| signal.0),
         hooks: Hooks::default(),
     };
     Policy { restart: restart(work, oneshot), ..policy }

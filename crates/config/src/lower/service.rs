@@ -1,14 +1,17 @@
 //! One service: every part of it, then its instances.
 
+use std::time::Duration;
+
 use relume_core::{Hooks, Policy, ServiceKind, ServiceSpec};
 
 use super::command::{self, Context};
-use super::{Globals, Merged, launch, policy};
+use super::{Globals, Merged, launch, policy, readiness};
 use crate::env_files::EnvFiles;
 use crate::expand::Vars;
 use crate::model::{Hook, HookCommands, LogConfig, ServiceConfig, Shown};
 use crate::node::Node;
-use crate::raw::{RawHook, RawService, RawType};
+use crate::raw::{CommandText, RawHook, RawService, RawType};
+use crate::readiness::Readiness;
 use crate::source::{Finding, Span};
 use crate::{digest, limits, maturity, names};
 
@@ -102,6 +105,7 @@ fn fitting(count: u32, weight: usize, work: &mut Work<'_, '_>) -> u32 {
 /// What all instances of a service have in common.
 struct Base {
     policy: Policy,
+    readiness: Readiness,
     log: LogConfig,
     environment: launch::Layers,
     shown: Shown,
@@ -110,13 +114,17 @@ struct Base {
 
 impl Base {
     fn of(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> Self {
-        let policy = policy::lower(work);
+        let mut policy = policy::lower(work);
+        let readiness = readiness::lower(work, policy.kind);
+        if readiness.is_awaited() {
+            policy.kind = ServiceKind::Notify;
+        }
         let shown = shown(work);
         let log = launch::log(work, globals);
         let environment = launch::Layers::of(work, globals);
         let shell = launch::shell(work);
         program_keys(work);
-        Self { policy, log, environment, shown, shell }
+        Self { policy, readiness, log, environment, shown, shell }
     }
 }
 
@@ -140,9 +148,10 @@ fn program_keys(work: &mut Work<'_, '_>) {
         // An unknown key may well be the command misspelt: one message for one mistake.
         work.error(&["command"], "the service has no `command`");
     }
-    if work.raw.r#type == Some(RawType::Notify) {
-        let message = "readiness by notification is not acted on by this version yet";
-        work.warning(&["type"], message, "until then it counts as ready when it runs, like `type: simple`");
+    // `stop_signal` is used beside `stop_command`: when that fails, and for what is left.
+    if has("reload_command") && has("reload_signal") {
+        let message = "`reload_command` is used in the place of `reload_signal`";
+        work.warning(&["reload_signal"], message, "leave one of them out");
     }
     if work.raw.pid_file.is_some() && work.raw.r#type != Some(RawType::Forking) {
         work.warning(
@@ -190,17 +199,18 @@ fn instance(
     let vars = Vars(vec![&environment.0, globals.environment, globals.shared]);
     let context = Context { vars, shell: base.shell.clone() };
     let (argv, shell) = program(work, &context).unwrap_or_default();
-    let (hooks, hook_times) = hooks(work, &context);
+    let (hooks, hook_times) = hooks(work, &context, base.policy.timeout_stop);
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
     let launch = launch::lower(work, globals, argv, shell, environment);
     let policy = Policy { hooks: hook_times, ..base.policy.clone() };
+    let readiness = base.readiness.clone();
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
         policy,
-        launch: digest::launch(&launch, pid_file.as_deref(), &log),
+        launch: digest::launch(&launch, pid_file.as_deref(), readiness.said, &log),
     };
-    ServiceConfig { spec, launch, hooks, pid_file, log, shown, base_name: base_name.to_owned() }
+    ServiceConfig { spec, launch, hooks, pid_file, readiness, log, shown, base_name: base_name.to_owned() }
 }
 
 fn program(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<(Vec<String>, bool)> {
@@ -220,7 +230,11 @@ fn program(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<(Vec<String
     Some((argv, false))
 }
 
-fn hooks(work: &mut Work<'_, '_>, context: &Context<'_>) -> (HookCommands, Hooks) {
+fn hooks(
+    work: &mut Work<'_, '_>,
+    context: &Context<'_>,
+    timeout_stop: Option<Duration>,
+) -> (HookCommands, Hooks) {
     let raw = &work.raw;
     let written = [
         ("pre_start", raw.pre_start.clone()),
@@ -231,6 +245,11 @@ fn hooks(work: &mut Work<'_, '_>, context: &Context<'_>) -> (HookCommands, Hooks
     ];
     let [pre_start, post_start, pre_stop, post_stop, on_failure] =
         written.map(|(key, raw)| raw.and_then(|raw| hook(key, raw, work, context)));
+    // Where the whole stop may take for ever, the command that asks for it may not.
+    let stop_limit = timeout_stop.unwrap_or(relume_core::HOOK_TIMEOUT);
+    let stop = asker("stop_command", work.raw.stop_command.clone(), stop_limit, work, context);
+    let reload =
+        asker("reload_command", work.raw.reload_command.clone(), relume_core::HOOK_TIMEOUT, work, context);
     let time = |hook: &Option<Hook>| hook.as_ref().map(|hook| hook.timeout);
     let times = Hooks {
         pre_start: time(&pre_start),
@@ -238,8 +257,24 @@ fn hooks(work: &mut Work<'_, '_>, context: &Context<'_>) -> (HookCommands, Hooks
         pre_stop: time(&pre_stop),
         post_stop: time(&post_stop),
         on_failure: time(&on_failure),
+        stop: time(&stop),
+        reload: time(&reload),
     };
-    (HookCommands { pre_start, post_start, pre_stop, post_stop, on_failure }, times)
+    (HookCommands { pre_start, post_start, pre_stop, post_stop, on_failure, stop, reload }, times)
+}
+
+/// A command in the place of a signal.
+fn asker(
+    key: &'static str,
+    command: Option<CommandText>,
+    timeout: Duration,
+    work: &mut Work<'_, '_>,
+    context: &Context<'_>,
+) -> Option<Hook> {
+    let node = work.node.get(key)?;
+    let name = format!("{}.{key}", work.prefix);
+    let (argv, _) = command::lower(&command?, node, &name, context, work.files)?;
+    Some(Hook { argv, timeout })
 }
 
 fn hook(
@@ -266,8 +301,8 @@ fn hook(
 /// How its start is judged.
 pub(super) fn kind(raw: Option<RawType>) -> ServiceKind {
     match raw {
-        // A notification that nobody reads must not fail every start: see `program_keys`.
-        None | Some(RawType::Simple | RawType::Notify | RawType::External) => ServiceKind::Simple,
+        None | Some(RawType::Simple | RawType::External) => ServiceKind::Simple,
+        Some(RawType::Notify) => ServiceKind::Notify,
         Some(RawType::Oneshot) => ServiceKind::Oneshot,
         Some(RawType::Forking) => ServiceKind::Forking,
     }

@@ -1,5 +1,5 @@
-//! Keys whose behaviour comes in a later version. They are decoded like all others, so that a config is either
-//! right or wrong, and the `maturity` table warns where one is used.
+//! Probes, and keys whose behaviour comes in a later version. Those are decoded like all others, so that a
+//! config is either right or wrong, and the `maturity` table warns where one is used.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ pub(crate) struct RawProbeMap {
 pub(crate) enum RawProbe {
     Off,
     /// `http://`, `https://` or `tcp://`.
-    Url,
+    Url(String),
     Map(Box<RawProbeMap>),
 }
 
@@ -81,7 +81,7 @@ impl<'de> Visitor<'de> for ProbeVisit {
         if is_off(text.trim()) {
             return Ok(RawProbe::Off);
         }
-        url(text).map(|()| RawProbe::Url).map_err(E::custom)
+        probe_url(text.trim()).map(|()| RawProbe::Url(text.trim().to_owned())).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawProbe, A::Error> {
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for ProbeVisit {
 }
 
 /// Enough of a URL to be worth asking: a scheme that is known and something behind it.
-fn url(text: &str) -> Result<(), String> {
+pub(crate) fn probe_url(text: &str) -> Result<(), String> {
     let shown = crate::node::shortened(text);
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("expected a URL, `tcp://host:port`, a map, or `off`, found `{shown}`"));
@@ -206,19 +206,21 @@ pub(crate) struct RawHttpMap {
     #[schemars(extend("x-default" = "/"))]
     pub(crate) path: Option<String>,
     /// The port.
+    #[schemars(extend("x-default" = "the service's `port`, else 80"))]
     pub(crate) port: Option<u16>,
     /// Headers to send.
     #[serde(alias = "httpHeaders")]
     pub(crate) headers: Option<RawEnvironment>,
-    /// The status that is wanted.
-    pub(crate) status_code: Option<u16>,
+    /// The one status that is good, in place of 200 to 399.
+    #[serde(alias = "status_code")]
+    pub(crate) status: Option<u16>,
 }
 
 word_or_map! {
     /// A URL, or a map.
     RawHttp, RawHttpMap, "a URL or a map", |text| {
         let known = text.starts_with("http://") || text.starts_with("https://");
-        if known { url(text).map(|()| RawHttpMap { url: Some(text.to_owned()), ..RawHttpMap::default() }) }
+        if known { probe_url(text).map(|()| RawHttpMap { url: Some(text.to_owned()), ..RawHttpMap::default() }) }
         else { Err(format!("expected a URL with `http://` or `https://`, found `{}`", crate::node::shortened(text))) }
     }
 }

@@ -102,7 +102,7 @@ fn the_reference_lists_every_key_with_its_default_and_other_names() {
         )
     );
     assert!(page.contains(
-        "| `health_check` |  | Readiness and liveness in one: a URL, `tcp://host:port`, or a map. *(later)* |"
+        "| `health_check` |  | Readiness and liveness in one: a URL, `tcp://host:port`, or a map. |"
     ));
     assert!(page.contains("| `retry_window` | 5m |"));
 }

@@ -9,7 +9,7 @@ use crate::support::{Reached, STATES, Scenario};
 use crate::walk::{self, RUN_EVENTS};
 
 /// The scenarios by subject, in the order of a life.
-const SUBJECTS: [(&str, &[Scenario]); 13] = [
+const SUBJECTS: [(&str, &[Scenario]); 15] = [
     ("starting", crate::starting::ALL),
     ("restarting", crate::restarting::ALL),
     ("respawn_rate", crate::respawn_rate::ALL),
@@ -17,7 +17,9 @@ const SUBJECTS: [(&str, &[Scenario]); 13] = [
     ("dependencies", crate::dependencies::ALL),
     ("shutdown", crate::shutdown::ALL),
     ("configuration", crate::configuration::ALL),
+    ("planning", crate::planning::ALL),
     ("commands", crate::commands::ALL),
+    ("requests", crate::requests::ALL),
     ("crossing", crate::crossing::ALL),
     ("forking", crate::forking::ALL),
     ("hooks", crate::hooks::ALL),
@@ -98,6 +100,8 @@ fn event_order() -> Vec<String> {
         "start asked",
         "stop asked",
         "restart asked",
+        "reload asked",
+        "signal asked",
         "configured, its launch the same",
         "configured with another launch",
         "left out of the configuration",

@@ -142,9 +142,11 @@ pub(crate) fn events_for(state: &str) -> Vec<String> {
     events
 }
 
-const EVERYWHERE: [&str; 9] = [
+const EVERYWHERE: [&str; 11] = [
     "start asked",
     "stop asked",
+    "reload asked",
+    "signal asked",
     "restart asked",
     "configured, its launch the same",
     "configured with another launch",
@@ -171,6 +173,8 @@ pub(crate) fn feed(state: &str, event: &str) -> Vec<Reached> {
         }
         "start asked" => _ = w.start("s"),
         "stop asked" => _ = w.stop("s"),
+        "reload asked" => _ = w.reload("s"),
+        "signal asked" => _ = w.signal("s", 12, Reach::Tree),
         "restart asked" => _ = w.restart("s"),
         "configured, its launch the same" => w.tell(Event::Configured(w.config.clone())),
         "configured with another launch" => {

@@ -78,6 +78,11 @@ impl ClientError {
         Self::new(ErrorKind::Lost, socket, detail)
     }
 
+    pub(super) fn gone(socket: &Path) -> Self {
+        let detail = format!("the manager on {} has gone meanwhile", socket.display());
+        Self::new(ErrorKind::Lost, socket, detail)
+    }
+
     pub(super) fn foreign(socket: &Path, what: &str) -> Self {
         Self::new(
             ErrorKind::Broken,

@@ -25,13 +25,19 @@ use tokio::runtime::Runtime;
 pub use error::{ClientError, ErrorKind};
 
 use crate::{
-    DownReport, DownRequest, EventRecord, OperationReport, OperationRequest, StatusReport, VersionReport,
-    names_to_query, paths,
+    ChangeReport, ChangeRequest, DownReport, DownRequest, EventRecord, OperationReport, OperationRequest,
+    SignalRequest, StatusReport, VersionReport, names_to_query, paths,
 };
 
 /// How long an answer may take to begin when the manager has nothing to wait for. Long enough for one on a
 /// machine that swaps, short enough that a hung one is noticed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long it may take the manager to read a config: it may lie on a slow disk, and many files take their time.
+const READING_LIMIT: Duration = Duration::from_secs(60);
+
+/// What happens within so short a time is looked at together.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// No event is longer, in bytes; a stream without line ends is no event stream.
 const LINE_LIMIT: usize = 1 << 20;
@@ -102,6 +108,90 @@ impl Client {
             match watcher {
                 Some(watcher) => self.watching(asked, watcher).await,
                 None => asked.await,
+            }
+        })
+    }
+
+    /// Sends services a signal.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; what is no signal is refused with `bad_request`.
+    pub fn signal(&self, request: &SignalRequest) -> Result<OperationReport, ClientError> {
+        self.runtime.block_on(self.post(paths::SIGNAL, request, Some(ANSWER_LIMIT)))
+    }
+
+    /// What the config as it is now would change.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]. A config with errors is no error but an answer.
+    pub fn plan(&self) -> Result<ChangeReport, ClientError> {
+        self.runtime.block_on(self.post(paths::PLAN, &ChangeRequest {}, Some(READING_LIMIT)))
+    }
+
+    /// Lets the manager read its config again and put it in force.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]. A config with errors is no error but an answer.
+    pub fn apply(&self) -> Result<ChangeReport, ClientError> {
+        self.runtime.block_on(self.post(paths::APPLY, &ChangeRequest {}, Some(READING_LIMIT)))
+    }
+
+    /// The events after `after` that the manager has kept.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub fn history(&self, after: u64) -> Result<Vec<EventRecord>, ClientError> {
+        self.runtime.block_on(async {
+            let mut events = self.open(&format!("{}?after={after}&follow=false", paths::EVENTS)).await?;
+            let mut all = Vec::new();
+            while let Some(event) = events.next(&self.socket).await? {
+                all.push(event);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Shows `judge` the status, again whenever something has happened, until it breaks or the time is over
+    /// (`None`). It also gets what happened in between, oldest first: a state may be over before it is seen.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]. [`ErrorKind::Lost`] when the manager goes meanwhile.
+    pub fn watch<T>(
+        &self,
+        limit: Option<Duration>,
+        mut judge: impl FnMut(StatusReport, Vec<EventRecord>) -> ControlFlow<T>,
+    ) -> Result<Option<T>, ClientError> {
+        self.runtime.block_on(async {
+            let until = limit.map(|limit| tokio::time::Instant::now() + limit);
+            // Opened before the first look, so that nothing happens unseen between the two.
+            let mut events = self.open_events(None).await?;
+            let mut happened = Vec::new();
+            loop {
+                let status = self.get(paths::STATUS).await?;
+                if let ControlFlow::Break(found) = judge(status, std::mem::take(&mut happened)) {
+                    return Ok(Some(found));
+                }
+                let mut first = true;
+                // What comes at once is one look: a thousand services that start are not a thousand reports.
+                loop {
+                    let patience = match (first, until) {
+                        (false, _) => Some(tokio::time::Instant::now() + BREATH),
+                        (true, until) => until,
+                    };
+                    let next = events.next(&self.socket);
+                    let event = match patience {
+                        Some(at) => tokio::time::timeout_at(at, next).await,
+                        None => Ok(next.await),
+                    };
+                    match event {
+                        Ok(Ok(Some(event))) => happened.push(event),
+                        Ok(Ok(None)) => return Err(ClientError::gone(&self.socket)),
+                        Ok(Err(error)) => return Err(error),
+                        Err(_) if first => return Ok(None),
+                        Err(_) => break,
+                    }
+                    first = false;
+                }
             }
         })
     }
@@ -190,14 +280,17 @@ impl Client {
     }
 
     async fn open_events(&self, after: Option<u64>) -> Result<EventLines, ClientError> {
-        let path = match after {
-            Some(after) => format!("{}?after={after}", paths::EVENTS),
-            None => paths::EVENTS.to_owned(),
-        };
+        match after {
+            Some(after) => self.open(&format!("{}?after={after}", paths::EVENTS)).await,
+            None => self.open(paths::EVENTS).await,
+        }
+    }
+
+    async fn open(&self, path: &str) -> Result<EventLines, ClientError> {
         let call = wire::Call {
             socket: &self.socket,
             method: Method::GET,
-            path: &path,
+            path,
             body: Vec::new(),
             limit: Some(ANSWER_LIMIT),
         };

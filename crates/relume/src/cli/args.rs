@@ -4,12 +4,18 @@
 //! is a duration or a path is for the configuration to judge, which has one set of rules and messages for
 //! files, variables and flags.
 
+mod more;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use relume_config::Override;
+
+pub(crate) use more::{
+    Awaited, CompletionsArgs, EventsArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs, UrlsArgs, WaitArgs,
+};
 
 const ABOUT: &str = "Runs the services of a config file and keeps them running.
 
@@ -63,6 +69,10 @@ pub(crate) struct Global {
     /// No colours, also on a terminal [env: NO_COLOR]
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// The relume of the whole machine: config in /etc/relume, state in /var/lib/relume, sockets in /run/relume,
+    /// logs in /var/log/relume
+    #[arg(long, global = true)]
+    pub(crate) system: bool,
     /// As root: use a config that other users can write
     #[arg(long, global = true)]
     pub(crate) trust: bool,
@@ -84,12 +94,34 @@ pub(crate) enum Command {
     Stop(StopArgs),
     /// Stop services and start them again
     Restart(StopArgs),
+    /// Let services read their own config again, by signal or command
+    Reload(ReloadArgs),
+    /// Send services any signal
+    Signal(SignalArgs),
+    /// Wait until services are ready, healthy, or in a state
+    Wait(WaitArgs),
     /// Show the output of services
     Logs(LogsArgs),
+    /// Show what has happened
+    Events(EventsArgs),
+    /// Show where to look at the services
+    Urls(UrlsArgs),
+    /// Say what a changed config would do
+    Plan,
+    /// Put a changed config in force; only what changed is restarted
+    Apply,
+    /// Run one command as a service, until it ends
+    Run(RunArgs),
+    /// Look for what could keep relume or the services from working
+    Doctor,
     /// Check the config: every error in one go, with file, line and column
     Check,
     /// Print the JSON Schema of the config, for editors
     Schema,
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
 }
 
 const UP_EXAMPLES: &str = "Examples:
@@ -174,6 +206,21 @@ pub(crate) struct ManagerFlags {
 }
 
 impl ManagerFlags {
+    /// Everything of the manager's in one folder, whatever the environment says; it leaves when all is done.
+    pub(crate) fn all_within(folder: &std::path::Path) -> Self {
+        let place = |name: &str| Some(folder.join(name).to_string_lossy().into_owned());
+        Self {
+            runtime_dir: place("run"),
+            log_dir: place("logs"),
+            log_file: place("relume.log"),
+            status_file: place("status.json"),
+            pid_dir: place("pids"),
+            state_file: place("state.db"),
+            exit_when: Some("all_done".to_owned()),
+            ..Self::default()
+        }
+    }
+
     fn pairs(&self) -> [(&'static str, Option<&String>); 14] {
         [
             ("self_respawn", self.self_respawn.as_ref()),
@@ -207,6 +254,14 @@ impl ManagerFlags {
             all.push(Override { key: "log_level".into(), value: "debug".into(), origin: "DEBUG".into() });
         }
         all.extend(keys.into_iter().chain(["state_dir"]).filter_map(variable));
+        if global.system {
+            let places = crate::places::SYSTEM.settings();
+            all.extend(places.map(|(key, value)| Override {
+                key: key.into(),
+                value: value.into(),
+                origin: "--system".into(),
+            }));
+        }
         if global.debug {
             all.push(Override { key: "log_level".into(), value: "debug".into(), origin: "--debug".into() });
         }
@@ -227,6 +282,7 @@ impl ManagerFlags {
 #[command(after_help = "Examples:
   relume status               everything
   relume status web group/db  one service and one group
+  relume status --watch       the same, kept up to date until Ctrl+C
   relume status --json | jq '.services[] | select(.state != \"running\") | .name'
 
 Exit code 1 while a service that starts by itself is not running, completed or stopped.")]
@@ -234,6 +290,9 @@ pub(crate) struct StatusArgs {
     /// Only these services (or group/NAME)
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// Show it again whenever something changes, until Ctrl+C
+    #[arg(short = 'w', long)]
+    pub(crate) watch: bool,
 }
 
 /// Which services, and how long to wait for them.

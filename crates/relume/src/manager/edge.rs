@@ -18,12 +18,16 @@ use super::inbox::{Inbox, News};
 use super::journal::{Journal, Kept, Room};
 use super::keeper::{self, Keeper};
 use super::publish::{Level, Publisher};
+use super::ready::Readying;
+use super::reload::Source;
 use super::runs::Run;
 use super::spawn::Spawning;
 use super::trees::Trees;
 use super::units::Units;
+use super::weigh::Asked;
 
-/// What wakes the thread, by the tokens of its epoll set. Tokens from [`FIRST_PROCESS`] on are processes.
+/// What wakes the thread, by the tokens of its epoll set. Tokens from [`FIRST_PROCESS`] on are processes,
+/// and what they speak into.
 pub(crate) const SIGNALS: u64 = 0;
 /// The earliest deadline has come.
 pub(crate) const TIMER: u64 = 1;
@@ -33,7 +37,7 @@ pub(crate) const INBOX: u64 = 2;
 pub(crate) const CGROUPS: u64 = 3;
 /// The guardian has something to say.
 pub(crate) const GUARDIAN: u64 = 4;
-/// The first token of a process. Tokens are never used twice, so an event of one batch cannot meet a
+/// The first token of a process, or of what one speaks into. Tokens are never used twice, so an event of one batch cannot meet a
 /// descriptor that the same batch has closed.
 pub(crate) const FIRST_PROCESS: u64 = 16;
 
@@ -52,6 +56,8 @@ pub(crate) struct Edge {
     /// Whose process a token stands for, and which: the main one, or one of those left behind.
     pub(crate) watched: HashMap<u64, (RunId, Option<u32>)>,
     pub(crate) next_token: u64,
+    /// What runs say of themselves, and which are waited for.
+    pub(crate) ready_runs: Readying,
     /// Whose `cgroup.events` an inotify watch stands for.
     pub(crate) emptying: HashMap<i32, RunId>,
     /// When to look for orphans that wait to be reaped.
@@ -79,7 +85,9 @@ pub(crate) struct Edge {
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
     /// How the configuration is read again.
-    pub(crate) load: Arc<relume_config::Options>,
+    pub(crate) source: Arc<Source>,
+    /// Configurations that clients want weighed.
+    pub(crate) to_weigh: Vec<Asked>,
     /// Events that are known before the next wait.
     pub(crate) events: VecDeque<Event>,
 }
@@ -128,6 +136,7 @@ impl Edge {
         if let Some(kept) = self.kept.remove(&run) {
             self.keeper.forget(&keeper::process_name(&kept.name, run.generation));
             self.keeper.forget(&keeper::output_name(&kept.name, run.generation));
+            self.keeper.forget(&keeper::ears_name(&kept.name, run.generation));
             let room = self.journal.gone(run);
             self.checkpoint_due |= room == Room::None;
         }

@@ -8,8 +8,10 @@ use relume_core::{Command, RunId, SpawnError, Ticket};
 use relume_os::epoll::EventFd;
 use relume_os::pidfd::{PidFd, ProcessId};
 
+use super::ready::Probed;
 use super::spawn::Started;
 use super::units::Units;
+use super::weigh::Asked;
 
 /// Everything another thread can have to say. What fills the queue is bounded where it comes from: spawns by
 /// `start_parallelism`, commands by the number of connections served at once.
@@ -45,6 +47,22 @@ pub(crate) enum News {
         /// Its descriptor.
         pidfd: PidFd,
     },
+    /// Whether a process that a run says is its main one belongs to it.
+    Claimed {
+        /// The run.
+        run: RunId,
+        /// The process with its descriptor, if it does.
+        found: Option<(ProcessId, PidFd)>,
+    },
+    /// What the probes of a run have found.
+    Probed {
+        /// The run.
+        run: RunId,
+        /// Which of its probings, if it was probed anew.
+        number: u64,
+        /// What.
+        what: Probed,
+    },
     /// A client's command.
     Asked {
         /// What its answers carry.
@@ -54,6 +72,8 @@ pub(crate) enum News {
     },
     /// A client asks for the end of everything.
     DownAsked,
+    /// A client wants to know what a configuration would change, or to have it in force.
+    Weigh(Asked),
     /// The configuration was read again.
     Reloaded(Box<Reloaded>),
 }

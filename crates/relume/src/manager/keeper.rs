@@ -177,5 +177,10 @@ pub(crate) fn output_name(service: &str, generation: u64) -> String {
     format!("output/{service}/{generation}")
 }
 
+/// The name under which a run's notify socket and the end of its notification fd are kept.
+pub(crate) fn ears_name(service: &str, generation: u64) -> String {
+    format!("ears/{service}/{generation}")
+}
+
 /// The name under which the listening control socket is kept: no client is ever refused.
 pub(crate) const CONTROL: &str = "control";

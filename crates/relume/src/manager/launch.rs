@@ -74,6 +74,8 @@ fn command(unit: &Unit, kind: RunKind) -> &[String] {
         RunKind::Hook(Hook::PreStop) => &hooks.pre_stop,
         RunKind::Hook(Hook::PostStop) => &hooks.post_stop,
         RunKind::Hook(Hook::OnFailure) => &hooks.on_failure,
+        RunKind::Hook(Hook::Stop) => &hooks.stop,
+        RunKind::Hook(Hook::Reload) => &hooks.reload,
     };
     // A hook that was configured away since the core asked for it: an empty command is refused by name.
     hook.as_ref().map_or(&[], |hook| &hook.argv)

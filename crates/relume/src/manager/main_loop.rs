@@ -33,6 +33,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> i3
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         edge.translate();
+        edge.weigh(core);
     }
 }
 

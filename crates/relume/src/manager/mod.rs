@@ -21,6 +21,7 @@ mod leaving;
 mod main_loop;
 mod perform;
 mod publish;
+mod ready;
 mod recovery;
 mod reload;
 mod runs;
@@ -29,6 +30,7 @@ mod start_up;
 mod translate;
 mod trees;
 mod units;
+mod weigh;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) config: relume_config::Config,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
+    /// Files that others can write are used all the same.
+    pub(crate) trust: bool,
     /// Where everything is; its directories exist.
     pub(crate) places: Places,
     /// The services to start, with what they depend on; empty: those that start by themselves.

@@ -18,11 +18,18 @@ impl Edge {
     pub(crate) fn perform(&mut self, core: &Supervisor, action: Action) -> Option<i32> {
         match action {
             Action::Spawn { run, kind } => self.spawn(core, run, kind),
-            Action::Signal { run, signal: Signal::Stop(signal), to } => self.signal(core, run, signal, to),
+            Action::Signal { run, signal: Signal::Stop(signal), to } => {
+                self.stop_probing(run);
+                self.signal(core, run, signal, to);
+            }
+            Action::Signal { run, signal: Signal::Asked(signal), to } => self.signal(core, run, signal, to),
             Action::Signal { run, signal: Signal::Kill, to: Reach::Main } => {
                 self.signal(core, run, number::KILL, Reach::Main);
             }
-            Action::Signal { run, signal: Signal::Kill, to: Reach::Tree } => self.kill(run),
+            Action::Signal { run, signal: Signal::Kill, to: Reach::Tree } => {
+                self.stop_probing(run);
+                self.kill(run);
+            }
             Action::FindMain { run } => self.find_main(core, run),
             Action::Reply { ticket, service, outcome } => {
                 self.publisher.send(Note::Reply { ticket, service, outcome });
@@ -32,12 +39,20 @@ impl Edge {
         None
     }
 
+    /// Whom a hook is about: what stops or reloads a service has to know its process.
+    fn main_pid_for(&self, core: &Supervisor, run: RunId, kind: RunKind) -> Option<u32> {
+        let RunKind::Hook(_) = kind else { return None };
+        let main = core.record(run.service)?.state.run()?;
+        self.runs.get(&main)?.main().map(|(process, _)| process.pid)
+    }
+
     fn spawn(&mut self, core: &Supervisor, run: RunId, kind: RunKind) {
         let unit = core.record(run.service).and_then(|record| self.units.get(&record.name)).cloned();
         match unit {
             Some(unit) => {
                 self.spawns_under_way += 1;
-                self.spawning.order(Order { run, kind, unit });
+                let main_pid = self.main_pid_for(core, run, kind);
+                self.spawning.order(Order { run, kind, unit, main_pid });
             }
             None => {
                 // The core's services and ours come from one configuration; a hook of a service that has just

@@ -21,6 +21,7 @@ use super::edge::Edge;
 use super::journal::{Kept, Remains};
 use super::keeper::{self, Kept as Fds};
 use super::publish::Note;
+use super::ready::Ears;
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
 use super::translate::to_exit;
@@ -36,6 +37,8 @@ pub(crate) struct Found {
     pub(crate) run: Option<Run>,
     /// As the journal goes on to say.
     pub(crate) kept: Kept,
+    /// Where it is heard.
+    pub(crate) ears: Option<Ears>,
 }
 
 /// Finds every run that an earlier manager of this place had.
@@ -79,7 +82,9 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
     let unit = unit_of(units, &kept.name);
     let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default() });
     let (name, kind) = (kept.name.clone(), kept.kind);
-    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, run, kept }
+    let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
+    let ears = kept.ears.as_ref().filter(|_| run.is_some()).map(|ears| Ears::again(ears, held));
+    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, run, kept, ears }
 }
 
 /// A run of which the journal knows no process: the manager died between starting and noting it.
@@ -100,6 +105,7 @@ fn unrecorded_run(
         tag,
         pipes: Vec::new(),
         began: Edge::now().0,
+        ears: None,
     };
     let tree = tree_of(ground, &blank, generation, nobody);
     let main = members(&tree).into_iter().min_by_key(|process| (process.start_time, process.pid));
@@ -195,8 +201,8 @@ pub(crate) fn run_id(service: relume_core::ServiceId, survivor: &Survivor) -> Ru
 
 impl Edge {
     /// Watches a run that was found from now on.
-    pub(crate) fn adopt(&mut self, id: RunId, found: Found) {
-        let Found { run, kept, .. } = found;
+    pub(crate) fn adopt(&mut self, id: RunId, found: Found, ready: bool) {
+        let Found { run, kept, ears, .. } = found;
         let Some(run) = run else {
             // Nothing of it lives: what the guardian kept of it can go.
             self.kept.insert(id, kept);
@@ -211,6 +217,9 @@ impl Edge {
         }
         let tree = run.tree.clone();
         self.runs.insert(id, run);
+        if let Some(ears) = ears {
+            self.listen_again(id, ears, ready);
+        }
         if main {
             return;
         }

@@ -2,21 +2,71 @@
 
 use std::sync::Arc;
 
+use relume_config::Diagnostics;
+
 use crate::config_files::Disk;
+use crate::trust;
 
 use super::inbox::{Inbox, News, Reloaded};
 use super::units::Units;
 
-/// Begins it. What comes of it comes as news; an invalid configuration changes nothing.
-pub(crate) fn begin(load: &Arc<relume_config::Options>, inbox: &Arc<Inbox>) {
-    let (load, own) = (Arc::clone(load), Arc::clone(inbox));
+/// How the configuration is read again.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// As it was read the first time: the same files, flags and variables.
+    pub(crate) load: relume_config::Options,
+    /// Files that others can write are used all the same.
+    pub(crate) trust: bool,
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    /// The services and settings.
+    pub(crate) units: Arc<Units>,
+    /// What is odd about it.
+    pub(crate) warnings: Diagnostics,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    /// A sentence for people.
+    pub(crate) text: String,
+    /// What is wrong in which line, where that is the reason.
+    pub(crate) problems: Diagnostics,
+}
+
+impl Source {
+    /// Reads it. May wait for a disk.
+    ///
+    /// # Errors
+    /// When it has errors, or is not to be trusted.
+    pub(crate) fn read(&self) -> Result<Fresh, Unusable> {
+        let (config, warnings) =
+            relume_config::load(&Disk, &self.load).into_result().map_err(|problems| {
+                let text = "the config has errors; the one before stays in force".to_owned();
+                Unusable { text, problems }
+            })?;
+        if !self.trust {
+            trust::check(&config).map_err(|distrust| Unusable {
+                text: format!("{}; the config before stays in force", distrust.message),
+                problems: Diagnostics::default(),
+            })?;
+        }
+        Ok(Fresh { units: Arc::new(Units::new(config)), warnings })
+    }
+}
+
+/// Begins to read. What comes of it comes as news; an invalid configuration changes nothing.
+pub(crate) fn begin(source: &Arc<Source>, inbox: &Arc<Inbox>) {
+    let (source, own) = (Arc::clone(source), Arc::clone(inbox));
     let read = move || {
-        let reloaded = match relume_config::load(&Disk, &load).into_result() {
-            Ok((config, _warnings)) => Reloaded::Valid(Arc::new(Units::new(config))),
-            Err(problems) => Reloaded::Invalid(format!(
-                "the config has errors; the one before stays in force\n{}",
-                problems.render(false)
-            )),
+        let reloaded = match source.read() {
+            Ok(fresh) => Reloaded::Valid(fresh.units),
+            Err(why) => {
+                Reloaded::Invalid(format!("{}\n{}", why.text, why.problems.render(false)).trim_end().into())
+            }
         };
         own.send(News::Reloaded(Box::new(reloaded)));
     };

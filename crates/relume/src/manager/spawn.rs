@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use super::capture::{Capture, LogTarget, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
+use super::ready::{Ears, Mouth};
 use super::units::Unit;
 
 /// A start that takes longer counts as stuck. A start takes well under a millisecond; five on a machine that
@@ -41,6 +43,8 @@ pub(crate) struct Order {
     pub(crate) kind: RunKind,
     /// The service.
     pub(crate) unit: Arc<Unit>,
+    /// For a hook: the service's main process, if it has one.
+    pub(crate) main_pid: Option<u32>,
 }
 
 /// What there is of a process that was started.
@@ -62,6 +66,8 @@ pub(crate) struct Started {
     pub(crate) kind: RunKind,
     /// The service as it was started.
     pub(crate) unit: Arc<Unit>,
+    /// Where it is heard; none for what is no service's own process.
+    pub(crate) ears: Option<Ears>,
 }
 
 /// The cgroups of this relume.
@@ -82,6 +88,8 @@ pub(crate) struct Ground {
     /// Names this relume among all of the machine: the first part of `RELUME_RUN`.
     pub(crate) id: String,
     pub(crate) next_stream: AtomicU64,
+    /// Where notify sockets are bound.
+    pub(crate) notify_dir: PathBuf,
     pub(crate) keeper: Arc<Keeper>,
 }
 
@@ -187,6 +195,7 @@ struct Output {
     out: Option<OwnedFd>,
     err: Option<OwnedFd>,
     streams: Vec<StreamId>,
+    mouth: Mouth,
     pipes: Vec<(u64, u64)>,
 }
 
@@ -199,12 +208,16 @@ impl Ground {
     fn start(&self, spawner: &mut Spawner, order: &Order) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
-        let request = launch::request(&order.unit, order.kind, &tag, &self.inherited)
+        let mut request = launch::request(&order.unit, order.kind, &tag, &self.inherited)
             .map_err(|text| SpawnError { text, shortage: false })?;
-        let plan = SpawnPlan::prepare(&request).map_err(refused)?;
+        if let Some(pid) = order.main_pid {
+            request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
+        }
         let mut output = Output::default();
         let generation = order.run.generation;
-        let made = self.connect(&order.unit, generation, &request, &mut output).and_then(|()| {
+        let ears = self.ears(order, &mut request, &mut output)?;
+        let made = SpawnPlan::prepare(&request).map_err(refused).and_then(|plan| {
+            self.connect(&order.unit, generation, &request, &mut output)?;
             let cgroup = self.cgroup(name, order.run.generation)?;
             self.spawn(spawner, &plan, &output, cgroup)
         });
@@ -213,14 +226,39 @@ impl Ground {
                 self.keeper.keep(&keeper::process_name(name, generation), &[pidfd.as_fd()]);
                 let (kind, unit) = (order.kind, Arc::clone(&order.unit));
                 let Output { streams, pipes, .. } = output;
-                Ok(Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit })
+                Ok(Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit, ears })
             }
             Err(error) => {
                 self.keeper.forget(&keeper::output_name(name, generation));
+                self.keeper.forget(&keeper::ears_name(name, generation));
                 output.streams.iter().for_each(|id| self.capture.finish(*id));
+                if let Some(path) = ears.and_then(|ears| ears.path()) {
+                    let _litter = relume_os::files::remove(&path);
+                }
                 Err(error)
             }
         }
+    }
+
+    /// What a service's own process can speak into; hooks and jobs are not listened to.
+    fn ears(
+        &self,
+        order: &Order,
+        request: &mut SpawnRequest,
+        output: &mut Output,
+    ) -> Result<Option<Ears>, SpawnError> {
+        if order.kind != RunKind::Service {
+            return Ok(None);
+        }
+        let readiness = &order.unit.config.readiness;
+        let (ears, mouth) = Ears::open(readiness, &self.notify_dir, request).map_err(failed)?;
+        output.mouth = mouth;
+        let fds = ears.fds();
+        if !fds.is_empty() {
+            let name = &order.unit.config.spec.name;
+            self.keeper.keep(&keeper::ears_name(name, order.run.generation), &fds);
+        }
+        Ok(Some(ears))
     }
 
     fn spawn(
@@ -236,11 +274,12 @@ impl Ground {
             EntryWay::Born => CgroupEntry::Born(dir.as_fd()),
             EntryWay::Move => CgroupEntry::Move(dir.as_fd()),
         });
+        let extra = output.mouth.extra();
         let fds = SpawnFds {
             stdin: None,
             stdout: output.out.as_ref().map(AsFd::as_fd),
             stderr: output.err.as_ref().map(AsFd::as_fd),
-            extra: &[],
+            extra: extra.as_slice(),
             cgroup: entry,
         };
         match spawner.spawn(plan, &fds) {

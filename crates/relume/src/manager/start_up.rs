@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use relume_core::{Command, Event, Moment, Outbox, ServiceId, Snapshot, Supervisor, Survivor, Ticket};
+use relume_core::{Command, Event, Moment, Outbox, ServiceId, Snapshot, State, Supervisor, Survivor, Ticket};
 use relume_os::cgroup::CgroupRoot;
 use relume_os::epoll::{Epoll, Inotify, Timer};
 use relume_os::files::{self, Lock, LockError};
 use relume_os::signals::{self, SignalFd};
-use relume_os::{clock, limits, prctl, sockets, users};
+use relume_os::{clock, limits, notify, prctl, sockets, users};
 
 use super::Options;
 use super::api::{self, Door, Office};
@@ -28,7 +28,9 @@ use super::main_loop;
 use super::publish::{
     self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
 };
+use super::ready::{Prober, Readying};
 use super::recovery::{self, Found};
+use super::reload::Source;
 use super::spawn::{Cgroups, Ground, Spawning};
 use super::translate::number;
 use super::trees::Trees;
@@ -96,7 +98,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, places, names, follow, screen } = options;
+    let Options { config, load, trust, places, names, follow, screen } = options;
+    let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
@@ -119,11 +122,14 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         // 0 is relume's own log.
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
+        notify_dir: notify_dir(&places)?,
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
-    api::start(door, Office { board: shown.board, desk: shown.desk, inbox: Arc::clone(&inbox) })?;
+    let (board, desk) = (shown.board, shown.desk);
+    let net =
+        api::start(door, Office { board, desk, inbox: Arc::clone(&inbox), source: Arc::clone(&source) })?;
 
     let publisher = shown.publisher;
     let mut edge = edge(Parts {
@@ -131,7 +137,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         capture: Arc::clone(&capture),
         publisher,
         units,
-        load,
+        source,
+        net,
         ground,
         keeper,
         journal,
@@ -225,7 +232,8 @@ struct Parts {
     capture: Arc<Capture>,
     publisher: Publisher,
     units: Arc<Units>,
-    load: relume_config::Options,
+    source: Arc<Source>,
+    net: tokio::runtime::Handle,
     ground: Ground,
     keeper: Arc<Keeper>,
     journal: Journal,
@@ -240,6 +248,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         cgroup_events: Inotify::new()?,
         trees: Trees::start(Arc::clone(&parts.inbox))?,
         spawning: Spawning::start(parts.ground)?,
+        ready_runs: Readying::new(Prober::new(parts.net, Arc::clone(&parts.inbox))),
         inbox: parts.inbox,
         news: VecDeque::new(),
         ready: Vec::new(),
@@ -261,7 +270,8 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         autostart: true,
         units: parts.units,
         end_asked: 0,
-        load: Arc::new(parts.load),
+        source: parts.source,
+        to_weigh: Vec::new(),
         events: VecDeque::new(),
     })
 }
@@ -290,7 +300,9 @@ fn come_up(
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {
         if let Some(service) = core.find(&found.survivor.name) {
-            edge.adopt(recovery::run_id(service, &found.survivor), found);
+            let state = core.record(service).map(|record| &record.state);
+            let ready = matches!(state, Some(State::Running { .. }));
+            edge.adopt(recovery::run_id(service, &found.survivor), found, ready);
         }
     }
     let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
@@ -352,6 +364,15 @@ fn lock(places: &Places) -> Result<Lock, Trouble> {
         },
         LockError::Failed(error) => Trouble::from(error),
     })
+}
+
+/// Where notify sockets go. Services of other users pass through it, and cannot list it.
+fn notify_dir(places: &Places) -> Result<PathBuf, Trouble> {
+    let dir = places.runtime_dir.join("notify");
+    files::create_dir(&dir, 0o711)?;
+    // Of a life that ended without clearing up.
+    notify::remove_stale(&dir)?;
+    Ok(dir)
 }
 
 /// The services that are meant to come up: the named ones, or those that start by themselves.

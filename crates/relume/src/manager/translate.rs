@@ -19,6 +19,7 @@ use super::inbox::{News, Reloaded};
 use super::journal::Kept;
 use super::keeper::{self, Word};
 use super::publish::{Level, Note};
+use super::ready::Ears;
 use super::reload;
 use super::runs::{Run, Stage};
 use super::spawn::Started;
@@ -60,7 +61,7 @@ impl Edge {
                 INBOX => self.read_inbox(),
                 CGROUPS => self.read_cgroup_events(),
                 GUARDIAN => self.hear_guardian(),
-                token if token >= FIRST_PROCESS => self.process_ended(token),
+                token if token >= FIRST_PROCESS && !self.heard(token) => self.process_ended(token),
                 _ => {}
             }
         }
@@ -80,7 +81,7 @@ impl Edge {
                 self.say(Level::Warn, "the terminal is gone: stopping all services".into());
                 self.events.push_back(Event::ShutdownAsked { hurry: false });
             }
-            number::HUP => reload::begin(&self.load, &self.inbox),
+            number::HUP => reload::begin(&self.source, &self.inbox),
             number::USR1 => self.capture.reopen_all(),
             number::QUIT => {
                 self.say(
@@ -140,6 +141,8 @@ impl Edge {
                 }
                 News::Walked { run, members } => self.walked(run, members),
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
+                News::Claimed { run, found } => self.claimed(run, found),
+                News::Probed { run, number, what } => self.probed(run, number, what),
                 News::Asked { ticket, command } => {
                     self.events.push_back(Event::Commanded { ticket, command });
                 }
@@ -147,13 +150,9 @@ impl Edge {
                     self.say(Level::Info, "asked to stop everything and leave".into());
                     self.events.push_back(Event::ShutdownAsked { hurry: false });
                 }
+                News::Weigh(asked) => self.to_weigh.push(asked),
                 News::Reloaded(reloaded) => match *reloaded {
-                    Reloaded::Valid(units) => {
-                        self.units = units;
-                        self.retarget();
-                        self.publisher.send(Note::Units(self.units.clone()));
-                        self.events.push_back(Event::Configured(self.units.for_core(self.autostart)));
-                    }
+                    Reloaded::Valid(units) => self.take_over(units),
                     Reloaded::Invalid(text) => self.say(Level::Error, text),
                 },
             }
@@ -162,7 +161,7 @@ impl Edge {
     }
 
     fn spawned(&mut self, id: RunId, started: Started) {
-        let Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit } = started;
+        let Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit, ears } = started;
         let began = Self::now();
         let kept = Kept {
             name: unit.config.spec.name.clone(),
@@ -172,6 +171,7 @@ impl Edge {
             tag: tag.clone(),
             pipes,
             began: began.0,
+            ears: ears.as_ref().map(Ears::kept),
         };
         self.note_began(id, kept);
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
@@ -182,6 +182,9 @@ impl Edge {
         let cancelled = std::sync::Arc::default();
         self.runs.insert(id, Run { tree, streams, unit, stage, cancelled });
         self.events.push_back(Event::Spawned { run: id });
+        if let Some(ears) = ears {
+            self.listen(id, ears);
+        }
     }
 
     /// Waits for the end of a process. Where the kernel has no memory for that the end would go unnoticed:
@@ -205,7 +208,10 @@ impl Edge {
         }
     }
 
-    fn main_ended(&mut self, id: RunId) {
+    pub(super) fn main_ended(&mut self, id: RunId) {
+        if self.holds_end(id) {
+            return;
+        }
         let Some(run) = self.runs.get_mut(&id) else { return };
         if run.main().is_none() {
             return;
@@ -365,6 +371,12 @@ impl Edge {
         if let Some(run) = self.runs.get_mut(&id) {
             run.stage = Stage::Main { process, pidfd };
         }
+        self.note_main(id, process);
+        self.events.push_back(Event::MainFound { run: id });
+    }
+
+    /// A run's main process is another one from now on: shown, and noted for a successor.
+    pub(super) fn note_main(&mut self, id: RunId, process: ProcessId) {
         let began = Self::now();
         self.publisher.send(Note::Process { run: id, pid: process.pid, began });
         if let Some(kept) = self.kept.get(&id).cloned() {
@@ -375,7 +387,6 @@ impl Edge {
         if let (Some(name), Some((_, pidfd))) = (name, self.runs.get(&id).and_then(Run::main)) {
             self.keeper.keep(&name, &[pidfd.as_fd()]);
         }
-        self.events.push_back(Event::MainFound { run: id });
     }
 
     /// Nothing of the run is left: its output is drained, its cgroup removed.
@@ -383,6 +394,7 @@ impl Edge {
         let Some(run) = self.runs.remove(&id) else { return };
         self.note_gone(id);
         run.cancelled.store(true, Ordering::Relaxed);
+        self.stop_listening(id);
         run.streams.iter().for_each(|stream| self.capture.finish(*stream));
         if let Tree::Cgroup(cgroup) = run.tree {
             self.trees.remove(cgroup);
@@ -390,7 +402,7 @@ impl Edge {
     }
 
     /// Output of lives that go on under a new configuration goes where that says.
-    fn retarget(&self) {
+    pub(crate) fn retarget(&self) {
         for run in self.runs.values() {
             let Some(unit) = self.units.get(&run.unit.config.spec.name) else { continue };
             let targets = [Some(&unit.out), unit.err.as_ref()];
@@ -402,7 +414,7 @@ impl Edge {
 
     /// Children that are nobody's main process were handed to us when their parents died. They are looked for
     /// a little after a child has ended, and not with each one: the look costs a walk over all children.
-    fn expect_orphans(&mut self) {
+    pub(super) fn expect_orphans(&mut self) {
         self.orphans_at.get_or_insert_with(|| Self::now().after(ORPHANS_WAIT));
     }
 

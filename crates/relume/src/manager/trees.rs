@@ -41,8 +41,12 @@ enum Errand {
     Signal(Tree, i32),
     /// Kill it, with no way to fork past it.
     Kill(Tree),
+    /// Say whether this process is one of its own, as `News::Claimed`.
+    Claim(RunId, Tree, u32),
     /// Remove the empty cgroup.
     Remove(RunCgroup),
+    /// Remove the name of a socket that nobody holds any more.
+    Forget(PathBuf),
     /// Nothing more will come.
     End,
 }
@@ -94,6 +98,14 @@ impl Trees {
         }
     }
 
+    pub(crate) fn claim(&self, run: RunId, tree: &Tree, pid: u32) {
+        self.send(Errand::Claim(run, tree.clone(), pid));
+    }
+
+    pub(crate) fn forget(&self, socket: PathBuf) {
+        self.send(Errand::Forget(socket));
+    }
+
     fn send(&self, errand: Errand) {
         // The thread ends only with the program.
         let _ended = self.errands.send(errand);
@@ -140,7 +152,14 @@ fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
                 // A process that is gone needs no signal.
                 Errand::Signal(tree, signal) => drop(signal_all(&tree, signal)),
                 Errand::Kill(tree) => drop(kill_all(&tree)),
+                Errand::Claim(run, tree, pid) => {
+                    let process = members(&tree).into_iter().find(|process| process.pid == pid);
+                    let found = process.and_then(|process| Some((process, process.open().ok()??)));
+                    inbox.send(News::Claimed { run, found });
+                }
                 Errand::Remove(cgroup) => late.push(cgroup),
+                // One that stays behind is found by the next start.
+                Errand::Forget(socket) => drop(relume_os::files::remove(&socket)),
                 Errand::End => {
                     late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
                     return;

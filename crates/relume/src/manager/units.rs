@@ -86,6 +86,7 @@ impl Unit {
             launch,
             hooks: relume_config::HookCommands::default(),
             pid_file: None,
+            readiness: relume_config::Readiness::default(),
             log,
             shown: relume_config::Shown::default(),
             base_name: name.to_owned(),

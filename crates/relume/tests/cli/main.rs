@@ -7,6 +7,7 @@ mod asking;
 mod logs;
 mod played;
 mod usage;
+mod verbs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -7,12 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed, here and now")]
 #![expect(clippy::print_stderr, reason = "the test runner shows it beside the failed test")]
 
+mod apply;
 mod dependencies;
 mod die_together;
 mod examples;
 mod guardian;
 mod harness;
 mod lifecycle;
+mod readiness;
+mod requests;
 mod spawn_errors;
 mod start_state;
 mod stdout;

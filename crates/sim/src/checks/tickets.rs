@@ -64,6 +64,8 @@ impl Tickets {
             ),
             (Outcome::Done | Outcome::Already, Wish::Down) => !record.state.is_live(),
             (Outcome::Failed(_) | Outcome::Superseded | Outcome::Unknown, _) => true,
+            // Only who reloads or signals hears that.
+            (Outcome::NotRunning, _) => false,
         };
         // A step may end with the decision to shut down, after the answer.
         if so || view.memory.shutdown.is_some() {

@@ -104,6 +104,8 @@ pub(crate) fn addressed(
                     (core.with_dependents(services), "stop asked")
                 }
                 Command::Stop { services, .. } => (services.clone(), "stop asked"),
+                Command::Reload(services) => (services.clone(), "reload asked"),
+                Command::Signal { services, .. } => (services.clone(), "signal asked"),
             };
             services.into_iter().map(|id| (id, what.into())).collect()
         }

@@ -22,6 +22,10 @@ impl World {
                     if *number == relume_core::SIGTERM { String::new() } else { format!(" with {number}") };
                 format!("stop {}{tree}{with}", self.run_name(*run))
             }
+            Action::Signal { run, signal: Signal::Asked(number), to } => {
+                let tree = if *to == Reach::Tree { " tree" } else { "" };
+                format!("send {number} to {}{tree}", self.run_name(*run))
+            }
             Action::FindMain { run } => format!("find main of {}", self.run_name(*run)),
             Action::Reply { service, outcome, .. } => {
                 format!("answer {}: {}", self.name_of(*service), outcome_word(outcome))
@@ -47,6 +51,7 @@ impl World {
                 "stop signal to the tree".into()
             }
             Action::Signal { signal: Signal::Stop(_), to: Reach::Main, .. } => "stop signal to main".into(),
+            Action::Signal { signal: Signal::Asked(_), .. } => "the signal that was asked for".into(),
             Action::FindMain { .. } => "find the main process".into(),
             Action::Reply { outcome, .. } => format!("answer: {}", outcome_word(outcome)),
             Action::Leave { .. } => "leave".into(),
@@ -73,5 +78,6 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::Failed(_) => "failed",
         Outcome::Superseded => "superseded",
         Outcome::Unknown => "unknown",
+        Outcome::NotRunning => "not running",
     }
 }

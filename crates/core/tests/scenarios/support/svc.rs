@@ -96,6 +96,14 @@ impl Svc {
         self.with(|policy| policy.hooks.post_stop = Some(HOOK))
     }
 
+    pub(crate) fn stop_command(self) -> Self {
+        self.with(|policy| policy.hooks.stop = Some(HOOK))
+    }
+
+    pub(crate) fn reload_command(self) -> Self {
+        self.with(|policy| policy.hooks.reload = Some(HOOK))
+    }
+
     pub(crate) fn on_failure(self) -> Self {
         self.with(|policy| policy.hooks.on_failure = Some(HOOK))
     }

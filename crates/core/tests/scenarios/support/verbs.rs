@@ -1,8 +1,8 @@
 //! What can happen, in one line each. A name without a run means the run that the service has now.
 
 use relume_core::{
-    Command, Event, Exit, Hook, ManagerPolicy, Rest, RunId, RunKind, ServiceId, SpawnError, State, Survivor,
-    Ticket,
+    Command, Event, Exit, Hook, ManagerPolicy, Reach, Rest, RunId, RunKind, ServiceId, SpawnError, State,
+    Survivor, Ticket,
 };
 
 use super::{Svc, World};
@@ -39,8 +39,13 @@ impl World {
 
     #[track_caller]
     pub(crate) fn config(&mut self, services: impl IntoIterator<Item = Svc>) {
+        self.configure(self.as_config(services));
+    }
+
+    /// These services under the rules as they are, not told to anybody yet.
+    pub(crate) fn as_config(&self, services: impl IntoIterator<Item = Svc>) -> relume_core::Config {
         let services = services.into_iter().map(|service| service.0).collect();
-        self.configure(relume_core::Config { services, ..self.config.clone() });
+        relume_core::Config { services, ..self.config.clone() }
     }
 
     /// A new configuration. A manager that comes up again reads the last one that was not refused.
@@ -163,6 +168,18 @@ impl World {
     pub(crate) fn stop_with_dependents(&mut self, name: &str) -> Ticket {
         let services = vec![self.id(name)];
         self.command(Command::Stop { services, with_dependents: true })
+    }
+
+    #[track_caller]
+    pub(crate) fn reload(&mut self, name: &str) -> Ticket {
+        let services = vec![self.id(name)];
+        self.command(Command::Reload(services))
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&mut self, name: &str, signal: i32, to: Reach) -> Ticket {
+        let services = vec![self.id(name)];
+        self.command(Command::Signal { services, signal, to })
     }
 
     #[track_caller]

@@ -1,16 +1,27 @@
 //! The verbs, one file each, and what several of them need: the config, and the manager to ask.
 
+pub(super) mod apply;
 pub(super) mod check;
+pub(super) mod completions;
 pub(super) mod detached;
+pub(super) mod doctor;
 pub(super) mod down;
+pub(super) mod events;
 pub(super) mod logs;
+pub(super) mod man;
 mod operate;
+pub(super) mod plan;
+pub(super) mod reload;
 pub(super) mod restart;
+pub(super) mod run;
 pub(super) mod schema;
+pub(super) mod signal;
 pub(super) mod start;
 pub(super) mod status;
 pub(super) mod stop;
 pub(super) mod up;
+pub(super) mod urls;
+pub(super) mod wait;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,6 +38,9 @@ use crate::places::{self, Found, Surroundings, Wanted};
 
 /// The configs this command line means, in order; none if there is none.
 pub(super) fn configs(global: &Global) -> Vec<PathBuf> {
+    if global.system && global.configs.is_empty() {
+        return vec![PathBuf::from(places::SYSTEM.config)];
+    }
     let env = std::env::var_os("RELUME_CONFIG").map(PathBuf::from);
     places::configs(&global.configs, env, &working_dir())
 }
@@ -68,7 +82,8 @@ pub(super) fn find_manager(global: &Global) -> Result<Found, Failure> {
 fn wanted_state_dir(global: &Global) -> Wanted {
     let folder = working_dir();
     let variable = std::env::var_os("RELUME_STATE_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    if let Some(dir) = global.state_dir.clone().or(variable) {
+    let system = global.system.then(|| PathBuf::from(places::SYSTEM.state_dir));
+    if let Some(dir) = global.state_dir.clone().or(system).or(variable) {
         return Wanted { base: folder, state_dir: Some(dir), ..Wanted::default() };
     }
     let paths = configs(global);
@@ -163,7 +178,7 @@ pub(super) fn select<T: Named>(services: &mut Vec<T>, words: &[String]) -> Resul
     Ok(())
 }
 
-fn unknown<'a>(word: &str, names: impl Iterator<Item = &'a str> + Clone) -> Failure {
+pub(super) fn unknown<'a>(word: &str, names: impl Iterator<Item = &'a str> + Clone) -> Failure {
     let (what, plain) = word.strip_prefix("group/").map_or(("service", word), |group| ("group", group));
     let failure = Failure::new(Exit::Usage, format!("there is no {what} `{plain}`"));
     match nearest(word, names.clone()) {

@@ -12,6 +12,7 @@ use crate::config_files::Disk;
 use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
 use crate::roles::{IN_BACKGROUND, Role};
+use crate::trust;
 
 /// Runs the manager until it leaves.
 pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<ExitCode, Failure> {
@@ -29,7 +30,8 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     };
     screen.note(&warnings.render(screen.err.colour));
     if !global.trust {
-        distrust(&config)?;
+        trust::check(&config)
+            .map_err(|distrust| Failure::new(Exit::Usage, distrust.message).help(distrust.help))?;
     }
     let names = meant(&config, &args.names)?;
     let places = Places::settle(&wanted(&config.manager), &Surroundings::from_env())
@@ -40,8 +42,15 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         }
         refuse_second(&places)?;
     }
-    let options =
-        manager::Options { config, load, places, names, follow: args.follow, screen: screen.clone() };
+    let options = manager::Options {
+        config,
+        load,
+        trust: global.trust,
+        places,
+        names,
+        follow: args.follow,
+        screen: screen.clone(),
+    };
     Ok(manager::run(options))
 }
 
@@ -74,27 +83,6 @@ fn wanted(manager: &ManagerConfig) -> Wanted {
         status_file: manager.status_file.clone(),
         pid_dir: manager.pid_dir.clone(),
     }
-}
-
-/// Whoever can write what root runs, is root.
-fn distrust(config: &Config) -> Result<(), Failure> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let program = std::env::current_exe().ok();
-    for path in config.sources.iter().map(|path| path.as_path()).chain(program.as_deref()) {
-        let why = match relume_os::files::check_trusted(path) {
-            Ok(None) => continue,
-            Ok(Some(distrust)) if distrust.path == path => distrust.reason,
-            Ok(Some(distrust)) => distrust.to_string(),
-            Err(error) => error.to_string(),
-        };
-        let message = format!("as root, relume does not use {}: {why}", path.display());
-        return Err(Failure::new(Exit::Usage, message).help(
-            "Whoever can write it could run anything as root.\nMend that (chmod go-w), or say --trust.",
-        ));
-    }
-    Ok(())
 }
 
 /// A manager that answers is named. One that does not is found by the lock, which the manager takes.

@@ -1,10 +1,14 @@
 //! What people see, as text made from values: no file, no socket, no terminal is touched here, so that
 //! every output is tested as it looks without a manager.
 
+pub(crate) mod change;
+pub(crate) mod doctor;
+pub(crate) mod event;
 pub(crate) mod operation;
 pub(crate) mod progress;
 pub(crate) mod status;
 pub(crate) mod text;
+pub(crate) mod urls;
 
 use anstyle::{AnsiColor, Style};
 use relume_proto::State;

@@ -9,6 +9,19 @@ use super::{BAD, BUSY, DIM, GOOD, Look};
 
 /// What came of an operation.
 pub(crate) fn render(verb: Verb, report: &OperationReport, look: Look) -> String {
+    render_each(report, look, |result| said(verb, result))
+}
+
+/// What came of sending a signal.
+pub(crate) fn render_sent(signal: &str, report: &OperationReport, look: Look) -> String {
+    render_each(report, look, |result| match (&result.outcome, result.pid) {
+        (Outcome::Done, Some(pid)) => format!("{signal} sent, pid {pid}"),
+        (Outcome::Done, None) => format!("{signal} sent"),
+        _ => said(Verb::Reload, result),
+    })
+}
+
+fn render_each(report: &OperationReport, look: Look, said: impl Fn(&ServiceResult) -> String) -> String {
     let name = report.results.iter().map(|result| columns(&harmless(&result.service))).max().unwrap_or(0);
     let mut out = String::new();
     for result in &report.results {
@@ -20,7 +33,7 @@ pub(crate) fn render(verb: Verb, report: &OperationReport, look: Look) -> String
             Outcome::Other(_) => (BUSY, "?"),
         };
         let service = padded(&harmless(&result.service), name);
-        let said = harmless(&said(verb, result)).into_owned();
+        let said = harmless(&said(result)).into_owned();
         out.push_str(&format!("{} {service}  {said}\n", look.paint(style, sign)));
     }
     for hint in &report.hints {
@@ -59,6 +72,7 @@ fn past(verb: Verb, state: &State) -> &'static str {
         Verb::Start => "started",
         Verb::Stop => "stopped",
         Verb::Restart => "restarted",
+        Verb::Reload => "reloaded",
     }
 }
 

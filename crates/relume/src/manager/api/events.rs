@@ -17,15 +17,24 @@ use super::Office;
 
 #[derive(Deserialize)]
 pub(super) struct Since {
-    /// The last event the client has seen; 0: none.
-    #[serde(default)]
-    after: u64,
+    /// The last event the client has seen; 0: all that are kept. Without it only what is to come is told.
+    after: Option<u64>,
+    /// Whether to go on with what is to come.
+    #[serde(default = "yes")]
+    follow: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 pub(super) async fn get(State(office): State<Office>, Query(since): Query<Since>) -> Response {
-    let (kept, live) = office.desk.follow(since.after);
-    let last = kept.last().map_or(since.after, |record| record.seq);
+    let (kept, live) = office.desk.follow(since.after.unwrap_or(u64::MAX));
+    let last = kept.last().map_or(since.after.unwrap_or(0), |record| record.seq);
     let first: String = kept.iter().map(line).collect();
+    if !since.follow {
+        return ([(CONTENT_TYPE, NDJSON)], first).into_response();
+    }
     let start = Follower { first: Some(first), last, live };
     let body = Body::from_stream(stream::unfold(start, next));
     ([(CONTENT_TYPE, NDJSON)], body).into_response()

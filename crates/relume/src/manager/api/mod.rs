@@ -4,10 +4,12 @@
 //! the desk for what comes of them. It owns no descriptor of a service, starts no process, and when it
 //! panics, supervision goes on.
 
+mod change;
 mod down;
 mod events;
 mod operations;
 mod server;
+mod signal;
 mod status;
 mod targets;
 mod version;
@@ -23,6 +25,7 @@ use relume_proto::{ApiError, ErrorCode};
 
 use super::inbox::Inbox;
 use super::publish::{Board, Desk};
+use super::reload::Source;
 
 pub(crate) use server::start;
 
@@ -32,6 +35,8 @@ pub(crate) struct Office {
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) inbox: Arc<Inbox>,
+    /// How the configuration is read again.
+    pub(crate) source: Arc<Source>,
 }
 
 impl Office {

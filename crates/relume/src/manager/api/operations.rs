@@ -19,18 +19,40 @@ pub(super) async fn post(
     State(office): State<Office>,
     Json(request): Json<OperationRequest>,
 ) -> Result<Json<OperationReport>, Refusal> {
-    let began = Instant::now();
-    let (ids, hints) = {
+    let (names, hints) = {
         let board = office.board();
         let mut names = targets::names(&board, &request.targets)?;
         if request.with_dependents {
             names = targets::with_dependents(&board, names);
         }
-        let ids: Vec<ServiceId> =
-            names.iter().filter_map(|name| board.ids.get(name.as_str())).copied().collect();
-        (ids, hints(&board, &request, &names))
+        let hints = hints(&board, &request, &names);
+        (names, hints)
     };
-    let mut results = if ids.is_empty() { Vec::new() } else { carry_out(&office, &request, &ids).await };
+    let command = |services| match request.verb {
+        Verb::Start => Command::Start(services),
+        // Dependents are among the services already.
+        Verb::Stop => Command::Stop { services, with_dependents: false },
+        Verb::Restart => Command::Restart(services),
+        Verb::Reload => Command::Reload(services),
+    };
+    let report = order(&office, &names, request.wait_ms, command).await;
+    Ok(Json(OperationReport { hints, ..report }))
+}
+
+/// Carries out a command on these services and waits for what comes of it.
+pub(super) async fn order(
+    office: &Office,
+    names: &[String],
+    wait_ms: Option<u64>,
+    command: impl FnOnce(Vec<ServiceId>) -> Command,
+) -> OperationReport {
+    let began = Instant::now();
+    let ids: Vec<ServiceId> = {
+        let board = office.board();
+        names.iter().filter_map(|name| board.ids.get(name.as_str())).copied().collect()
+    };
+    let mut results =
+        if ids.is_empty() { Vec::new() } else { carry_out(office, &ids, wait_ms, command).await };
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let board = office.board();
     let place = |result: &ServiceResult| board.units.order.iter().position(|name| **name == *result.service);
@@ -38,20 +60,18 @@ pub(super) async fn post(
     for result in &mut results {
         result.took_ms = Some(took);
     }
-    Ok(Json(OperationReport { results, hints }))
+    OperationReport { results, hints: Vec::new() }
 }
 
-async fn carry_out(office: &Office, request: &OperationRequest, ids: &[ServiceId]) -> Vec<ServiceResult> {
+async fn carry_out(
+    office: &Office,
+    ids: &[ServiceId],
+    wait_ms: Option<u64>,
+    command: impl FnOnce(Vec<ServiceId>) -> Command,
+) -> Vec<ServiceResult> {
     let claim = office.desk.claim(ids.iter().copied());
-    let services = ids.to_vec();
-    let command = match request.verb {
-        Verb::Start => Command::Start(services),
-        // Dependents are among the services already.
-        Verb::Stop => Command::Stop { services, with_dependents: false },
-        Verb::Restart => Command::Restart(services),
-    };
-    office.inbox.send(News::Asked { ticket: claim.ticket, command });
-    let patience = request.wait_ms.map_or(FOR_EVER, Duration::from_millis);
+    office.inbox.send(News::Asked { ticket: claim.ticket, command: command(ids.to_vec()) });
+    let patience = wait_ms.map_or(FOR_EVER, Duration::from_millis);
     let in_time = tokio::time::timeout(patience, claim.done).await;
     let (mut results, left) = office.desk.collect(claim.ticket);
     if in_time.is_err() || !left.is_empty() {

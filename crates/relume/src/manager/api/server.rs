@@ -13,9 +13,10 @@ use hyper_util::service::TowerToHyperService;
 use relume_proto::{API_VERSION, VERSION_HEADER, paths};
 use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::{Door, Office, Refusal, down, events, operations, status, version};
+use super::{Door, Office, Refusal, change, down, events, operations, signal, status, version};
 
 /// Connections served at once; more wait in the socket's backlog. Each costs a few kilobytes.
 const MOST_CONNECTIONS: usize = 256;
@@ -23,14 +24,21 @@ const MOST_CONNECTIONS: usize = 256;
 /// Largest body of a request: a list of every name of ten thousand services fits.
 const MOST_BODY: usize = 1024 * 1024;
 
+/// Names of probes looked up at once; the system's way to do that waits on a thread of its own.
+const MOST_LOOKUPS: usize = 16;
+
 /// A client that has not sent the head of its request by then is not going to.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
-/// Starts the thread. Supervision goes on whatever becomes of it.
-pub(crate) fn start(door: Door, office: Office) -> io::Result<()> {
+/// Starts the thread. Supervision goes on whatever becomes of it. Who has the handle can run tasks on it.
+pub(crate) fn start(door: Door, office: Office) -> io::Result<Handle> {
     let listener = StdListener::from(door.socket);
     let owner = door.owner;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_LOOKUPS)
+        .build()?;
+    let handle = runtime.handle().clone();
     let run = move || {
         if door.open.recv().is_err() {
             return;
@@ -43,7 +51,7 @@ pub(crate) fn start(door: Door, office: Office) -> io::Result<()> {
             }
         });
     };
-    std::thread::Builder::new().name("net".into()).spawn(run).map(drop)
+    std::thread::Builder::new().name("net".into()).spawn(run).map(|_| handle)
 }
 
 fn routes(office: Office) -> Router {
@@ -53,6 +61,9 @@ fn routes(office: Office) -> Router {
         .route(paths::VERSION, get(version::get))
         .route(paths::STATUS, get(status::get))
         .route(paths::OPERATIONS, post(operations::post))
+        .route(paths::SIGNAL, post(signal::post))
+        .route(paths::PLAN, post(change::plan))
+        .route(paths::APPLY, post(change::apply))
         .route(paths::DOWN, post(down::post))
         .route(paths::EVENTS, get(events::get))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "the API has no such path"))

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use relume_core::{Fact, RunId, RunKind, Snapshot};
 use serde::{Deserialize, Serialize};
 
+use crate::manager::ready::KeptEars;
+
 /// One note. Members are named in the file, so a version that knows more or fewer can read it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Entry {
@@ -51,6 +53,9 @@ pub(crate) struct Kept {
     /// When it was started, in nanoseconds on CLOCK_MONOTONIC.
     #[serde(default)]
     pub(crate) began: u64,
+    /// How it says that it is ready; none for what is no service's own process.
+    #[serde(default)]
+    pub(crate) ears: Option<KeptEars>,
 }
 
 /// A map whose keys are no strings, as a list of pairs.

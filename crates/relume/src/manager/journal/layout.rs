@@ -36,8 +36,8 @@ const AT_BOOT: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     half: usize,
-    active: usize,
-    used: usize,
+    pub(super) active: usize,
+    pub(super) used: usize,
     pub(super) began: u64,
     pub(super) recoveries: u64,
 }

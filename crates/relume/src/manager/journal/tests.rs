@@ -21,6 +21,7 @@ fn kept(pid: u32) -> Kept {
         tag,
         pipes: vec![(1, 2)],
         began: 9,
+        ears: None,
     }
 }
 
@@ -83,7 +84,7 @@ fn a_note_torn_by_a_death_does_not_exist() {
     // The bytes of the next note without its count: what a SIGKILL between the two leaves.
     let note = encode(&Entry::Fact(added(2)));
     let layout = &journal.layout;
-    assert!(layout.put(&mut journal.map, 1, 100, &note).is_some());
+    assert!(layout.put(&mut journal.map, layout.active, layout.used, &note).is_some());
     drop(journal);
     let (_, remains) = Journal::open(&path, 0).unwrap();
     assert_eq!(remains.unwrap().snapshot, memory);

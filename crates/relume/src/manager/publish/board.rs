@@ -23,6 +23,8 @@ pub(crate) struct Board {
     mains: HashMap<ServiceId, RunId>,
     /// Runs that put themselves in the background, the last of each service.
     forkers: HashMap<ServiceId, RunId>,
+    /// What is said of a service's run, by itself or its probes: the last of each service.
+    told: HashMap<ServiceId, (RunId, String)>,
     pub(crate) places: Places,
     pub(crate) began: Moment,
     /// How often a manager has come back.
@@ -65,6 +67,7 @@ impl Board {
             recoveries,
             guardian,
             forkers: HashMap::new(),
+            told: HashMap::new(),
             places,
             began,
         }
@@ -82,6 +85,7 @@ impl Board {
                 self.ids.retain(|_, id| id != service);
                 self.mains.remove(service);
                 self.forkers.remove(service);
+                self.told.remove(service);
             }
             What::LooksForking { run } => {
                 self.forkers.insert(run.service, *run);
@@ -128,6 +132,20 @@ impl Board {
     fn name_of_main(&self, run: RunId) -> Option<String> {
         let main = self.mains.get(&run.service) == Some(&run);
         main.then(|| self.memory.services.get(&run.service).map(|record| record.name.clone()))?
+    }
+
+    /// What is said of a run from now on; none: nothing any more.
+    pub(crate) fn told(&mut self, run: RunId, text: Option<String>) {
+        match text {
+            Some(text) => self.told.insert(run.service, (run, text)),
+            None => self.told.remove(&run.service),
+        };
+    }
+
+    /// What is said of the present run of a service.
+    pub(crate) fn told_of(&self, service: ServiceId) -> Option<&str> {
+        let (run, text) = self.told.get(&service)?;
+        (self.mains.get(&service) == Some(run)).then_some(text.as_str())
     }
 
     /// The present main process of a service.

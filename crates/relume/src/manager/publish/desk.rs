@@ -104,6 +104,7 @@ fn result(board: &Board, service: ServiceId, outcome: &Outcome) -> ServiceResult
         Outcome::Already => (Word::Already, None),
         Outcome::Failed(cause) => (Word::Failed, Some(words::because(board, cause))),
         Outcome::Superseded => (Word::Failed, Some("something else was asked of it meanwhile".to_owned())),
+        Outcome::NotRunning => (Word::Failed, Some("it is not running".to_owned())),
         Outcome::Unknown => (Word::Failed, Some("it is no longer configured".to_owned())),
     };
     ServiceResult { outcome: word, reason, ..so_far(board, service) }

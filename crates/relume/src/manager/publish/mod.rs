@@ -56,6 +56,13 @@ pub(crate) enum Note {
         /// When it was started.
         began: Moment,
     },
+    /// What a run says of itself, or its probes of it, is this from now on.
+    Told {
+        /// The run.
+        run: RunId,
+        /// For people; none: nothing any more.
+        text: Option<String>,
+    },
     /// All that was to be known at the beginning has been told: clients may be served.
     Open(Sender<()>),
     /// There is no guardian any more.
@@ -167,7 +174,11 @@ impl Thread {
                 }
                 self.stale_since.get_or_insert_with(Instant::now);
             }
-            Note::Units(units) => board.reconfigure(units),
+            Note::Units(units) => {
+                outlets.reconfigure(&units.manager);
+                board.reconfigure(units);
+            }
+            Note::Told { run, text } => board.told(run, text),
             Note::Open(door) => {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());

@@ -44,6 +44,11 @@ impl Outlets {
         self.log.line(level, &text, &json!(record));
     }
 
+    /// A configuration that holds from now on.
+    pub(super) fn reconfigure(&mut self, manager: &relume_config::ManagerConfig) {
+        self.log.tell(manager.log_level);
+    }
+
     pub(super) fn say(&mut self, level: Level, text: &str) {
         self.log.line(level, text, &json!({}));
         self.terminal.say(level, text);

@@ -27,6 +27,11 @@ impl OwnLog {
         Ok((Self { pipe: write, most, format, dropped: 0 }, read))
     }
 
+    /// From now on, what is more detailed than this is not told.
+    pub(super) fn tell(&mut self, most: LogLevel) {
+        self.most = most;
+    }
+
     /// One line, if the level is told. `fields` are what a program wants to read beside the sentence.
     pub(super) fn line(&mut self, level: Level, text: &str, fields: &serde_json::Value) {
         if !is_told(level, self.most) {

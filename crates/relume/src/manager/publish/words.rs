@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use relume_config::Said;
 use relume_core::{
     Cause, Condition, Exit, Fact, Moment, Pace, Record, RunKind, StartPhase, State, StopPhase, WaitFor, What,
     Word,
@@ -137,12 +138,13 @@ fn cause(cause: &Cause) -> wire::Cause {
 /// Why a service is in its state, for people; none where the state says it all.
 pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
     match &record.state {
-        State::Running { .. } => None,
+        State::Running { .. } => told(board, record),
         State::Stopped => ended(record),
         State::Pending { on, .. } => Some(waiting(board, record, *on)),
         State::Starting { phase, .. } => match phase {
             StartPhase::PreStart { .. } => Some("running its pre_start".into()),
-            StartPhase::Spawning | StartPhase::Alive => None,
+            StartPhase::Spawning => None,
+            StartPhase::Alive => told(board, record).or_else(|| awaited(board, record)),
             StartPhase::Forked => Some("looking for the process it left in the background".into()),
         },
         State::Stopping { why, phase, .. } => Some(format!("{}; {}", because(board, why), stopping(*phase))),
@@ -161,6 +163,22 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
             because_ended(board, record, cause)
         }),
     }
+}
+
+/// What the service says of itself, or its probes of it.
+fn told(board: &Board, record: &Record) -> Option<String> {
+    board.told_of(*board.ids.get(record.name.as_str())?).map(str::to_owned)
+}
+
+/// By what it is to become ready.
+fn awaited(board: &Board, record: &Record) -> Option<String> {
+    let readiness = &board.units.get(&record.name)?.config.readiness;
+    Some(match (readiness.said, &readiness.probe) {
+        (Some(Said::Notify), _) => "waiting for its READY=1".into(),
+        (Some(Said::Fd(number)), _) => format!("waiting for a newline on its descriptor {number}"),
+        (None, Some(_)) => "waiting for its probe to succeed".into(),
+        (None, None) => return None,
+    })
 }
 
 fn waiting(board: &Board, record: &Record, on: WaitFor) -> String {

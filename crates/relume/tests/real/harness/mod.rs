@@ -278,6 +278,11 @@ impl Relume {
         command
     }
 
+    /// A command of relume's against this one, to be started by the test.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        self.command_through(&[], words)
+    }
+
     /// Runs a command of relume's against this one and waits for its end.
     pub(crate) fn run(&self, words: &[&str]) -> Output {
         let mut command = self.command_through(&[], words);

@@ -1,0 +1,139 @@
+//! The services: programs, users, folders.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use relume_config::{Account, ServiceConfig};
+use relume_os::users;
+use rustix::fs::Access;
+
+use crate::cli::render::doctor::Check;
+
+/// How long the system may take to say who a user is: a directory server may be down.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether the programs are there. One check for all that are fine, one for each that is not.
+pub(super) fn programs(services: &[ServiceConfig]) -> Vec<Check> {
+    let mut fine = 0;
+    let mut checks = Vec::new();
+    for service in services {
+        let hooks = &service.hooks;
+        let others = [
+            ("pre_start", &hooks.pre_start),
+            ("post_start", &hooks.post_start),
+            ("pre_stop", &hooks.pre_stop),
+            ("post_stop", &hooks.post_stop),
+            ("on_failure", &hooks.on_failure),
+            ("stop_command", &hooks.stop),
+            ("reload_command", &hooks.reload),
+        ];
+        let others = others.into_iter().filter_map(|(key, hook)| Some((key, &hook.as_ref()?.argv)));
+        for (key, argv) in [("command", &service.launch.argv)].into_iter().chain(others) {
+            let Some(program) = argv.first() else { continue };
+            match find(program, service) {
+                Ok(_) => fine += 1,
+                Err(why) => {
+                    let what = format!("{}.{key}", service.spec.name);
+                    checks.push(
+                        Check::bad(&what, why)
+                            .advice("install it, write its whole path, or set PATH in environment"),
+                    );
+                }
+            }
+        }
+    }
+    checks.insert(0, Check::ok("programs", format!("{fine} found and executable")));
+    checks
+}
+
+/// Where a program is, by the rules of execvp(3) with the service's own PATH and folder.
+fn find(program: &str, service: &ServiceConfig) -> Result<PathBuf, String> {
+    let launch = &service.launch;
+    if program.contains('/') {
+        let path = launch.working_dir.join(program);
+        return executable(&path).map(|()| path);
+    }
+    let own = launch.environment.0.get("PATH").cloned();
+    let search = own.or_else(|| std::env::var("PATH").ok()).unwrap_or_else(|| "/usr/bin:/bin".into());
+    let mut last = format!("{program} is in no folder of PATH ({search})");
+    for folder in search.split(':') {
+        let path = launch.working_dir.join(folder).join(program);
+        if path.exists() {
+            match executable(&path) {
+                Ok(()) => return Ok(path),
+                Err(why) => last = why,
+            }
+        }
+    }
+    Err(last)
+}
+
+fn executable(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let found = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?;
+    if !found.is_file() {
+        return Err(format!("{shown} is not a file"));
+    }
+    rustix::fs::access(path, Access::EXEC_OK)
+        .map_err(|error| format!("{shown} cannot be executed: {}", std::io::Error::from(error)))
+}
+
+/// Whether the users exist, and whether relume may become them.
+pub(super) fn users(services: &[ServiceConfig]) -> Vec<Check> {
+    let text = |account: &Account| match account {
+        Account::Id(id) => id.to_string(),
+        Account::Name(name) => name.clone(),
+    };
+    let mut who: BTreeMap<(Option<String>, Option<String>), &str> = BTreeMap::new();
+    for service in services {
+        let pair = (service.launch.user.as_ref().map(text), service.launch.group.as_ref().map(text));
+        if pair != (None, None) {
+            who.entry(pair).or_insert(&service.spec.name);
+        }
+    }
+    who.into_iter()
+        .map(|((user, group), service)| {
+            let what = format!("{service}.user");
+            let shown =
+                [user.as_deref(), group.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(":");
+            match resolve(user, group) {
+                Err(why) => Check::bad(&what, why).advice("make it with useradd(8), or name another"),
+                Ok(uid) if uid != users::effective_uid() && !users::is_root() => {
+                    Check::bad(&what, format!("only root can run a service as {shown}"))
+                        .advice("start relume as root, or leave `user` out")
+                }
+                Ok(_) => Check::ok(&what, format!("{shown} exists")),
+            }
+        })
+        .collect()
+}
+
+/// In a thread of its own, left behind if the system never answers.
+fn resolve(user: Option<String>, group: Option<String>) -> Result<u32, String> {
+    let (answer, answered) = mpsc::channel();
+    let look = move || {
+        let found = users::resolve(user.as_deref(), group.as_deref());
+        // The receiver is gone when this took too long.
+        let _late = answer.send(found.map(|who| who.uid).map_err(|error| error.to_string()));
+    };
+    std::thread::Builder::new().spawn(look).map_err(|error| error.to_string())?;
+    let slow = || format!("the system has not said within {} s who that is", LOOKUP_LIMIT.as_secs());
+    answered.recv_timeout(LOOKUP_LIMIT).unwrap_or_else(|_| Err(slow()))
+}
+
+/// Whether the working folders are there.
+pub(super) fn folders(services: &[ServiceConfig]) -> Vec<Check> {
+    let mut seen: BTreeMap<&Path, &str> = BTreeMap::new();
+    for service in services {
+        seen.entry(&service.launch.working_dir).or_insert(&service.spec.name);
+    }
+    let missing = seen.into_iter().filter(|(dir, _)| !dir.is_dir());
+    missing
+        .map(|(dir, service)| {
+            Check::bad(&format!("{service}.working_dir"), format!("{} is no folder", dir.display()))
+                .advice("make it, or correct `working_dir`")
+        })
+        .collect()
+}
