@@ -254,7 +254,7 @@ impl Sim {
             self.kernel.refuse(run, shortage);
         } else {
             let delay = self.faults.spawn_delay();
-            self.kernel.begin(run, name, kind, plan, delay);
+            self.kernel.begin((run, kind), name, plan, delay);
         }
     }
 
@@ -264,7 +264,7 @@ impl Sim {
         if self.settings.unchecked {
             return Ok(());
         }
-        if self.steps % 16 == 0 {
+        if self.steps.is_multiple_of(16) {
             self.journal.check(self.core.snapshot())?;
         }
         let view = view(&self.memory, &self.operator, &self.kernel, trigger);

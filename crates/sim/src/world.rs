@@ -197,7 +197,7 @@ impl Kernel {
     }
 
     /// Begins to start a tree; it is there after `delay`.
-    pub fn begin(&mut self, run: RunId, name: String, kind: RunKind, plan: Plan, delay: Duration) {
+    pub fn begin(&mut self, (run, kind): (RunId, RunKind), name: String, plan: Plan, delay: Duration) {
         self.sequence += 1;
         let pid = self.sequence;
         let tree = Tree {

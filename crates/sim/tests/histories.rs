@@ -2,6 +2,9 @@
 //! model of its own: no difference, never more restarts than allowed in any window, and never silence where
 //! another start is due.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed, here and now")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "the model is about a few states and actions")]
+
 use std::time::Duration;
 
 use relume_core::{
