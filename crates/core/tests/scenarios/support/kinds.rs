@@ -107,7 +107,7 @@ pub(crate) fn addressed(
             };
             services.into_iter().map(|id| (id, what.into())).collect()
         }
-        Event::ShutdownAsked { hurry } => {
+        Event::ShutdownAsked { hurry, .. } => {
             let what = if *hurry { "hurry asked" } else { "shutdown asked" };
             core.ids().map(|id| (id, what.into())).collect()
         }

@@ -21,6 +21,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use relume_proto::{ApiError, ErrorCode};
 
+use super::archive::Archive;
 use super::inbox::Inbox;
 use super::publish::{Board, Desk};
 
@@ -32,6 +33,7 @@ pub(crate) struct Office {
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) archive: Archive,
 }
 
 impl Office {

@@ -8,6 +8,7 @@ use relume_core::{Command, ServiceId};
 use relume_proto::{OperationReport, OperationRequest, Outcome, ServiceResult, Verb};
 
 use super::{Office, Refusal, targets};
+use crate::manager::archive::Saved;
 use crate::manager::inbox::News;
 use crate::manager::publish::Board;
 use crate::manager::publish::so_far;
@@ -15,12 +16,15 @@ use crate::manager::publish::so_far;
 /// The longest wait that a clock can count; in effect for ever.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// How long the answer to a command waits for the disk.
+const SAVING: Duration = Duration::from_secs(5);
+
 pub(super) async fn post(
     State(office): State<Office>,
     Json(request): Json<OperationRequest>,
 ) -> Result<Json<OperationReport>, Refusal> {
     let began = Instant::now();
-    let (ids, hints) = {
+    let (ids, mut hints) = {
         let board = office.board();
         let mut names = targets::names(&board, &request.targets)?;
         if request.with_dependents {
@@ -32,13 +36,26 @@ pub(super) async fn post(
     };
     let mut results = if ids.is_empty() { Vec::new() } else { carry_out(&office, &request, &ids).await };
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let unsaved = unsaved(&office).await;
     let board = office.board();
     let place = |result: &ServiceResult| board.units.order.iter().position(|name| **name == *result.service);
     results.sort_by_key(|result| place(result).unwrap_or(usize::MAX));
     for result in &mut results {
         result.took_ms = Some(took);
     }
+    hints.extend(unsaved);
     Ok(Json(OperationReport { results, hints }))
+}
+
+/// Waits until what was asked is on the disk. If it is not: what the user should know of that.
+async fn unsaved(office: &Office) -> Option<String> {
+    let why = match tokio::time::timeout(SAVING, office.archive.saved()).await {
+        Ok(Ok(Saved::Yes)) => return None,
+        Ok(Ok(Saved::No(why))) => why,
+        Ok(Err(_)) => "relume is leaving".into(),
+        Err(_) => format!("the disk has not answered within {} s", SAVING.as_secs()),
+    };
+    Some(format!("this holds for as long as relume runs, but could not be saved for a reboot: {why}"))
 }
 
 async fn carry_out(office: &Office, request: &OperationRequest, ids: &[ServiceId]) -> Vec<ServiceResult> {
