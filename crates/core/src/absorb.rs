@@ -9,7 +9,7 @@ use crate::lives::KILL_AGAIN;
 use crate::moment::Moment;
 use crate::planted::Bug;
 use crate::policy::ServiceKind;
-use crate::record::SidePhase;
+use crate::record::{Intent, SidePhase};
 use crate::state::{StartPhase, State, StopPhase};
 use crate::supervisor::Step;
 
@@ -19,7 +19,12 @@ impl Step<'_> {
             Event::Tick => {}
             Event::Configured(config) => self.configure(config),
             Event::Commanded { ticket, command } => self.obey(ticket, command),
-            Event::ShutdownAsked { hurry } => self.shut_down(hurry, 0),
+            Event::ShutdownAsked { hurry, forget } => {
+                self.shut_down(hurry, 0);
+                if forget {
+                    self.forget_stops();
+                }
+            }
             Event::Spawned { run } => match self.core.side(run) {
                 Some(side) => self.side_spawned(side),
                 None => self.spawned(run),
@@ -60,6 +65,15 @@ impl Step<'_> {
             if hurry {
                 self.kill_sides();
             }
+        }
+    }
+
+    /// Takes back every stop on request. Only with a shutdown: nobody starts by it now.
+    fn forget_stops(&mut self) {
+        let records = self.core.memory.services.iter();
+        let stopped = records.filter(|(_, record)| record.intent == Intent::Down).map(|(id, _)| *id);
+        for service in stopped.collect::<alloc::vec::Vec<ServiceId>>() {
+            self.note(What::IntentSet { service, intent: Intent::Auto });
         }
     }
 

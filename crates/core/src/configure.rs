@@ -101,6 +101,7 @@ impl Supervisor {
             followers: Vec::new(),
             unmet_at: Cell::new(0),
             blocked_at: Cell::new(0),
+            needs_wanted: Cell::new(false),
             orders: Vec::new(),
         };
         self.services.insert(id, service);
@@ -116,6 +117,7 @@ impl Supervisor {
             service.needs = needs.filter_map(|(name, how)| Some((*self.names.get(name)?, *how))).collect();
             service.unmet_at.set(0);
             service.blocked_at.set(0);
+            service.needs_wanted.set(false);
             for (need, how) in &service.needs {
                 dependents.entry(*need).or_default().push(*id);
                 if how.restart {

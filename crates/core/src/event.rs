@@ -67,6 +67,8 @@ pub enum Event {
     ShutdownAsked {
         /// With SIGKILL, now and in no order.
         hurry: bool,
+        /// And what was stopped on request starts again with the next relume.
+        forget: bool,
     },
 }
 

@@ -31,6 +31,7 @@ extern crate alloc;
 mod absorb;
 mod action;
 mod cause;
+mod cold;
 mod configure;
 mod decide;
 mod event;
@@ -58,6 +59,7 @@ mod word;
 
 pub use action::{Action, Outbox, Outcome, Signal};
 pub use cause::{Cause, Exit, SpawnError};
+pub use cold::Remembered;
 pub use decide::Goal;
 pub use event::{Command, Config, Event, Rest};
 pub use fact::{Fact, What};

@@ -153,7 +153,7 @@ impl SidePhase {
 }
 
 impl Record {
-    fn new(name: String) -> Self {
+    pub(crate) fn new(name: String) -> Self {
         Self {
             name,
             intent: Intent::Auto,

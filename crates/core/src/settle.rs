@@ -41,12 +41,16 @@ impl Step<'_> {
         self.park_the_rest();
     }
 
-    /// A wanted service makes its dependencies wanted too, unless somebody stopped them.
+    /// A wanted service makes its dependencies wanted too, unless somebody stopped them. Once for each
+    /// configuration: after that only a command takes back what is wanted, and it means it.
     fn want_dependencies(&mut self, id: ServiceId) {
         if !self.core.is_wanted(id) {
             return;
         }
         let Some(service) = self.core.services.get(&id) else { return };
+        if service.needs_wanted.replace(true) {
+            return;
+        }
         let idle = |need: &ServiceId| {
             let auto = self.core.record(*need).is_some_and(|r| r.intent == Intent::Auto && !r.retired);
             auto && !self.core.is_wanted(*need)
@@ -140,11 +144,10 @@ impl Step<'_> {
 }
 
 impl Supervisor {
-    /// More passes of one step than any graph can need: each move of a service marks it and its neighbours,
-    /// and a step moves a service a few times at most.
+    /// More passes than any step can need: each of a few moves of a service marks it and its neighbours.
     fn most_passes(&self) -> usize {
-        let edges: usize = self.services.values().map(|service| service.needs.len() + 1).sum();
-        64 * (edges + 1)
+        let services = self.services.len() + 1;
+        services.saturating_mul(services).saturating_mul(64)
     }
 
     /// Whether the service is meant to run.

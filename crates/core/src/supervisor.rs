@@ -60,6 +60,8 @@ pub(crate) struct Service {
     /// look begins there, so that a hub with ten thousand neighbours costs no more than ten thousand looks.
     pub(crate) unmet_at: Cell<usize>,
     pub(crate) blocked_at: Cell<usize>,
+    /// Its dependencies have been made wanted since the configuration came.
+    pub(crate) needs_wanted: Cell<bool>,
     /// Clients that wait for it.
     pub(crate) orders: Vec<Order>,
 }

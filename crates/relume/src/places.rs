@@ -117,6 +117,8 @@ pub(crate) struct Wanted {
     pub(crate) log_dir: Option<PathBuf>,
     /// `log_file`.
     pub(crate) log_file: Option<PathBuf>,
+    /// `state_file`.
+    pub(crate) state_file: Option<PathBuf>,
     /// `status_file`.
     pub(crate) status_file: Option<PathBuf>,
     /// `pid_dir`.
@@ -142,6 +144,8 @@ pub(crate) struct Places {
     pub(crate) log_dir: PathBuf,
     /// The manager's own log.
     pub(crate) log_file: PathBuf,
+    /// What a relume after the next reboot must know, and what has happened.
+    pub(crate) state_file: PathBuf,
     /// States for other programs to read.
     pub(crate) status_file: PathBuf,
     /// One `NAME.pid` for each service that runs.
@@ -177,6 +181,7 @@ impl Places {
         let places = Self {
             log_dir: at(&wanted.log_dir, wanted.base.join("logs")),
             log_file: at(&wanted.log_file, state_dir.join("relume.log")),
+            state_file: at(&wanted.state_file, state_dir.join("state.db")),
             status_file: at(&wanted.status_file, state_dir.join("status.json")),
             pid_dir: at(&wanted.pid_dir, state_dir.join("pids")),
             id,

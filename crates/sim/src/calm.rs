@@ -83,7 +83,8 @@ impl Sim {
     }
 
     fn shut_down(&mut self) -> Result<(), Failure> {
-        self.feed(Event::ShutdownAsked { hurry: false }, Trigger::Command).map_err(Failure::Safety)?;
+        self.feed(Event::ShutdownAsked { hurry: false, forget: false }, Trigger::Command)
+            .map_err(Failure::Safety)?;
         self.calm_for(LONG_STOP)?;
         if self.left {
             return Ok(());

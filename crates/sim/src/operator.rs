@@ -175,8 +175,8 @@ impl Operator {
                 self.config.manager = self.rules();
                 self.configured()
             }
-            Act::Shutdown => Deed::Event(Event::ShutdownAsked { hurry: false }),
-            Act::Hurry => Deed::Event(Event::ShutdownAsked { hurry: true }),
+            Act::Shutdown => Deed::Event(Event::ShutdownAsked { hurry: false, forget: false }),
+            Act::Hurry => Deed::Event(Event::ShutdownAsked { hurry: true, forget: true }),
         }
     }
 

@@ -119,7 +119,7 @@ scenarios! {
         for hurry in [false, true] {
             in_each(w, &IDLE, |w| {
                 let generation = w.record("s").generation;
-                w.tell(Event::ShutdownAsked { hurry });
+                w.tell(Event::ShutdownAsked { hurry, forget: false });
                 w.wait(1000.0);
                 assert_eq!(w.record("s").generation, generation);
                 assert!(!w.record("s").is_busy());

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod cold;
 mod commands;
 mod configuration;
 mod crossing;

@@ -142,13 +142,19 @@ impl Edge {
         }
     }
 
-    /// Writes a checkpoint where notes have found no room.
-    pub(crate) fn checkpoint(&mut self, memory: &Snapshot) {
-        if std::mem::take(&mut self.checkpoint_due)
-            && let Err(error) = self.journal.checkpoint(memory, &self.kept)
-        {
+    /// Writes a checkpoint where notes have found no room. Then `facts`, which are part of it, are noted once
+    /// more: a successor that has to tell what has happened finds each of them.
+    pub(crate) fn checkpoint(&mut self, memory: &Snapshot, facts: &[Fact]) {
+        if !std::mem::take(&mut self.checkpoint_due) {
+            return;
+        }
+        if let Err(error) = self.journal.checkpoint(memory, &self.kept) {
             // Supervision goes on; a successor would know less.
-            self.say(Level::Error, format!("the journal cannot grow: {error}"));
+            return self.say(Level::Error, format!("the journal cannot grow: {error}"));
+        }
+        for fact in facts {
+            // Without room it is in the checkpoint all the same.
+            let _room = self.journal.fact(fact);
         }
     }
 

@@ -43,7 +43,7 @@ fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option
     for fact in &out.facts {
         edge.note_fact(fact);
     }
-    edge.checkpoint(core.snapshot());
+    edge.checkpoint(core.snapshot(), &out.facts);
     if !out.facts.is_empty() || ended.is_some() {
         edge.publisher.send(Note::Facts { facts: std::mem::take(&mut out.facts), ended });
     }

@@ -11,6 +11,7 @@
 //! Threads speak through queues. Towards the supervise thread there is one, [`inbox`]; from it, one to each.
 
 mod api;
+mod archive;
 mod capture;
 mod edge;
 mod inbox;

@@ -8,7 +8,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use relume_core::{Command, Event, Moment, Outbox, ServiceId, Snapshot, State, Supervisor, Survivor, Ticket};
+use relume_core::{
+    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
+    Ticket,
+};
 use relume_os::cgroup::CgroupRoot;
 use relume_os::epoll::{Epoll, Inotify, Timer};
 use relume_os::files::{self, Lock, LockError};
@@ -17,6 +20,7 @@ use relume_os::{clock, limits, notify, prctl, sockets, users};
 
 use super::Options;
 use super::api::{self, Door, Office};
+use super::archive::{Archive, Copy};
 use super::capture::{Capture, LOG_MODE, LogTarget, Rotate, Stream, StreamId};
 use super::edge::{Edge, FIRST_PROCESS};
 use super::inbox::Inbox;
@@ -104,10 +108,16 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let units = Arc::new(Units::new(config));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();
-    let beginnings = beginnings(&mut journal, remains.as_mut(), again, keeper.guardian());
+    let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
+    let past = Past { remains: remains.as_mut(), again };
+    let beginnings = beginnings(&mut journal, past, &archive, (&units, keeper.guardian()));
+    let memory = beginnings.memory.clone();
+    if let Some(remains) = &mut remains {
+        tell_again(&archive, &units, &places, remains);
+    }
 
     let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
-    let shown = show(&shown, beginnings)?;
+    let shown = show(&shown, beginnings, &archive)?;
     let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
     say_beginnings(&shown.publisher, &places, &units, descriptors);
     create_templates(&shown.publisher, &templates);
@@ -127,9 +137,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
-    let (board, desk) = (shown.board, shown.desk);
-    let net =
-        api::start(door, Office { board, desk, inbox: Arc::clone(&inbox), source: Arc::clone(&source) })?;
+    let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
+    let net = api::start(door, Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive })?;
 
     let publisher = shown.publisher;
     let mut edge = edge(Parts {
@@ -145,7 +154,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
-    let (core, out) = come_up(&mut edge, remains, found, if again { &[] } else { &names });
+    let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
     edge.open = Some(open);
     let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups };
     Ok(Manager { edge, core, out, leaving, _lock: lock })
@@ -169,7 +178,7 @@ struct Showing {
     own_log: std::os::fd::OwnedFd,
 }
 
-fn show(shown: &Shown<'_>, beginnings: Beginnings) -> Result<Showing, Trouble> {
+fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<Showing, Trouble> {
     let Shown { units, places, screen, names, settled } = shown;
     let (log, own_log) = OwnLog::new(units.manager.log_level, units.manager.log_format)?;
     let told = Arc::new(Mutex::new(None));
@@ -180,31 +189,59 @@ fn show(shown: &Shown<'_>, beginnings: Beginnings) -> Result<Showing, Trouble> {
     let board = Board::new(Arc::clone(units), (*places).clone(), beginnings);
     let board = Arc::new(Mutex::new(board));
     let desk = Arc::new(Desk::new());
-    let publishing = Publishing { board: Arc::clone(&board), desk: Arc::clone(&desk), outlets };
+    let archive = archive.clone();
+    let publishing = Publishing { board: Arc::clone(&board), desk: Arc::clone(&desk), outlets, archive };
+    let voiced = publishing.archive.clone();
     let (publisher, thread) = publish::start(publishing)?;
+    voiced.speak_to(publisher.clone());
     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
     Ok(Showing { publisher, thread, board, desk, own_log })
 }
 
-/// What the board starts with. A shutdown that was under way when both halves died is not taken up by a user
-/// who starts relume again.
+/// What there is of an earlier manager of this boot.
+struct Past<'a> {
+    remains: Option<&'a mut Remains>,
+    /// The guardian has started this manager, and no user.
+    again: bool,
+}
+
+/// What the board and the core start with: what the journal says, else what the archive has of an earlier boot.
+/// A shutdown that was under way when both halves died is not taken up by a user who starts relume again.
 fn beginnings(
     journal: &mut Journal,
-    remains: Option<&mut Remains>,
-    again: bool,
-    guardian: u32,
+    past: Past<'_>,
+    archive: &Archive,
+    (units, guardian): (&Units, u32),
 ) -> Beginnings {
-    let (memory, began, recoveries) = match remains {
+    let (memory, began, recoveries) = match past.remains {
         Some(remains) => {
-            if !again {
+            if !past.again {
                 remains.snapshot.shutdown = None;
             }
             (remains.snapshot.clone(), remains.began, remains.recoveries + 1)
         }
-        None => (Snapshot::default(), Edge::now().0, 0),
+        None => (cold(archive.copy(), units), Edge::now().0, 0),
     };
+    archive.reached(memory.seq);
     journal.set_beginnings(began, recoveries);
     Beginnings { memory, began: Moment(began), recoveries, guardian }
+}
+
+/// What the archive knows of the services that are configured, in their order.
+fn cold(copy: Copy, units: &Units) -> Snapshot {
+    let mut known: HashMap<String, Remembered> =
+        copy.services.into_iter().map(|service| (service.name.clone(), service)).collect();
+    Snapshot::cold(copy.seq, units.order.iter().filter_map(|name| known.remove(&**name)))
+}
+
+/// What the manager before this one has shown may be in nobody's archive yet.
+fn tell_again(archive: &Archive, units: &Arc<Units>, places: &Places, remains: &mut Remains) {
+    let past = std::mem::take(&mut remains.past);
+    let (units, places) = (Arc::clone(units), places.clone());
+    archive.replay(move || publish::events_of(&units, &places, past.read()));
+    for record in remains.snapshot.services.values() {
+        archive.remember(Remembered::of(record), record.intent == Intent::Down);
+    }
 }
 
 /// The control socket: the one that the guardian keeps, so that no client is refused meanwhile; else a new one.
@@ -279,7 +316,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
 /// The core, fresh or recovered, and what it says on coming up.
 fn come_up(
     edge: &mut Edge,
-    remains: Option<Remains>,
+    (memory, remains): (Snapshot, Option<Remains>),
     found: Vec<Found>,
     names: &[String],
 ) -> (Supervisor, Outbox) {
@@ -288,14 +325,13 @@ fn come_up(
     let seed = clock::monotonic_ns() ^ (u64::from(std::process::id()) << 32);
     let config = edge.units.for_core(edge.autostart);
     let is_recovery = remains.is_some();
-    if remains.is_none() && found.is_empty() {
+    if memory == Snapshot::default() && found.is_empty() {
         edge.events.push_back(Event::Configured(config));
         edge.start_named(names);
         return (Supervisor::new(seed, Edge::now()), out);
     }
     let survivors: Vec<Survivor> = found.iter().map(|found| found.survivor.clone()).collect();
     let unread = remains.as_ref().map_or(0, |remains| remains.unread);
-    let memory = remains.map(|remains| remains.snapshot).unwrap_or_default();
     let core = Supervisor::recover(config, memory, &survivors, (seed, Edge::now()), &mut out);
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {
@@ -305,8 +341,10 @@ fn come_up(
             edge.adopt(recovery::run_id(service, &found.survivor), found, ready);
         }
     }
-    let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
-    edge.say(Level::Info, format!("{what}: {alive} running processes adopted"));
+    if is_recovery || alive > 0 {
+        let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
+        edge.say(Level::Info, format!("{what}: {alive} running processes adopted"));
+    }
     if unread > 0 {
         edge.say(Level::Warn, format!("{unread} notes of the journal could not be read"));
     }

@@ -79,7 +79,7 @@ impl Edge {
             number::TERM | number::INT => self.asked_to_end(arrived),
             number::HUP if arrived.code == SI_KERNEL => {
                 self.say(Level::Warn, "the terminal is gone: stopping all services".into());
-                self.events.push_back(Event::ShutdownAsked { hurry: false });
+                self.events.push_back(Event::ShutdownAsked { hurry: false, forget: false });
             }
             number::HUP => reload::begin(&self.source, &self.inbox),
             number::USR1 => self.capture.reopen_all(),
@@ -126,7 +126,7 @@ impl Edge {
             format!("{name}: stopping all services; once more kills them")
         };
         self.say(Level::Info, text);
-        self.events.push_back(Event::ShutdownAsked { hurry });
+        self.events.push_back(Event::ShutdownAsked { hurry, forget: false });
     }
 
     fn read_inbox(&mut self) {
@@ -148,7 +148,7 @@ impl Edge {
                 }
                 News::DownAsked => {
                     self.say(Level::Info, "asked to stop everything and leave".into());
-                    self.events.push_back(Event::ShutdownAsked { hurry: false });
+                    self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),
                 News::Reloaded(reloaded) => match *reloaded {

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stderr, reason = "the test runner shows it beside the failed test")]
 
 mod apply;
+mod archive;
 mod dependencies;
 mod die_together;
 mod examples;

@@ -109,7 +109,7 @@ pub(crate) fn addressed(
             };
             services.into_iter().map(|id| (id, what.into())).collect()
         }
-        Event::ShutdownAsked { hurry } => {
+        Event::ShutdownAsked { hurry, .. } => {
             let what = if *hurry { "hurry asked" } else { "shutdown asked" };
             core.ids().map(|id| (id, what.into())).collect()
         }

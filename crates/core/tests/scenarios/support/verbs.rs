@@ -192,12 +192,18 @@ impl World {
 
     #[track_caller]
     pub(crate) fn shutdown(&mut self) {
-        self.tell(Event::ShutdownAsked { hurry: false });
+        self.tell(Event::ShutdownAsked { hurry: false, forget: false });
+    }
+
+    /// As the command `down` asks for it.
+    #[track_caller]
+    pub(crate) fn shutdown_forgetting(&mut self) {
+        self.tell(Event::ShutdownAsked { hurry: false, forget: true });
     }
 
     #[track_caller]
     pub(crate) fn hurry(&mut self) {
-        self.tell(Event::ShutdownAsked { hurry: true });
+        self.tell(Event::ShutdownAsked { hurry: true, forget: false });
     }
 
     /// The present run of a service, alive, as the kernel shows it after the manager's death.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use relume_core::{
-    Action, Config, Event, Fact, ManagerPolicy, Moment, Outbox, Outcome, RunId, RunKind, ServiceId, Snapshot,
-    Supervisor, Survivor, Ticket, What, invariants,
+    Action, Config, Event, Fact, ManagerPolicy, Moment, Outbox, Outcome, Remembered, RunId, RunKind,
+    ServiceId, Snapshot, Supervisor, Survivor, Ticket, What, invariants,
 };
 
 use super::kinds::{addressed, kind};
@@ -239,6 +239,17 @@ impl World {
         self.run_kinds.clear();
         self.names.clear();
         self.come_up(Snapshot::default(), survivors);
+    }
+
+    /// The machine was started again, or the journal is lost: `services` is what the cold copy tells.
+    #[track_caller]
+    pub(crate) fn recover_cold(&mut self, services: Vec<Remembered>, survivors: &[Survivor]) {
+        let snapshot = Snapshot::cold(self.core.snapshot().seq, services);
+        self.folded = snapshot.clone();
+        self.ended.clear();
+        self.run_kinds.clear();
+        self.names = snapshot.services.iter().map(|(id, record)| (*id, record.name.clone())).collect();
+        self.come_up(snapshot, survivors);
     }
 
     #[track_caller]

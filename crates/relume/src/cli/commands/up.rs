@@ -80,6 +80,7 @@ fn wanted(manager: &ManagerConfig) -> Wanted {
         runtime_dir: manager.runtime_dir.clone(),
         log_dir: Some(manager.log_dir.clone()),
         log_file: manager.log_file.clone(),
+        state_file: manager.state_file.clone(),
         status_file: manager.status_file.clone(),
         pid_dir: manager.pid_dir.clone(),
     }

@@ -1,6 +1,7 @@
 //! `GET /v1/events`: what has happened since, and all to come, one JSON object a line.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -14,6 +15,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Office;
+use crate::manager::archive::Archive;
+
+/// How long the history may take to answer. A disk that hangs does not keep what is in memory from the client.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 pub(super) struct Since {
@@ -29,34 +34,50 @@ fn yes() -> bool {
 }
 
 pub(super) async fn get(State(office): State<Office>, Query(since): Query<Since>) -> Response {
-    let (kept, live) = office.desk.follow(since.after.unwrap_or(u64::MAX));
-    let last = kept.last().map_or(since.after.unwrap_or(0), |record| record.seq);
-    let first: String = kept.iter().map(line).collect();
-    if !since.follow {
-        return ([(CONTENT_TYPE, NDJSON)], first).into_response();
-    }
-    let start = Follower { first: Some(first), last, live };
-    let body = Body::from_stream(stream::unfold(start, next));
+    let after = since.after.unwrap_or(u64::MAX);
+    let (kept, live) = office.desk.follow(after);
+    let before = kept.first().map_or(u64::MAX, |record| record.seq);
+    let last = kept.last().map(|record| record.seq);
+    let older = since.after.filter(|after| after.saturating_add(1) < before);
+    let teller =
+        Teller { archive: office.archive, older, before, kept, last, live: since.follow.then_some(live) };
+    let body = Body::from_stream(stream::unfold(teller, next));
     ([(CONTENT_TYPE, NDJSON)], body).into_response()
 }
 
-struct Follower {
-    first: Option<String>,
-    last: u64,
-    live: Receiver<EventRecord>,
+/// Tells the history page by page, then what memory keeps, then what comes.
+struct Teller {
+    archive: Archive,
+    /// The last event told, while there may be more in the history.
+    older: Option<u64>,
+    /// Where the history ends and memory begins.
+    before: u64,
+    kept: Vec<EventRecord>,
+    last: Option<u64>,
+    live: Option<Receiver<EventRecord>>,
 }
 
-async fn next(mut follower: Follower) -> Option<(Result<Bytes, Infallible>, Follower)> {
-    if let Some(first) = follower.first.take().filter(|first| !first.is_empty()) {
-        return Some((Ok(first.into()), follower));
+async fn next(mut teller: Teller) -> Option<(Result<Bytes, Infallible>, Teller)> {
+    while let Some(after) = teller.older {
+        let asked = tokio::time::timeout(PATIENCE, teller.archive.history(after, teller.before)).await;
+        let page = asked.ok().and_then(Result::ok).unwrap_or_default();
+        teller.older = page.last().map(|record| record.seq);
+        teller.last = teller.last.max(teller.older);
+        if !page.is_empty() {
+            return Some((Ok(lines(&page)), teller));
+        }
+    }
+    let kept = std::mem::take(&mut teller.kept);
+    if !kept.is_empty() {
+        return Some((Ok(lines(&kept)), teller));
     }
     loop {
-        match follower.live.recv().await {
+        match teller.live.as_mut()?.recv().await {
             // Kept and live overlap: nothing is told twice.
-            Ok(record) if record.seq <= follower.last => {}
+            Ok(record) if Some(record.seq) <= teller.last => {}
             Ok(record) => {
-                follower.last = record.seq;
-                return Some((Ok(line(&record).into()), follower));
+                teller.last = Some(record.seq);
+                return Some((Ok(lines(&[record])), teller));
             }
             // Too slow: the stream ends, and the client comes back with the last number it has seen.
             Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
@@ -64,9 +85,12 @@ async fn next(mut follower: Follower) -> Option<(Result<Bytes, Infallible>, Foll
     }
 }
 
-fn line(record: &EventRecord) -> String {
-    // Plain strings and numbers: this cannot fail.
-    let mut line = serde_json::to_string(record).unwrap_or_default();
-    line.push('\n');
-    line
+fn lines(records: &[EventRecord]) -> Bytes {
+    let mut text = String::new();
+    for record in records {
+        // Plain strings and numbers: this cannot fail.
+        text.push_str(&serde_json::to_string(record).unwrap_or_default());
+        text.push('\n');
+    }
+    text.into()
 }

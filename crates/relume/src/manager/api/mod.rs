@@ -23,6 +23,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use relume_proto::{ApiError, ErrorCode};
 
+use super::archive::Archive;
 use super::inbox::Inbox;
 use super::publish::{Board, Desk};
 use super::reload::Source;
@@ -37,6 +38,7 @@ pub(crate) struct Office {
     pub(crate) inbox: Arc<Inbox>,
     /// How the configuration is read again.
     pub(crate) source: Arc<Source>,
+    pub(crate) archive: Archive,
 }
 
 impl Office {

@@ -8,12 +8,16 @@ use relume_core::{Command, ServiceId};
 use relume_proto::{OperationReport, OperationRequest, Outcome, ServiceResult, Verb};
 
 use super::{Office, Refusal, targets};
+use crate::manager::archive::Saved;
 use crate::manager::inbox::News;
 use crate::manager::publish::Board;
 use crate::manager::publish::so_far;
 
 /// The longest wait that a clock can count; in effect for ever.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long the answer to a command waits for the disk.
+const SAVING: Duration = Duration::from_secs(5);
 
 pub(super) async fn post(
     State(office): State<Office>,
@@ -36,7 +40,7 @@ pub(super) async fn post(
         Verb::Reload => Command::Reload(services),
     };
     let report = order(&office, &names, request.wait_ms, command).await;
-    Ok(Json(OperationReport { hints, ..report }))
+    Ok(Json(OperationReport { hints: hints.into_iter().chain(report.hints).collect(), ..report }))
 }
 
 /// Carries out a command on these services and waits for what comes of it.
@@ -54,13 +58,25 @@ pub(super) async fn order(
     let mut results =
         if ids.is_empty() { Vec::new() } else { carry_out(office, &ids, wait_ms, command).await };
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let unsaved = unsaved(office).await;
     let board = office.board();
     let place = |result: &ServiceResult| board.units.order.iter().position(|name| **name == *result.service);
     results.sort_by_key(|result| place(result).unwrap_or(usize::MAX));
     for result in &mut results {
         result.took_ms = Some(took);
     }
-    OperationReport { results, hints: Vec::new() }
+    OperationReport { results, hints: unsaved.into_iter().collect() }
+}
+
+/// Waits until what was asked is on the disk. If it is not: what the user should know of that.
+async fn unsaved(office: &Office) -> Option<String> {
+    let why = match tokio::time::timeout(SAVING, office.archive.saved()).await {
+        Ok(Ok(Saved::Yes)) => return None,
+        Ok(Ok(Saved::No(why))) => why,
+        Ok(Err(_)) => "relume is leaving".into(),
+        Err(_) => format!("the disk has not answered within {} s", SAVING.as_secs()),
+    };
+    Some(format!("this holds for as long as relume runs, but could not be saved for a reboot: {why}"))
 }
 
 async fn carry_out(

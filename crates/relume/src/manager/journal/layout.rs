@@ -106,18 +106,27 @@ impl Layout {
     }
 
     /// The notes of the active half.
-    pub(super) fn entries<'a>(&self, map: &'a Mapping) -> impl Iterator<Item = &'a [u8]> {
-        let (mut at, end) = (0, self.used);
-        let start = HEADER + self.active * self.half;
-        std::iter::from_fn(move || {
-            let length: [u8; 4] = map.read(start + at, 4).try_into().ok()?;
-            let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
-            if at >= end || length > end - at - 4 {
-                return None;
-            }
-            let note = map.read(start + at + 4, length);
-            at += 4 + length;
-            Some(note)
-        })
+    pub(super) fn active<'a>(&self, map: &'a Mapping) -> &'a [u8] {
+        map.read(HEADER + self.active * self.half, self.used)
     }
+
+    /// What the half before the active one held when that was begun. Part of it may have been written over.
+    pub(super) fn earlier<'a>(&self, map: &'a Mapping) -> &'a [u8] {
+        let other = 1 - self.active;
+        let used = map.word(AT_USED + 8 * other).load(Ordering::Acquire);
+        let used = usize::try_from(used).unwrap_or(usize::MAX).min(self.half);
+        map.read(HEADER + other * self.half, used)
+    }
+}
+
+/// The notes of a half, one after the other.
+pub(super) fn notes(half: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut left = half;
+    std::iter::from_fn(move || {
+        let (length, rest) = left.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (note, rest) = rest.split_at_checked(length)?;
+        left = rest;
+        Some(note)
+    })
 }

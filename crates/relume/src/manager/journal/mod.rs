@@ -19,7 +19,7 @@ use relume_os::mapping::Mapping;
 
 pub(crate) use entry::Kept;
 use entry::{Checkpoint, Entry};
-use layout::{HEADER, Layout};
+use layout::{HEADER, Layout, notes};
 
 /// What an earlier manager of this boot has left.
 #[derive(Debug)]
@@ -34,6 +34,50 @@ pub(crate) struct Remains {
     pub(crate) recoveries: u64,
     /// Notes that could not be read: written by another version.
     pub(crate) unread: usize,
+    /// The notes it was read from.
+    pub(crate) past: Past,
+}
+
+/// What has been noted of late, for whoever was not told of it.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// Before the last checkpoint.
+    earlier: Vec<u8>,
+    /// From it on.
+    active: Vec<u8>,
+}
+
+impl Past {
+    /// Memories, each with the facts that came after it, oldest first.
+    pub(crate) fn read(&self) -> Vec<(Snapshot, Vec<Fact>)> {
+        let mut parts = Vec::new();
+        let active = chapter(&self.active, u64::MAX);
+        let end = active.as_ref().map_or(0, |(memory, _)| memory.seq);
+        // One that was written over by a checkpoint that was not finished begins later than it may end.
+        parts.extend(chapter(&self.earlier, end).filter(|(memory, _)| memory.seq <= end));
+        parts.extend(active);
+        parts
+    }
+}
+
+/// The checkpoint of a half and the facts after it, up to number `last`.
+fn chapter(half: &[u8], last: u64) -> Option<(Snapshot, Vec<Fact>)> {
+    let mut entries = notes(half).map(decode);
+    let Some(Ok(Entry::Checkpoint(first))) = entries.next() else { return None };
+    let mut at = first.snapshot.seq;
+    let mut facts = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(Entry::Fact(fact)) if fact.seq > last => break,
+            Ok(Entry::Fact(fact)) if fact.seq > at => {
+                at = fact.seq;
+                facts.push(fact);
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    Some((first.snapshot, facts))
 }
 
 /// The journal, open for writing.
@@ -130,7 +174,7 @@ impl Journal {
     }
 
     fn read(&self) -> Option<Remains> {
-        let mut entries = self.layout.entries(&self.map);
+        let mut entries = notes(self.layout.active(&self.map));
         let Some(Ok(Entry::Checkpoint(first))) = entries.next().map(decode) else { return None };
         let Checkpoint { mut snapshot, mut runs, began, recoveries } = *first;
         let mut unread = 0;
@@ -142,7 +186,12 @@ impl Journal {
                 Ok(Entry::Checkpoint(_)) | Err(_) => unread += 1,
             }
         }
-        Some(Remains { snapshot, runs, began, recoveries, unread })
+        // Copied, because the next checkpoint writes over it; read where nobody waits.
+        let past = Past {
+            earlier: self.layout.earlier(&self.map).to_vec(),
+            active: self.layout.active(&self.map).to_vec(),
+        };
+        Some(Remains { snapshot, runs, began, recoveries, unread, past })
     }
 }
 

@@ -83,8 +83,8 @@ fn a_note_torn_by_a_death_does_not_exist() {
     write(&mut journal, &mut memory, &BTreeMap::new(), &added(1));
     // The bytes of the next note without its count: what a SIGKILL between the two leaves.
     let note = encode(&Entry::Fact(added(2)));
-    let layout = &journal.layout;
-    assert!(layout.put(&mut journal.map, layout.active, layout.used, &note).is_some());
+    let used = journal.layout.active(&journal.map).len();
+    assert!(journal.layout.put(&mut journal.map, 1, used, &note).is_some());
     drop(journal);
     let (_, remains) = Journal::open(&path, 0).unwrap();
     assert_eq!(remains.unwrap().snapshot, memory);
@@ -125,4 +125,46 @@ fn any_damage_is_survived() {
         drop(journal);
         assert_eq!(Journal::open(&path, 0).unwrap().1.unwrap().snapshot, memory);
     }
+}
+
+#[test]
+fn what_was_noted_before_a_checkpoint_is_told_again_in_order_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    let (mut memory, runs) = (Snapshot::default(), BTreeMap::new());
+    journal.checkpoint(&memory, &runs).unwrap();
+    (1..=20).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
+    journal.checkpoint(&memory, &runs).unwrap();
+    // Noted once more, because it might have found no room.
+    assert_eq!(journal.fact(&added(20)), Room::Left);
+    (21..=30).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
+    drop(journal);
+    let past = Journal::open(&path, 0).unwrap().1.unwrap().past.read();
+    let seqs: Vec<u64> = past.iter().flat_map(|(_, facts)| facts.iter().map(|fact| fact.seq)).collect();
+    assert_eq!(seqs, (1..=30).collect::<Vec<_>>());
+    let begins: Vec<u64> = past.iter().map(|(memory, _)| memory.seq).collect();
+    assert_eq!(begins, [0, 20], "each part begins with what was known then");
+}
+
+#[test]
+fn an_earlier_half_that_is_being_written_over_is_not_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    let (mut memory, runs) = (Snapshot::default(), BTreeMap::new());
+    journal.checkpoint(&memory, &runs).unwrap();
+    (1..=20).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
+    journal.checkpoint(&memory, &runs).unwrap();
+    (21..=30).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
+    // The next checkpoint is there, and the manager dies before it counts.
+    let whole = Checkpoint { snapshot: memory.clone(), runs, began: 0, recoveries: 0 };
+    let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
+    assert!(journal.layout.put(&mut journal.map, 1, 0, &bytes).is_some());
+    drop(journal);
+    let remains = Journal::open(&path, 0).unwrap().1.unwrap();
+    assert_eq!(remains.snapshot, memory);
+    let seqs: Vec<u64> =
+        remains.past.read().iter().flat_map(|(_, facts)| facts.iter().map(|f| f.seq)).collect();
+    assert_eq!(seqs, (21..=30).collect::<Vec<_>>());
 }

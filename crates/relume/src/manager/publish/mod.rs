@@ -15,12 +15,14 @@ mod report;
 mod store;
 mod words;
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use relume_core::{Fact, Moment, Outcome, RunId, ServiceId, Ticket};
+use relume_core::{Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, Ticket, What};
+use relume_proto::EventRecord;
 
 pub(crate) use board::{Beginnings, Board};
 pub(crate) use desk::{Desk, so_far};
@@ -29,8 +31,10 @@ pub(crate) use own_log::OwnLog;
 pub(crate) use report::status_report;
 pub(crate) use store::Store;
 
+use super::archive::{self, Archive};
 use super::capture::Report;
 use super::units::Units;
+use crate::places::Places;
 
 /// How far the status file may be behind. The promise is 200 ms; what is left of it is the disk's.
 const STATUS_DELAY: Duration = Duration::from_millis(100);
@@ -85,6 +89,8 @@ pub(crate) enum Note {
     },
     /// News of the log files.
     Capture(Report),
+    /// The archive has lost what it knew of the services.
+    RememberAll,
     /// The manager leaves: everything is to be brought out.
     Leave,
 }
@@ -120,6 +126,7 @@ pub(crate) struct Publishing {
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) outlets: Outlets,
+    pub(crate) archive: Archive,
 }
 
 /// Starts the thread.
@@ -154,11 +161,15 @@ impl Thread {
             }
         }
         self.write_status();
-        self.publishing.outlets.finish();
+        let Publishing { board, outlets, archive, .. } = self.publishing;
+        // Services that run on are no end in order: what was asked of them holds until there is one.
+        let in_order = board.lock().unwrap_or_else(PoisonError::into_inner).memory.shutdown.is_some();
+        archive.finish(in_order);
+        outlets.finish();
     }
 
     fn show(&mut self, note: Note) {
-        let Publishing { board, desk, outlets } = &mut self.publishing;
+        let Publishing { board, desk, outlets, archive } = &mut self.publishing;
         let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
         match note {
             Note::Facts { facts, ended } => {
@@ -168,7 +179,10 @@ impl Thread {
                 for fact in facts {
                     let record = board.learn(&fact);
                     outlets.fact(&board, &fact, record.as_ref());
+                    archive.reached(fact.seq);
+                    remember(archive, &board, &fact);
                     if let Some(record) = record {
+                        archive.event(record.clone());
                         desk.tell(record);
                     }
                 }
@@ -193,6 +207,11 @@ impl Thread {
             Note::Reply { ticket, service, outcome } => desk.reply(&board, ticket, service, &outcome),
             Note::Say { level, text } => outlets.say(level, &text),
             Note::Capture(report) => outlets.capture(&report),
+            Note::RememberAll => {
+                for record in board.memory.services.values() {
+                    archive.remember(Remembered::of(record), archive::is_asked(record.intent));
+                }
+            }
             Note::Leave => {}
         }
     }
@@ -205,3 +224,53 @@ impl Thread {
         self.publishing.outlets.status(&file);
     }
 }
+
+/// Keeps what a fact has changed of what a later boot has to know.
+fn remember(archive: &Archive, board: &Board, fact: &Fact) {
+    let asked = match &fact.what {
+        What::IntentSet { .. } => true,
+        What::RunBegan { .. } | What::RunEnded { .. } | What::HistorySet { .. } | What::Adopted { .. } => {
+            false
+        }
+        // A service that has left the configuration keeps its row: should it come back, its numbers go on.
+        What::Added { .. }
+        | What::Removed { .. }
+        | What::Retired { .. }
+        | What::ReplaceSet { .. }
+        | What::Moved { .. }
+        | What::SideMoved { .. }
+        | What::SideEnded { .. }
+        | What::ConfigApplied { .. }
+        | What::ConfigRefused { .. }
+        | What::ShutdownBegan { .. }
+        | What::StillAlive { .. }
+        | What::LooksForking { .. }
+        | What::Stale { .. } => return,
+    };
+    if let Some(record) = fact.what.service().and_then(|id| board.memory.services.get(&id)) {
+        archive.remember(Remembered::of(record), asked);
+    }
+}
+
+/// The events that these facts were shown as, the latest [`TOLD_AGAIN`] of them.
+pub(crate) fn events_of(
+    units: &Arc<Units>,
+    places: &Places,
+    chapters: Vec<(Snapshot, Vec<Fact>)>,
+) -> Vec<EventRecord> {
+    let mut events = VecDeque::new();
+    for (memory, facts) in chapters {
+        let beginnings = Beginnings { memory, began: Moment(0), recoveries: 0, guardian: 0 };
+        let mut board = Board::new(Arc::clone(units), places.clone(), beginnings);
+        for fact in &facts {
+            events.extend(board.learn(fact));
+            if events.len() > TOLD_AGAIN {
+                events.pop_front();
+            }
+        }
+    }
+    events.into()
+}
+
+/// More than can have been waiting to be written when a manager died.
+const TOLD_AGAIN: usize = 4096;
