@@ -400,6 +400,6 @@ fn a_directory_that_cannot_be_written_keeps_everything_in_memory_and_what_is_the
     locked(0o700);
     let expected: Vec<_> = services.into_iter().map(after_a_crash).collect();
     assert_eq!(copy.services, expected, "{:?}", said(&archive));
-    assert!(matches!(saved, Saved::No(_)));
+    assert!(matches!(saved, Saved::No(_)), "{saved:?}, {:?}", said(&archive));
     assert_eq!(said(&archive).len(), 1);
 }
