@@ -98,7 +98,6 @@ fn start_and_stop(services: Vec<ServiceSpec>) -> World {
     assert_eq!((world.running(), world.left), (0, 1));
     assert_eq!((world.started.len(), world.stopped.len()), (count, count));
     relume_core::invariants::check(&world.core).unwrap();
-    println!("{count} services started and stopped in {:?}", began.elapsed());
     assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
     world.check_order();
     world
