@@ -18,6 +18,7 @@ use super::inbox::{Inbox, News};
 use super::journal::{Journal, Kept, Room};
 use super::keeper::{self, Keeper};
 use super::publish::{Level, Publisher};
+use super::reload::Reading;
 use super::runs::Run;
 use super::spawn::Spawning;
 use super::trees::Trees;
@@ -78,6 +79,8 @@ pub(crate) struct Edge {
     pub(crate) autostart: bool,
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
+    /// Whether the configuration is being read.
+    pub(crate) reading: Reading,
     /// How the configuration is read again.
     pub(crate) load: Arc<relume_config::Options>,
     /// Events that are known before the next wait.

@@ -7,6 +7,18 @@ use crate::config_files::Disk;
 use super::inbox::{Inbox, News, Reloaded};
 use super::units::Units;
 
+/// One reading at a time: of two side by side the older one could come last and stay in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Reading {
+    /// Nobody reads.
+    #[default]
+    Idle,
+    /// The thread reads.
+    UnderWay,
+    /// It reads, and it has been asked for again since it began.
+    Again,
+}
+
 /// Begins it. What comes of it comes as news; an invalid configuration changes nothing.
 pub(crate) fn begin(load: &Arc<relume_config::Options>, inbox: &Arc<Inbox>) {
     let (load, own) = (Arc::clone(load), Arc::clone(inbox));

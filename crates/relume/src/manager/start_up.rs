@@ -261,6 +261,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         autostart: true,
         units: parts.units,
         end_asked: 0,
+        reading: super::reload::Reading::default(),
         load: Arc::new(parts.load),
         events: VecDeque::new(),
     })

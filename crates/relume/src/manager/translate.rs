@@ -19,7 +19,7 @@ use super::inbox::{News, Reloaded};
 use super::journal::Kept;
 use super::keeper::{self, Word};
 use super::publish::{Level, Note};
-use super::reload;
+use super::reload::{self, Reading};
 use super::runs::{Run, Stage};
 use super::spawn::Started;
 use super::trees::Tree;
@@ -80,7 +80,7 @@ impl Edge {
                 self.say(Level::Warn, "the terminal is gone: stopping all services".into());
                 self.events.push_back(Event::ShutdownAsked { hurry: false });
             }
-            number::HUP => reload::begin(&self.load, &self.inbox),
+            number::HUP => self.reload(),
             number::USR1 => self.capture.reopen_all(),
             number::QUIT => {
                 self.say(
@@ -147,18 +147,36 @@ impl Edge {
                     self.say(Level::Info, "asked to stop everything and leave".into());
                     self.events.push_back(Event::ShutdownAsked { hurry: false });
                 }
-                News::Reloaded(reloaded) => match *reloaded {
-                    Reloaded::Valid(units) => {
-                        self.units = units;
-                        self.retarget();
-                        self.publisher.send(Note::Units(self.units.clone()));
-                        self.events.push_back(Event::Configured(self.units.for_core(self.autostart)));
-                    }
-                    Reloaded::Invalid(text) => self.say(Level::Error, text),
-                },
+                News::Reloaded(reloaded) => self.reloaded(*reloaded),
             }
         }
         self.news = news;
+    }
+
+    /// Asked for while it is under way, it is done once more afterwards, however often it was asked for.
+    fn reload(&mut self) {
+        match self.reading {
+            Reading::Idle => {
+                self.reading = Reading::UnderWay;
+                reload::begin(&self.load, &self.inbox);
+            }
+            Reading::UnderWay | Reading::Again => self.reading = Reading::Again,
+        }
+    }
+
+    fn reloaded(&mut self, reloaded: Reloaded) {
+        match reloaded {
+            Reloaded::Valid(units) => {
+                self.units = units;
+                self.retarget();
+                self.publisher.send(Note::Units(self.units.clone()));
+                self.events.push_back(Event::Configured(self.units.for_core(self.autostart)));
+            }
+            Reloaded::Invalid(text) => self.say(Level::Error, text),
+        }
+        if std::mem::take(&mut self.reading) == Reading::Again {
+            self.reload();
+        }
     }
 
     fn spawned(&mut self, id: RunId, started: Started) {

@@ -9,11 +9,18 @@
 
 mod dependencies;
 mod die_together;
+mod ending;
 mod examples;
 mod guardian;
 mod harness;
+mod hostile_configs;
 mod lifecycle;
+mod planted;
+mod random_operations;
+mod shortage;
 mod spawn_errors;
 mod start_state;
 mod stdout;
 mod stop_tree;
+mod strangers;
+mod together;
