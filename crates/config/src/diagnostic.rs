@@ -95,11 +95,17 @@ impl Diagnostic {
         }
         if self.excerpt.is_some() || self.help.is_some() {
             let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-            out.push_str(&renderer.render(&[group]));
+            out.push_str(&visible(&renderer.render(&[group])));
             out.push('\n');
         }
         out
     }
+}
+
+/// A rendered excerpt with a sign in the place of each character that nobody would see. Control characters in it
+/// have been replaced by the renderer; its own colours stay.
+fn visible(rendered: &str) -> String {
+    rendered.replace(crate::names::invisible, "\u{fffd}")
 }
 
 /// Text from a config as a terminal may see it: control characters could move the cursor or hide the message.

@@ -19,7 +19,7 @@ use super::journal::{Journal, Kept, Room};
 use super::keeper::{self, Keeper};
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
-use super::reload::Source;
+use super::reload::{Reading, Source};
 use super::runs::Run;
 use super::spawn::Spawning;
 use super::trees::Trees;
@@ -84,6 +84,8 @@ pub(crate) struct Edge {
     pub(crate) autostart: bool,
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
+    /// Whether the configuration is being read.
+    pub(crate) reading: Reading,
     /// How the configuration is read again.
     pub(crate) source: Arc<Source>,
     /// Configurations that clients want weighed.

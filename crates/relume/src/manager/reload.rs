@@ -19,6 +19,18 @@ pub(crate) struct Source {
     pub(crate) trust: bool,
 }
 
+/// One reading at a time: of two side by side the older one could come last and stay in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Reading {
+    /// Nobody reads.
+    #[default]
+    Idle,
+    /// The thread reads.
+    UnderWay,
+    /// It reads, and it has been asked for again since it began.
+    Again,
+}
+
 /// A configuration that can be used.
 #[derive(Debug)]
 pub(crate) struct Fresh {

@@ -309,6 +309,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         end_asked: 0,
         source: parts.source,
         to_weigh: Vec::new(),
+        reading: super::reload::Reading::default(),
         events: VecDeque::new(),
     })
 }

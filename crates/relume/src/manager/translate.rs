@@ -20,7 +20,7 @@ use super::journal::Kept;
 use super::keeper::{self, Word};
 use super::publish::{Level, Note};
 use super::ready::Ears;
-use super::reload;
+use super::reload::{self, Reading};
 use super::runs::{Run, Stage};
 use super::spawn::Started;
 use super::trees::Tree;
@@ -81,7 +81,7 @@ impl Edge {
                 self.say(Level::Warn, "the terminal is gone: stopping all services".into());
                 self.events.push_back(Event::ShutdownAsked { hurry: false, forget: false });
             }
-            number::HUP => reload::begin(&self.source, &self.inbox),
+            number::HUP => self.reload(),
             number::USR1 => self.capture.reopen_all(),
             number::QUIT => {
                 self.say(
@@ -151,13 +151,31 @@ impl Edge {
                     self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),
-                News::Reloaded(reloaded) => match *reloaded {
-                    Reloaded::Valid(units) => self.take_over(units),
-                    Reloaded::Invalid(text) => self.say(Level::Error, text),
-                },
+                News::Reloaded(reloaded) => self.reloaded(*reloaded),
             }
         }
         self.news = news;
+    }
+
+    /// Asked for while it is under way, it is done once more afterwards, however often it was asked for.
+    fn reload(&mut self) {
+        match self.reading {
+            Reading::Idle => {
+                self.reading = Reading::UnderWay;
+                reload::begin(&self.source, &self.inbox);
+            }
+            Reading::UnderWay | Reading::Again => self.reading = Reading::Again,
+        }
+    }
+
+    fn reloaded(&mut self, reloaded: Reloaded) {
+        match reloaded {
+            Reloaded::Valid(units) => self.take_over(units),
+            Reloaded::Invalid(text) => self.say(Level::Error, text),
+        }
+        if std::mem::take(&mut self.reading) == Reading::Again {
+            self.reload();
+        }
     }
 
     fn spawned(&mut self, id: RunId, started: Started) {

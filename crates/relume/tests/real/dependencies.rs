@@ -10,7 +10,7 @@ use crate::harness::{Builder, Process, Relume, fixture, read};
 
 #[test]
 fn a_long_chain_starts_in_order() {
-    const LENGTH: usize = 60;
+    const LENGTH: usize = 300;
     let mut services = Map::new();
     // Written backwards, so that the order of the file is of no help.
     for number in (1..=LENGTH).rev() {
@@ -29,12 +29,12 @@ fn a_long_chain_starts_in_order() {
 
 #[test]
 fn a_chain_stops_in_reverse_order_one_after_the_other() {
-    const LENGTH: usize = 5;
+    const LENGTH: usize = 300;
     let builder = Builder::new();
     let announce = builder.announcements();
     let mut services = Map::new();
     for number in 1..=LENGTH {
-        let mut service = json!({"command": [fixture("slow-stop"), "20", "--announce", announce]});
+        let mut service = json!({"command": [fixture("slow-stop"), "1", "--announce", announce]});
         if number > 1 {
             service["dependencies"] = json!([format!("link-{}", number - 1)]);
         }
@@ -54,7 +54,7 @@ fn a_chain_stops_in_reverse_order_one_after_the_other() {
 
 #[test]
 fn many_wait_for_one_and_start_only_when_it_has_completed() {
-    const WIDTH: usize = 40;
+    const WIDTH: usize = 300;
     let mut services = Map::new();
     services.insert(
         "migrate".to_owned(),

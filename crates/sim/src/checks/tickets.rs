@@ -58,8 +58,6 @@ impl Tickets {
             {
                 true
             }
-            // A life that is to be replaced is not the one that was asked for.
-            (Outcome::Done, Wish::Up) if record.replace.is_some() => false,
             (Outcome::Done | Outcome::Already, Wish::Up) => matches!(
                 record.state,
                 State::Running { .. } | State::Completed | State::Restarting { pace: Pace::Prompt, .. }

@@ -1,4 +1,4 @@
-//! `relume down`: stop everything, and return when the manager is really gone.
+//! `relume down`: stop everything, and return when both halves of relume are really gone.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,15 @@ use crate::cli::{Exit, Failure, Screen};
 /// From the end of the connection to the end of the process: only its last files are closed in between.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// Asks the manager to leave and waits until its process has ended, so that the next `up` finds the lock free.
+/// Asks the manager to leave and waits until it and the guardian have ended, so that the next `up` finds the lock free.
 pub(crate) fn run(global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     let found = find_manager(global)?;
     let client = client(&found)?;
     let manager = client.version().map_err(|error| refused(error, &found))?;
     // Opened before anything is asked: later the number might be somebody else's.
-    let process = PidFd::open(if manager.guardian_pid > 0 { manager.guardian_pid } else { manager.pid });
+    let process = PidFd::open(manager.pid);
+    // The guardian holds the lock; it ends after its manager.
+    let guardian = Some(manager.guardian_pid).filter(|pid| *pid > 0).and_then(|pid| PidFd::open(pid).ok());
     let begun = Instant::now();
     let mut watcher = |event: EventRecord| operate::show(&event, screen);
     let answer = client.down(&mut watcher);
@@ -34,6 +36,8 @@ pub(crate) fn run(global: &Global, screen: &Screen) -> Result<Exit, Failure> {
         }
         screen.progress("still stopping");
     }
+    // One that does not end is for the next `up` to name.
+    let _ended = guardian.map(|guardian| guardian.wait_ended(LAST_WORDS));
     screen.end_progress();
     if screen.json {
         screen.result(&format!("{}\n", serde_json::json!(report)));

@@ -2,7 +2,7 @@
 //!
 //! Only the latest of each is kept until it is written, so a disk that does not answer costs no memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -40,7 +40,7 @@ impl Store {
     pub(crate) fn start(status_file: PathBuf, told: Arc<Mutex<Option<Publisher>>>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        let writer = Writer { status_file, told, failing: false };
+        let writer = Writer { status_file, told, failing: BTreeSet::new() };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(&own))?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -73,7 +73,8 @@ impl Store {
 struct Writer {
     status_file: PathBuf,
     told: Arc<Mutex<Option<Publisher>>>,
-    failing: bool,
+    /// The files that could not be written when it was last tried.
+    failing: BTreeSet<PathBuf>,
 }
 
 impl Writer {
@@ -94,7 +95,8 @@ impl Writer {
             }
             if let Some(status) = status {
                 let path = self.status_file.clone();
-                self.told(files::write_atomic(&path, &status, MODE, Durability::Process));
+                let done = files::write_atomic(&path, &status, MODE, Durability::Process);
+                self.told(&path, done);
             }
             latest = shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
         }
@@ -105,20 +107,25 @@ impl Writer {
             Some(pid) => files::write_atomic(path, format!("{pid}\n").as_bytes(), MODE, Durability::Process),
             None => files::remove(path).map(drop),
         };
-        self.told(done);
+        self.told(path, done);
     }
 
-    /// Says the first failure of a row, and the end of the row.
-    fn told(&mut self, done: relume_os::Result<()>) {
-        let (level, text) = match (done, self.failing) {
+    /// Says the first failure of each file, and when none is left that fails.
+    fn told(&mut self, path: &Path, done: relume_os::Result<()>) {
+        let was_failing = match &done {
+            Ok(()) => self.failing.remove(path),
+            Err(_) => !self.failing.insert(path.to_owned()),
+        };
+        let (level, text) = match (done, was_failing) {
             (Err(error), false) => {
                 let text = format!("{error}; supervision goes on, status and pid files stay behind");
                 (Level::Error, text)
             }
-            (Ok(()), true) => (Level::Info, "status and pid files can be written again".to_owned()),
-            (Err(_), true) | (Ok(()), false) => return,
+            (Ok(()), true) if self.failing.is_empty() => {
+                (Level::Info, "status and pid files can be written again".to_owned())
+            }
+            (Err(_), true) | (Ok(()), _) => return,
         };
-        self.failing = level == Level::Error;
         if let Some(publisher) = &*self.told.lock().unwrap_or_else(PoisonError::into_inner) {
             publisher.send(Note::Say { level, text });
         }

@@ -5,13 +5,14 @@ mod fixtures;
 mod processes;
 mod status;
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -63,6 +64,7 @@ pub(crate) struct Builder {
     wrapper: Vec<String>,
     user: Option<u32>,
     by_default: bool,
+    terminal: Option<OwnedFd>,
 }
 
 impl Builder {
@@ -78,6 +80,7 @@ impl Builder {
             wrapper: vec![],
             user: None,
             by_default: false,
+            terminal: None,
         }
     }
 
@@ -128,9 +131,20 @@ impl Builder {
     }
 
     /// Runs relume as [`ORDINARY`] (only root can).
-    pub(crate) fn by_ordinary_user(mut self) -> Self {
-        self.user = Some(ORDINARY);
+    pub(crate) fn by_ordinary_user(self) -> Self {
+        self.by_user(ORDINARY)
+    }
+
+    /// Runs relume as this user (only root can).
+    pub(crate) fn by_user(mut self, uid: u32) -> Self {
+        self.user = Some(uid);
         self
+    }
+
+    /// This terminal is relume's standard input, output and error, and its session's own.
+    pub(crate) fn on_terminal(mut self, terminal: OwnedFd) -> Self {
+        self.terminal = Some(terminal);
+        self.through(&["setsid", "--ctty"])
     }
 
     /// Nothing is said about where the config and the state are: plain `relume` in its folder.
@@ -147,13 +161,29 @@ impl Builder {
     }
 
     /// Starts it; whether it comes up is what the test wants to see.
-    pub(crate) fn spawn(self) -> Relume {
+    pub(crate) fn spawn(mut self) -> Relume {
+        let (wrapper, terminal) = (std::mem::take(&mut self.wrapper), self.terminal.take());
+        let mut words = if self.by_default { vec![] } else { vec!["up".to_owned()] };
+        words.append(&mut self.arguments);
+        let relume = self.prepare();
+        let output = File::create(&relume.output).unwrap();
+        let mut command = relume.command_through(&wrapper, &words);
+        match terminal {
+            Some(end) => command.stdin(end.try_clone().unwrap()).stdout(end.try_clone().unwrap()).stderr(end),
+            None => command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output),
+        };
+        relume.adopt(command.spawn().unwrap());
+        relume
+    }
+
+    /// Everything but the start: `relume up` is for the test to run, and for [`Relume::adopt`].
+    pub(crate) fn prepare(self) -> Relume {
         fixtures::build();
         let program = self.program();
         if let Some(user) = self.user {
             chown_all(self.home.path(), user);
         }
-        let mut relume = Relume {
+        Relume {
             tag: format!("{}-{}", std::process::id(), self.home.path().display()),
             output: self.home.path().join("up.output"),
             state: self.home.path().join(if self.by_default { ".relume" } else { "state" }),
@@ -163,15 +193,8 @@ impl Builder {
             user: self.user,
             program,
             home: self.home,
-            child: RefCell::new(None),
-        };
-        let output = File::create(&relume.output).unwrap();
-        let mut words = if self.by_default { vec![] } else { vec!["up".to_owned()] };
-        words.extend(self.arguments);
-        let mut command = relume.command_through(&self.wrapper, &words);
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        relume.child = RefCell::new(Some(command.spawn().unwrap()));
-        relume
+            child: Mutex::new(None),
+        }
     }
 
     /// The program; a copy of it for an ordinary user, who may not reach where it was built.
@@ -196,7 +219,7 @@ pub(crate) struct Relume {
     environment: Vec<(String, String)>,
     user: Option<u32>,
     program: PathBuf,
-    child: RefCell<Option<Child>>,
+    child: Mutex<Option<Child>>,
     /// Last, so that everything that uses it is gone before it is removed.
     home: tempfile::TempDir,
 }
@@ -214,11 +237,27 @@ impl Relume {
 
     /// The process that `relume up` is.
     pub(crate) fn main_process(&self) -> Process {
-        let pid = self.child.borrow().as_ref().expect("it was started").id();
+        let pid = self.child().as_ref().expect("it was started").id();
         Process::of(pid).expect("relume is running")
     }
 
-    fn wait_until_it_answers(&self) {
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This is the `relume up` that the harness watches and ends from now on.
+    pub(crate) fn adopt(&self, child: Child) {
+        *self.child() = Some(child);
+    }
+
+    /// A command of relume's against this one, to be run by the test.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.command_through(&[], words);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn wait_until_it_answers(&self) {
         eventually("relume answers", || {
             if let Some(status) = self.ended() {
                 panic!("relume up ended with {status}\n{}", self.said());
@@ -232,7 +271,7 @@ impl Relume {
         let output = File::options().append(true).open(&self.output).unwrap();
         let mut command = self.command_through::<String>(&[], &["up".to_owned()]);
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        *self.child.borrow_mut() = Some(command.spawn().unwrap());
+        self.adopt(command.spawn().unwrap());
         self.wait_until_it_answers();
     }
 
@@ -276,11 +315,6 @@ impl Relume {
             command.gid(user).uid(user);
         }
         command
-    }
-
-    /// A command of relume's against this one, to be started by the test.
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
-        self.command_through(&[], words)
     }
 
     /// Runs a command of relume's against this one and waits for its end.
@@ -388,7 +422,7 @@ impl Relume {
 
     /// How `relume up` has ended, if it has.
     pub(crate) fn ended(&self) -> Option<ExitStatus> {
-        self.child.borrow_mut().as_mut().expect("it was started").try_wait().unwrap()
+        self.child().as_mut().expect("it was started").try_wait().unwrap()
     }
 
     /// Waits for the end of `relume up`.
@@ -416,7 +450,7 @@ impl Relume {
 
     /// Ends `relume up`: asks first, and kills it when it does not listen.
     fn end(&self) {
-        let mut child = self.child.borrow_mut();
+        let mut child = self.child();
         let Some(child) = child.as_mut() else { return };
         if child.try_wait().unwrap().is_some() {
             return;
@@ -455,8 +489,11 @@ impl Drop for Relume {
     }
 }
 
-/// The text of a file that may not be there yet.
+/// The text of a file that may not be there yet. What is no file is not opened: a FIFO would hang the test.
 pub(crate) fn read(path: &Path) -> String {
+    if !path.is_file() {
+        return String::new();
+    }
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
 

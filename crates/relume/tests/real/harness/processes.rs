@@ -49,6 +49,12 @@ impl Process {
         environment(self.pid).iter().any(|entry| entry == variable)
     }
 
+    /// The service that it is a life of, if it is still there to be asked.
+    pub(crate) fn service(&self) -> Option<String> {
+        let all = environment(self.pid);
+        all.iter().find_map(|entry| entry.strip_prefix("RELUME_SERVICE=")).map(str::to_owned)
+    }
+
     /// Whether it runs one of the fixtures.
     pub(super) fn is_fixture(&self) -> bool {
         let program = std::fs::read_link(format!("/proc/{}/exe", self.pid));
