@@ -12,7 +12,8 @@ pub(super) fn read(file: u32, text: &str, budget: &mut Budget, sink: &mut Sink) 
     if !super::structure_fits(file, text, sink) {
         return None;
     }
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (table, errors) =
+        parse(text).unwrap_or_else(|error| (Spanned::new(0..0, DeTable::new()), vec![error]));
     // A tree read around a syntax error has values that nobody wrote; what follows from them is no help.
     let broken = errors.iter().any(|error| error.message() != "duplicate key");
     for error in errors {
@@ -32,6 +33,17 @@ pub(super) fn read(file: u32, text: &str, budget: &mut Budget, sink: &mut Sink) 
     let span = Span::new(file, 0, 0);
     let root = Reader { file, budget, sink }.map(table.into_inner(), span, 0)?;
     (!broken).then_some(root)
+}
+
+/// Longest text in which all errors are looked for. The parser keeps every one it finds, some hundred bytes
+/// each, and a file of other things has one in each line; beyond what people write the first one has to do.
+const ALL_ERRORS_BYTES: usize = 512 << 10;
+
+fn parse(text: &str) -> Result<(Spanned<DeTable<'_>>, Vec<toml::de::Error>), toml::de::Error> {
+    if text.len() <= ALL_ERRORS_BYTES {
+        return Ok(DeTable::parse_recoverable(text));
+    }
+    DeTable::parse(text).map(|table| (table, Vec::new()))
 }
 
 struct Reader<'a> {
