@@ -120,11 +120,14 @@ impl CgroupRoot {
         let run = self.run(service, generation);
         let service = self.path.join(escape(service));
         loop {
+            // Whoever tidies up empty cgroups may have taken our place away while nothing ran in it.
+            make(&self.path)?;
             make(&service)?;
             match fs::create_dir(&run.path) {
                 Ok(()) => return Ok(run),
                 // The service's directory was empty for a moment and another run's removal took it away.
-                Err(e) if e.kind() == ErrorKind::NotFound && self.path.is_dir() => {}
+                Err(e) if e.kind() == ErrorKind::NotFound && self.path.parent().is_some_and(Path::is_dir) => {
+                }
                 Err(e) => return Err(OsError::at("create cgroup", &run.path, e)),
             }
         }

@@ -43,6 +43,9 @@ impl Leaving {
         drop(edge);
         self.end_streams();
         if let Some(cgroups) = self.cgroups {
+            for (service, generation) in cgroups.root.runs().unwrap_or_default() {
+                let _litter = cgroups.root.run(&service, generation).remove();
+            }
             let _litter = cgroups.root.remove();
         }
         // Whoever comes next makes these anew.

@@ -268,7 +268,14 @@ impl Ground {
         output: &Output,
         cgroup: Option<RunCgroup>,
     ) -> Result<(ProcessId, PidFd, Option<RunCgroup>), SpawnError> {
-        let dir = cgroup.as_ref().map(RunCgroup::open_dir).transpose().map_err(failed)?;
+        let litter = |cgroup: &Option<RunCgroup>| {
+            // Nothing was ever in it; one that stays behind is litter and no more.
+            cgroup.as_ref().map(RunCgroup::remove).map(drop)
+        };
+        let dir = cgroup.as_ref().map(RunCgroup::open_dir).transpose().map_err(|error| {
+            litter(&cgroup);
+            failed(error)
+        })?;
         let way = self.cgroups.as_ref().map(|cgroups| cgroups.way);
         let entry = dir.as_ref().zip(way).map(|(dir, way)| match way {
             EntryWay::Born => CgroupEntry::Born(dir.as_fd()),
@@ -285,10 +292,7 @@ impl Ground {
         match spawner.spawn(plan, &fds) {
             Ok(spawned) => Ok((spawned.id, spawned.pidfd, cgroup)),
             Err(error) => {
-                if let Some(cgroup) = &cgroup {
-                    // Nothing was ever in it; one that stays behind is litter and no more.
-                    let _litter = cgroup.remove();
-                }
+                litter(&cgroup);
                 Err(refused(error))
             }
         }

@@ -49,20 +49,16 @@ struct Corpus(Vec<Case>);
 
 impl Corpus {
     fn add(&mut self, name: &str, format: &'static str, bytes: impl Into<Vec<u8>>, wanted: Wanted) {
-        self.add_word(name, format, bytes, wanted, "");
+        self.push(Case { name: name.to_owned(), format, bytes: bytes.into(), wanted, word: "" });
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the columns of a table of cases")]
-    fn add_word(
-        &mut self,
-        name: &str,
-        format: &'static str,
-        bytes: impl Into<Vec<u8>>,
-        wanted: Wanted,
-        word: &'static str,
-    ) {
-        let name = format!("{:03}-{name}", self.0.len());
-        self.0.push(Case { name, format, bytes: bytes.into(), wanted, word });
+    /// Refused, with this word in the message.
+    fn add_word(&mut self, name: &str, format: &'static str, text: &str, word: &'static str) {
+        self.push(Case { name: name.to_owned(), format, bytes: text.into(), wanted: Wanted::Refused, word });
+    }
+
+    fn push(&mut self, case: Case) {
+        self.0.push(Case { name: format!("{:03}-{}", self.0.len(), case.name), ..case });
     }
 }
 
@@ -126,9 +122,8 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// Far too much of something.
-#[expect(clippy::too_many_lines, reason = "a table of cases, one after the other")]
-fn sizes(corpus: &mut Corpus) {
+/// A hundred thousand levels of something.
+fn depths(corpus: &mut Corpus) {
     let deep = 100_000;
     corpus.add("deep-lists", "json", "[".repeat(deep), Wanted::Refused);
     corpus.add("deep-maps", "json", "{\"a\":".repeat(deep), Wanted::Refused);
@@ -143,6 +138,10 @@ fn sizes(corpus: &mut Corpus) {
     corpus.add("deep-dots", "ini", format!("[service web]\na{} = 1", ".a".repeat(deep)), Wanted::Refused);
     corpus.add("many-anchors", "yaml", "a: &a [1]\n".repeat(deep), Wanted::Refused);
     corpus.add("keys-in-keys", "yaml", "? ".repeat(deep), Wanted::Refused);
+}
+
+/// Far too much of something.
+fn sizes(corpus: &mut Corpus) {
     for (format, start) in [
         ("json", "{\"services\": {}, \"x\": \""),
         ("yaml", "x: \""),
@@ -160,6 +159,11 @@ fn sizes(corpus: &mut Corpus) {
         );
         corpus.add("many-lines", format, "x\n".repeat(1 << 20), Wanted::Refused);
     }
+}
+
+/// Little text that means much.
+fn bombs(corpus: &mut Corpus) {
+    let deep = 100_000;
     corpus.add("aliases", "yaml", bomb(), Wanted::Refused);
     corpus.add("alias-of-itself", "yaml", "a: &a [*a]\nservices: {}\n", Wanted::Refused);
     corpus.add("merge-bomb", "yaml", bomb().replace("- *", "<<: *"), Wanted::Refused);
@@ -273,29 +277,16 @@ fn contradictions(corpus: &mut Corpus) {
         ("minus-user", "services: {a: {command: x, user: -1}}\n", "user"),
     ];
     for (name, text, word) in yaml {
-        corpus.add_word(name, "yaml", text, Wanted::Refused, word);
+        corpus.add_word(name, "yaml", text, word);
     }
     corpus.add_word(
         "twice",
         "json",
         "{\"services\": {\"web\": {\"command\": \"x\"}, \"web\": {\"command\": \"y\"}}}",
-        Wanted::Refused,
         "web",
     );
-    corpus.add_word(
-        "twice",
-        "toml",
-        "[services.web]\ncommand = 'x'\n[services.web]\ncommand = 'y'\n",
-        Wanted::Refused,
-        "web",
-    );
-    corpus.add_word(
-        "twice",
-        "ini",
-        "[service web]\ncommand = x\n[service web]\ncommand = y\n",
-        Wanted::Refused,
-        "web",
-    );
+    corpus.add_word("twice", "toml", "[services.web]\ncommand = 'x'\n[services.web]\ncommand = 'y'\n", "web");
+    corpus.add_word("twice", "ini", "[service web]\ncommand = x\n[service web]\ncommand = y\n", "web");
     corpus.add("comment-bomb", "json", "/*".repeat(100_000), Wanted::Refused);
 }
 
@@ -470,7 +461,9 @@ fn run(cases: &[(Case, PathBuf)], folder: &Path) -> Vec<String> {
 fn hundreds_of_hostile_configs_are_answered_with_a_place_in_time_and_within_memory() {
     let mut corpus = Corpus::default();
     encodings(&mut corpus);
+    depths(&mut corpus);
     sizes(&mut corpus);
+    bombs(&mut corpus);
     contradictions(&mut corpus);
     types(&mut corpus);
     names(&mut corpus);
@@ -518,7 +511,7 @@ fn a_crash_a_missing_place_a_wrong_answer_and_a_raw_escape_are_found() {
     assert!(told("key \u{1b}[2J /etc/made-up/a.json:3:7\n", &fine).is_some(), "a raw escape");
 }
 
-/// Shown to fail: a reader that opens what it finds hangs on the FIFO, and the test with it.
+/// Shown to fail: a reader that takes everything that can be opened for a file accepts the FIFO.
 #[test]
 fn an_include_of_a_fifo_a_folder_itself_or_a_device_is_refused_with_a_place() {
     let folder = tempfile::tempdir().unwrap();

@@ -106,10 +106,7 @@ impl Client<'_> {
             0 => {
                 self.ok(&["start", &name]);
                 self.models[which] = Model::Up;
-                if which == 1 {
-                    // What it depends on comes with it.
-                    self.models[0] = Model::Up;
-                }
+                self.dependency_follows(which);
             }
             1 => {
                 self.ok(&["stop", &name]);
@@ -119,14 +116,21 @@ impl Client<'_> {
                 let before = self.pid(which);
                 self.ok(&["restart", &name]);
                 self.models[which] = Model::Up;
-                if which == 1 {
-                    self.models[0] = Model::Up;
-                }
+                self.dependency_follows(which);
                 assert_ne!(before.or(Some(0)), self.pid(which), "a new life: {:?}", self.done);
             }
             _ => self.kill(which),
         }
         self.compare();
+    }
+
+    /// What it depends on comes with it. The answer is for the one that was named: where that runs on already, the
+    /// other may still be starting.
+    fn dependency_follows(&mut self, which: usize) {
+        if which == 1 && self.models[0] == Model::Down {
+            self.relume.wait_state(&own(self.number, 0), "running");
+            self.models[0] = Model::Up;
+        }
     }
 
     /// Everybody's service: whatever the answer is, there is one.
@@ -230,8 +234,8 @@ fn observe(relume: &Relume, enough: &AtomicBool) {
     }
 }
 
-/// Shown to fail: with `stop` answered before the process has ended, or a change of the config that is lost, the
-/// model differs within the first operations; a client that gets no answer ends the test.
+/// Shown to fail: with a change of the config that is lost; and with a model that takes a killed service for up
+/// although what it depends on is down.
 #[test]
 fn random_operations_of_several_clients_come_out_as_the_model_says() {
     let seed = number("REAL_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);

@@ -81,7 +81,7 @@ fn comes_through(relume: &Relume, (option, name): (&str, &str), soft: u64, errno
     }
 }
 
-/// Shown to fail: with EMFILE taken for a failure of the service three of its four retries are gone by then.
+/// Shown to fail: with EMFILE taken for a failure of the service all retries are used up and it stays down.
 #[test]
 fn without_descriptors_services_wait_and_come_back_when_there_are_some_again() {
     let relume = Builder::new().config(&config()).up();
@@ -97,7 +97,7 @@ fn without_processes_services_wait_and_come_back_when_there_are_some_again() {
     comes_through(&relume, ("nproc", "Max processes"), 1, "EAGAIN");
 }
 
-/// Shown to fail: a relume that gives its last descriptor to a service cannot be asked anything.
+/// Shown to fail: with EMFILE taken for a failure of the service, retries are used.
 #[test]
 fn started_with_too_few_descriptors_it_starts_what_it_can_and_still_answers() {
     const MANY: usize = 100;

@@ -68,7 +68,7 @@ fn it_leads_a_session_of_its_own_without_a_terminal() {
     assert_eq!(state["session"], state["pid"]);
     assert_eq!(state["pgid"], state["pid"]);
     assert_eq!(state["tty"], 0);
-    assert_eq!(state["pid"], relume.status().pid("web"));
+    assert_eq!(state["pid"], relume.wait_state("web", "running").pid("web"));
 }
 
 #[test]

@@ -52,8 +52,8 @@ fn idle() -> Value {
     json!({"services": {"web": {"command": [fixture("never-ready")]}}})
 }
 
-/// Shown to fail: with the socket bound under its final name and its mode set afterwards somebody gets in; the
-/// same program as relume's own user does get in (the end of the test).
+/// Shown to fail: with a socket of mode 0666 strangers are connected; and the same program run by relume's own user
+/// does get in (the end of the test).
 #[test]
 fn nobody_else_gets_into_the_socket_at_any_moment_of_twenty_starts() {
     if !is_root() {
@@ -94,7 +94,7 @@ fn a_socket_that_was_opened_up_by_its_mode_still_answers_no_stranger() {
     assert_eq!((count(&counted, "connected"), count(&counted, "answered")), (1, 0), "{counted}");
 }
 
-/// Shown to fail: any wider mode differs; the abstract socket of the last line is found when there is one.
+/// Shown to fail: with a socket of mode 0666.
 #[test]
 fn the_places_of_relume_are_closed_and_it_has_no_abstract_socket() {
     let builder = Builder::new();

@@ -37,8 +37,7 @@ fn halves(relume: &Relume) -> Vec<u32> {
     relume.processes().into_iter().filter(runs_it).map(|process| process.pid).collect()
 }
 
-/// Shown to fail: with a lock that takes "held by another" for its own there are several managers; with one that
-/// is not described before it is visible, some name nobody.
+/// Shown to fail: with a lock that takes "held by another" for its own there are several managers.
 #[test]
 fn of_a_hundred_ups_at_once_one_manages_and_the_others_name_it_and_end_with_1() {
     let builder = Builder::new();
