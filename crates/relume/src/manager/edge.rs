@@ -64,7 +64,7 @@ pub(crate) struct Edge {
     pub(crate) orphans_at: Option<Moment>,
     /// Orders that the spawn threads have not answered.
     pub(crate) spawns_under_way: u32,
-    /// Processes that the guardian has reaped, the latest [`REAPED_KEPT`].
+    /// Processes that the guardian has reaped, only the latest.
     pub(crate) reaped: VecDeque<(u32, ExitStatus)>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) journal: Journal,
