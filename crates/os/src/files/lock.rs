@@ -88,7 +88,23 @@ impl AsFd for Lock {
     }
 }
 
+/// Looks at the text of a holder that has just taken the lock and is about to write it: 200 ms in all.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// What the holder says of itself; empty when it says nothing in time.
 fn read_text(fd: &OwnedFd) -> Result<String> {
+    for _ in 0..LOOKS {
+        let text = text_now(fd)?;
+        if !text.is_empty() {
+            return Ok(text);
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    Ok(String::new())
+}
+
+fn text_now(fd: &OwnedFd) -> Result<String> {
     let mut bytes = vec![0u8; MOST_TEXT];
     let n = rustix::io::pread(fd, &mut bytes, 0).map_err(|e| OsError::new("read a lock file", e))?;
     bytes.truncate(n);
