@@ -12,6 +12,7 @@
 
 mod api;
 mod archive;
+mod attention;
 mod capture;
 mod edge;
 mod inbox;
@@ -21,6 +22,7 @@ mod launch;
 mod leaving;
 mod main_loop;
 mod perform;
+mod promotion;
 mod publish;
 mod ready;
 mod recovery;

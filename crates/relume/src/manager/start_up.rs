@@ -296,6 +296,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         orphans_at: None,
         spawns_under_way: 0,
         reaped: VecDeque::new(),
+        attention: super::attention::Attention::default(),
         keeper: parts.keeper,
         journal: parts.journal,
         kept: BTreeMap::new(),

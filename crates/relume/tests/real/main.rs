@@ -14,6 +14,7 @@ mod die_together;
 mod ending;
 mod examples;
 mod guardian;
+mod guardian_death;
 mod harness;
 mod hostile_configs;
 mod lifecycle;
