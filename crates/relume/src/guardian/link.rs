@@ -65,7 +65,10 @@ pub(crate) struct Ended {
 const KEPT_ALL: &str = "KEPT_ALL";
 
 /// The manager wants all that is kept.
-#[expect(dead_code, reason = "the word of a manager that executes itself; the guardian understands it already")]
+#[expect(
+    dead_code,
+    reason = "the word of a manager that executes itself; the guardian understands it already"
+)]
 pub(crate) const HELLO: &str = "HELLO=1";
 
 /// It supervises.
@@ -147,7 +150,8 @@ pub(crate) fn number<T: std::str::FromStr>(text: &str, key: &str) -> Option<T> {
 
 /// The end that `exited` says.
 pub(crate) fn ended(text: &str) -> Option<Ended> {
-    let process = ProcessId { pid: number(text, "EXITED")?, start_time: number(text, "STARTED").unwrap_or(0) };
+    let process =
+        ProcessId { pid: number(text, "EXITED")?, start_time: number(text, "STARTED").unwrap_or(0) };
     let micros = |key| Duration::from_micros(number(text, key).unwrap_or(0));
     let usage = Usage {
         user: micros("USER_USEC"),
@@ -203,11 +207,8 @@ mod tests {
         ];
         for status in all {
             let process = ProcessId { pid: 42, start_time: 77 };
-            let usage = Usage {
-                user: Duration::from_micros(5),
-                system: Duration::from_secs(3),
-                max_rss_kib: 1024,
-            };
+            let usage =
+                Usage { user: Duration::from_micros(5), system: Duration::from_secs(3), max_rss_kib: 1024 };
             let told = Ended { number: 9, process, status, usage };
             assert_eq!(ended(&exited(&told)), Some(told));
         }

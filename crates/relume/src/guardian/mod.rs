@@ -93,7 +93,10 @@ pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
 /// The program of this process by the path it was started from: an upgrade puts another one there.
 fn own_program() -> PathBuf {
     // Without /proc, or when the file was removed, the running image is still there to be had.
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
+    let Ok(path) = std::env::current_exe() else { return PathBuf::from("/proc/self/exe") };
+    // The kernel says so of a file that was replaced by renaming another over it.
+    let replaced = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    replaced.unwrap_or(path)
 }
 
 /// The guardian's whole life.
@@ -377,10 +380,12 @@ impl Guardian {
             let now = clock::monotonic_ns();
             match word {
                 Word::Keep { name, fds } => {
-                    if name == CONFIG {
-                        self.config_good_at = manager.ready_at.map(|_| now + nanos(PROVEN));
-                    }
+                    let ready = manager.ready_at.is_some();
+                    let is_config = name == CONFIG;
                     self.store.keep(name, fds);
+                    if ready && is_config {
+                        self.config_held(now);
+                    }
                 }
                 Word::Drop { name } => self.store.drop(&name),
                 Word::Hello => {
@@ -406,6 +411,11 @@ impl Guardian {
         let Some(manager) = &mut self.manager else { return };
         manager.ready_at = Some(now);
         self.ever_ready = true;
+        self.config_held(now);
+    }
+
+    /// The configuration that is kept now holds since now.
+    fn config_held(&mut self, now: u64) {
         self.config_good_at = Some(now + nanos(PROVEN));
         if self.store.get(GOOD_CONFIG).is_none() {
             // Better than none, until one is proven.

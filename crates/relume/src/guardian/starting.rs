@@ -21,7 +21,9 @@ use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawned};
 use super::judge::Mode;
 use super::table::{self, Heir, Table};
 use super::watch::Watch;
-use super::{CHANNEL, GOOD_CONFIG, Guardian, KILL, MANAGER, Manager, Out, complain, link, nanos, own_program};
+use super::{
+    CHANNEL, GOOD_CONFIG, Guardian, KILL, MANAGER, Manager, Out, complain, link, nanos, own_program,
+};
 use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role};
 
 /// Set for a manager in safe mode: why, for people.
@@ -124,7 +126,8 @@ impl Guardian {
         let (out, err) = (std::io::stdout(), std::io::stderr());
         let mut extra = vec![(CHANNEL_FD, channel.as_fd()), (LOCK_FD, self.lock.as_fd())];
         if mode >= Mode::Safe {
-            let config: Option<BorrowedFd<'_>> = self.store.get(GOOD_CONFIG).and_then(|fds| fds.first().copied());
+            let config: Option<BorrowedFd<'_>> =
+                self.store.get(GOOD_CONFIG).and_then(|fds| fds.first().copied());
             extra.extend(config.map(|config| (SAFE_CONFIG_FD, config)));
         }
         let fds = SpawnFds {

@@ -90,7 +90,8 @@ impl Table {
     }
 
     fn write(&self) -> relume_os::Result<OwnedFd> {
-        let mut text = format!("{VERSION}\nhangup {}\nwhy {}\n", u8::from(self.ignores_hangup), line(&self.why));
+        let mut text =
+            format!("{VERSION}\nhangup {}\nwhy {}\n", u8::from(self.ignores_hangup), line(&self.why));
         for (resource, limit) in &self.limits {
             text.push_str(&format!("limit {} {limit}\n", resource.name()));
         }
@@ -200,14 +201,19 @@ mod tests {
             limits: vec![(Resource::NOFILE, Limit { soft: Some(1024), hard: None })],
             ignores_hangup: true,
             why: "two\nlines".into(),
-            kept: vec![("output/a name/3".into(), vec![handle(8), handle(9)]), ("control".into(), vec![handle(5)])],
+            kept: vec![
+                ("output/a name/3".into(), vec![handle(8), handle(9)]),
+                ("control".into(), vec![handle(5)]),
+            ],
             manager: Some(Heir { process, pidfd: handle(10), channel: handle(11) }),
             exits: vec![Ended { number: 3, process, status: ExitStatus::Code(4), usage }],
         };
         let mut text = String::new();
         std::fs::File::from(table.write().unwrap()).read_to_string(&mut text).unwrap();
         let mut read = Table::default();
-        text.strip_prefix(VERSION).unwrap().lines().for_each(|entry| drop(read.read(entry)));
+        for entry in text.strip_prefix(VERSION).unwrap().lines().skip(1) {
+            assert_eq!(read.read(entry), Some(()), "{entry:?}");
+        }
         assert_eq!(read.why, "two lines");
         assert_eq!(format!("{read:?}"), format!("{:?}", Table { why: "two lines".into(), ..table }));
     }

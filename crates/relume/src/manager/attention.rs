@@ -7,6 +7,7 @@
 //! Whoever comes late himself judges nobody (a stopped machine, a stopped pair).
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use relume_core::Moment;
@@ -14,6 +15,8 @@ use relume_core::Moment;
 use super::edge::Edge;
 use super::publish::{Level, Note};
 use super::runs::Run;
+use super::safe_mode;
+use crate::guardian::CONFIG;
 use crate::guardian::link::Ended;
 
 /// Ends that the guardian has told of and that may still be asked for: more than can be on their way at once.
@@ -59,9 +62,31 @@ impl Edge {
     fn begin_attention(&mut self) {
         self.attention.next = Some(Self::now());
         self.reaped.extend(self.keeper.ended());
+        self.keep_config();
+        if let Some(why) = safe_mode::reason() {
+            self.begin_safe_mode(&why);
+        }
         let why = self.keeper.why().to_owned();
         if !why.is_empty() {
             self.say(Level::Warn, format!("a new manager supervises: {why}"));
+        }
+    }
+
+    /// The guardian keeps what the present configuration was read from.
+    pub(super) fn keep_config(&self) {
+        if let Some(recording) = &self.units.recording {
+            self.keeper.keep(CONFIG, &[recording.as_fd()]);
+        }
+    }
+
+    fn begin_safe_mode(&self, why: &str) {
+        self.publisher.send(Note::SafeMode);
+        let text = format!(
+            "safe mode, with the last good configuration: {why}; the config files are tried again by themselves"
+        );
+        self.say(Level::Error, text);
+        if let Err(error) = safe_mode::heal(&self.source, &self.inbox) {
+            self.say(Level::Error, format!("nobody looks for a usable config: {error}; say: relume apply"));
         }
     }
 
@@ -128,9 +153,10 @@ impl Edge {
             return;
         }
         let open: HashSet<u32> = self.runs.values().filter_map(Run::own_child).collect();
-        let waits = self.reaped.iter().find(|ended| {
-            ended.number > self.attention.acknowledged && open.contains(&ended.process.pid)
-        });
+        let waits = self
+            .reaped
+            .iter()
+            .find(|ended| ended.number > self.attention.acknowledged && open.contains(&ended.process.pid));
         let upto = waits.map_or(last, |ended| ended.number - 1);
         if upto > self.attention.acknowledged {
             self.attention.acknowledged = upto;

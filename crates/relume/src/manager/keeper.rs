@@ -110,12 +110,6 @@ impl Keeper {
         self.say(&mut state, &link::keep(name), fds);
     }
 
-    /// Has a descriptor kept that nobody here uses.
-    pub(crate) fn hold(&self, name: &str, fd: OwnedFd) {
-        self.keep(name, &[fd.as_fd()]);
-        self.lock().held.insert(name.to_owned(), fd);
-    }
-
     /// Has what is kept under a name closed.
     pub(crate) fn forget(&self, name: &str) {
         let mut state = self.lock();

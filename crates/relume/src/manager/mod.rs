@@ -28,6 +28,7 @@ mod ready;
 mod recovery;
 mod reload;
 mod runs;
+pub(crate) mod safe_mode;
 mod spawn;
 mod start_up;
 mod translate;
@@ -45,6 +46,8 @@ use crate::roles::Role;
 pub(crate) struct Options {
     /// What to run.
     pub(crate) config: relume_config::Config,
+    /// What `config` was read from, as a file in memory.
+    pub(crate) recording: Option<std::os::fd::OwnedFd>,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.

@@ -43,7 +43,9 @@ impl Edge {
             let _between_chunks = self.capture.halt(CHUNK);
             table::become_guardian(Path::new(OWN_PROGRAM), &self.keeper.table("the guardian had died"))
         };
-        let text = format!("this process cannot take the guardian's part: {error}; trying again, nobody would start it again");
+        let text = format!(
+            "this process cannot take the guardian's part: {error}; trying again, nobody would start it again"
+        );
         self.say(Level::Error, text);
         let at = now.after(AGAIN);
         self.attention.promote_at = Some(at);

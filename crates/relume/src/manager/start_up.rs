@@ -102,10 +102,11 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
-    let units = Arc::new(Units::new(config));
+    let units = Arc::new(Units::new(config).recorded(recording));
+    super::safe_mode::judge_journal(&places.runtime_dir.join("journal"));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;

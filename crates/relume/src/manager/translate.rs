@@ -230,7 +230,8 @@ impl Edge {
         };
         // Not our child: whoever reaped it has told.
         let told = self.reaped.iter().find(|ended| ended.process == process);
-        let exit = if exit == Exit::Unknown { told.map_or(exit, |ended| to_exit(ended.status)) } else { exit };
+        let exit =
+            if exit == Exit::Unknown { told.map_or(exit, |ended| to_exit(ended.status)) } else { exit };
         match &run.tree {
             Tree::Cgroup(_) => {
                 let alive = self.rest_is_alive(id);

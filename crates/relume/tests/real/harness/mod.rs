@@ -2,6 +2,7 @@
 //! that it started.
 
 mod fixtures;
+pub(crate) mod halves;
 mod processes;
 mod status;
 
