@@ -65,10 +65,6 @@ pub(crate) struct Ended {
 const KEPT_ALL: &str = "KEPT_ALL";
 
 /// The manager wants all that is kept.
-#[expect(
-    dead_code,
-    reason = "the word of a manager that executes itself; the guardian understands it already"
-)]
 pub(crate) const HELLO: &str = "HELLO=1";
 
 /// It supervises.

@@ -63,6 +63,8 @@ impl Edge {
         self.attention.next = Some(Self::now());
         self.reaped.extend(self.keeper.ended());
         self.keep_config();
+        // What it has said while it handed over is no news to epoll.
+        self.hear_guardian();
         if let Some(why) = safe_mode::reason() {
             self.begin_safe_mode(&why);
         }

@@ -51,6 +51,8 @@ pub(crate) struct Keeper {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What the guardian said while it was waited for what it kept.
+    early: VecDeque<String>,
     /// Messages that the channel had no room for, in order.
     late: VecDeque<(String, Vec<OwnedFd>)>,
     /// What is kept, by name.
@@ -63,20 +65,25 @@ struct State {
 #[derive(Debug, Default)]
 struct Told {
     ended: Vec<Ended>,
+    /// Words that are not about what it kept, in order.
+    other: VecDeque<String>,
     why: String,
     ignores_hangup: bool,
 }
 
 impl Keeper {
     /// Takes over the channel that the guardian left, and waits for all that it kept: the guardian sends it
-    /// before it does anything else.
-    pub(crate) fn take_over() -> relume_os::Result<(Arc<Self>, Kept)> {
+    /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked.
+    pub(crate) fn take_over(anew: bool) -> relume_os::Result<(Arc<Self>, Kept)> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
         let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
         let limits = limits::snapshot()?;
-        let (mut kept, told) = receive_all(&channel)?;
-        let mut state = State::default();
+        while anew && !channel.send(link::HELLO.as_bytes(), &[]).unwrap_or(true) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let (mut kept, mut told) = receive_all(&channel)?;
+        let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
         for (name, fds) in &kept {
             state.handles.insert(name.clone(), handles_of(fds.iter().map(AsFd::as_fd)));
         }
@@ -206,12 +213,15 @@ impl Keeper {
     /// What the guardian says next; none: nothing now.
     pub(crate) fn hear(&self) -> Option<Word> {
         loop {
-            let message = match self.channel.receive() {
-                Ok(Received::Message(message)) => message,
-                Ok(Received::Nothing) => return None,
-                Ok(Received::Closed) | Err(_) => return Some(Word::Gone),
+            let early = self.lock().early.pop_front();
+            let text = match early {
+                Some(text) => text,
+                None => match self.channel.receive() {
+                    Ok(Received::Message(message)) => String::from_utf8_lossy(&message.bytes).into_owned(),
+                    Ok(Received::Nothing) => return None,
+                    Ok(Received::Closed) | Err(_) => return Some(Word::Gone),
+                },
             };
-            let text = String::from_utf8_lossy(&message.bytes);
             if let (Some(signal), Some(code)) = (link::number(&text, "SIGNAL"), link::number(&text, "CODE")) {
                 return Some(Word::Signal(Arrived { signal, code, pid: 0, uid: 0 }));
             }
@@ -246,8 +256,10 @@ fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
                 }
                 if let Some(name) = link::value(&text, "KEPT") {
                     all.insert(name.to_owned(), message.fds);
+                } else if let Some(ended) = link::ended(&text) {
+                    told.ended.push(ended);
                 } else {
-                    told.ended.extend(link::ended(&text));
+                    told.other.push_back(text);
                 }
             }
             // The guardian is sending: it does nothing else until it has sent all.

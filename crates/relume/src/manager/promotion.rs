@@ -18,7 +18,7 @@ use crate::guardian::table;
 const STARTS: Duration = Duration::from_millis(100);
 
 /// How long the chunk in hand may: a disk that is slower than that is slower than our patience.
-const CHUNK: Duration = Duration::from_millis(50);
+const CHUNK: Duration = Duration::from_millis(100);
 
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(2);

@@ -90,7 +90,7 @@ pub(crate) fn begin(options: &Options) -> Trouble {
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
-    let (keeper, mut fds) = Keeper::take_over()?;
+    let (keeper, mut fds) = Keeper::take_over(false)?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     signals::block(&HEARD)?;
     // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.

@@ -92,7 +92,7 @@ impl Edge {
         }
     }
 
-    fn hear_guardian(&mut self) {
+    pub(super) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),

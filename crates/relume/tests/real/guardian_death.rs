@@ -54,6 +54,34 @@ fn between_two_guardians_there_is_hardly_a_moment_without_one() {
     down(&relume);
 }
 
+/// At any moment, that is also while a manager is only coming up and has not even been handed everything.
+#[test]
+fn guardians_that_are_killed_faster_than_managers_come_up_cost_no_service_its_life() {
+    let relume = Relume::with(&printers(5));
+    let first = relume.wait_until("all run", |status| pids(status).len() == 5);
+    let with_role = |role: &str| {
+        let role = format!("RELUME_ROLE={role}");
+        relume.processes().into_iter().filter(|half| half.has_in_environment(&role)).collect::<Vec<_>>()
+    };
+    for _ in 0..kills(20) {
+        // With no manager there would be nobody to heal it.
+        let guardian = eventually("both halves are there", || match &with_role("guardian")[..] {
+            [guardian] if !with_role("manager").is_empty() => Some(guardian.clone()),
+            _ => None,
+        });
+        std::thread::sleep(Duration::from_millis(random(20)));
+        guardian.signal(Signal::KILL);
+    }
+    let status = eventually("it supervises again", || {
+        relume.try_status().filter(|status| status.manager()["pid"] != status.manager()["guardian_pid"])
+    });
+    assert_eq!(pids(&status), pids(&first), "the same processes, none twice");
+    down(&relume);
+    for n in 0..5 {
+        assert!(numbers(&relume, &format!("p{n}")).windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}
+
 /// Services that end with a code of their own as soon as the file `gate` is there.
 fn waiters(count: usize) -> Value {
     let services: serde_json::Map<String, Value> = (1..=count)
