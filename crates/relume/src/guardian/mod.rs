@@ -272,6 +272,9 @@ impl Guardian {
                     CHANNEL => {
                         self.listen();
                         self.flush();
+                        if event.hangup {
+                            self.hung_up();
+                        }
                     }
                     MANAGER => {
                         if let Some(code) = self.manager_ended() {
@@ -403,6 +406,13 @@ impl Guardian {
                 Word::Leave { code, detach } => self.leave = Some((code, detach)),
                 Word::Other => {}
             }
+        }
+    }
+
+    /// The manager has closed its end and is about to end: what is ready for ever would keep us busy until then.
+    fn hung_up(&mut self) {
+        if let Some(manager) = &self.manager {
+            let _gone = self.epoll.delete(&manager.channel);
         }
     }
 

@@ -40,14 +40,15 @@ use std::process::ExitCode;
 
 use crate::cli::Screen;
 use crate::places::Places;
+use crate::recorded::Recording;
 use crate::roles::Role;
 
 /// What `relume up` has settled before the manager begins.
 pub(crate) struct Options {
     /// What to run.
     pub(crate) config: relume_config::Config,
-    /// What `config` was read from, as a file in memory.
-    pub(crate) recording: Option<std::os::fd::OwnedFd>,
+    /// What `config` was read from.
+    pub(crate) recording: Recording,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.

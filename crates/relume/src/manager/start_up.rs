@@ -105,7 +105,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let Options { config, recording, load, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
-    let units = Arc::new(Units::new(config).recorded(recording));
+    let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
     super::safe_mode::judge_journal(&places.runtime_dir.join("journal"));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();

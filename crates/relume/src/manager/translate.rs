@@ -216,22 +216,18 @@ impl Edge {
         if self.holds_end(id) {
             return;
         }
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        if run.main().is_none() {
-            return;
-        }
-        let rest = Stage::Rest { members: BTreeMap::new() };
-        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
+        let Some((process, pidfd)) = self.runs.get(&id).and_then(Run::main) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
-        let _gone = self.epoll.delete(&pidfd);
-        let exit = match exit::peek(&pidfd, process.pid) {
+        let _gone = self.epoll.delete(pidfd);
+        let exit = match exit::peek(pidfd, process.pid) {
             Ok(Some(status)) => to_exit(status),
             Ok(None) | Err(_) => Exit::Unknown,
         };
-        // Not our child: whoever reaped it has told.
-        let told = self.reaped.iter().find(|ended| ended.process == process);
-        let exit =
-            if exit == Exit::Unknown { told.map_or(exit, |ended| to_exit(ended.status)) } else { exit };
+        // Not our child: whoever has reaped it tells.
+        let Some(exit) = self.exit_as_told(id, process, exit) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let rest = Stage::Rest { members: BTreeMap::new() };
+        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
         match &run.tree {
             Tree::Cgroup(_) => {
                 let alive = self.rest_is_alive(id);

@@ -99,7 +99,7 @@ fn settings(old: &ManagerConfig, new: &ManagerConfig) -> Vec<wire::SettingChange
         ("pid_dir", false, old.pid_dir != new.pid_dir),
         ("self_respawn", false, old.self_respawn != new.self_respawn),
         ("apply_on_respawn", false, old.apply_on_respawn != new.apply_on_respawn),
-        ("watchdog", false, old.watchdog != new.watchdog),
+        ("watchdog", true, old.watchdog != new.watchdog),
     ];
     let differing = all.into_iter().filter(|(_, _, differs)| *differs);
     differing.map(|(key, at_once, _)| wire::SettingChange { key: key.to_owned(), at_once }).collect()

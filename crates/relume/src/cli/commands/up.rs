@@ -11,7 +11,7 @@ use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
-use crate::recorded::{Recorder, Recording};
+use crate::recorded::Recorder;
 use crate::roles::{IN_BACKGROUND, Role};
 use crate::trust;
 
@@ -24,8 +24,8 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     let load = load_options(global, &args.manager, paths);
     let last_good = manager::safe_mode::configuration();
     let recorder = Recorder::new(Disk);
-    let loaded = match last_good.as_ref().and_then(Recording::from_memory) {
-        Some(recording) => relume_config::load(&recording, &load),
+    let loaded = match &last_good {
+        Some(recording) => relume_config::load(recording, &load),
         None => relume_config::load(&recorder, &load),
     };
     let (config, warnings) = match loaded.into_result() {
@@ -50,8 +50,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         }
         refuse_second(&places)?;
     }
-    // Without memory for it there is no safe mode, and everything else goes on.
-    let recording = last_good.or_else(|| recorder.finish().to_memory().ok());
+    let recording = last_good.unwrap_or_else(|| recorder.finish());
     let options = manager::Options {
         config,
         recording,
