@@ -147,8 +147,9 @@ fn both_halves_die_again_and_again_and_every_service_is_adopted() {
         let status = relume.status();
         // Every other time the guardian has been replaced before.
         if round % 2 == 1 {
-            guardian(&status).signal(Signal::KILL);
-            kill_both(&wait_for_guardian(&relume, &guardian(&status)));
+            let old = guardian(&status);
+            old.signal(Signal::KILL);
+            kill_both(&wait_for_guardian(&relume, &old));
         } else {
             kill_both(&status);
         }
