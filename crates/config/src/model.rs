@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use relume_core::{ManagerPolicy, ServiceSpec};
 
+use crate::container::Container;
 use crate::readiness::Readiness;
 
 /// Everything the config files say.
@@ -88,6 +89,8 @@ pub struct ServiceConfig {
     pub spec: ServiceSpec,
     /// What its process is started with.
     pub launch: Launch,
+    /// What its process is to look after, in place of a program: `launch.argv` is the image's name then.
+    pub container: Option<Container>,
     /// The commands around its life. `spec.policy.hooks` says which exist and how long they may take.
     pub hooks: HookCommands,
     /// Where `type: forking` leaves the pid of its main process.

@@ -6,6 +6,7 @@
 
 mod cli;
 mod config_files;
+mod container;
 mod guardian;
 mod manager;
 mod orphans;
@@ -16,6 +17,7 @@ mod trust;
 fn main() -> std::process::ExitCode {
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
+        roles::Role::Keeper => container::run(),
         roles::Role::Command | roles::Role::Manager => cli::run(),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Role {
     Guardian,
     /// Supervises.
     Manager,
+    /// Looks after a container.
+    Keeper,
 }
 
 impl Role {
@@ -35,18 +37,24 @@ impl Role {
         match std::env::var_os(ROLE) {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
+            Some(word) if word == "keeper" => Self::Keeper,
             _ => Self::Command,
+        }
+    }
+
+    /// The value of [`ROLE`] for a process of this part.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Guardian => "guardian",
+            Self::Manager => "manager",
+            Self::Keeper => "keeper",
         }
     }
 
     /// The environment of this process with another part.
     pub(crate) fn environment(self) -> Vec<(OsString, OsString)> {
-        let word = match self {
-            Self::Command => "command",
-            Self::Guardian => "guardian",
-            Self::Manager => "manager",
-        };
         let rest = std::env::vars_os().filter(|(key, _)| key != ROLE);
-        rest.chain([(ROLE.into(), word.into())]).collect()
+        rest.chain([(ROLE.into(), self.word().into())]).collect()
     }
 }

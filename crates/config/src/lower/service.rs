@@ -71,6 +71,10 @@ pub(super) fn lower(merged: Merged, globals: &Globals<'_>, files: &mut EnvFiles<
     maturity::service(&node, &prefix, files.sink);
     let raw: RawService = crate::de::decode(&node, &prefix, files.sink);
     let mut work = Work { prefix, node: &node, name_span, raw, files };
+    if work.raw.container.is_some() && matches!(work.raw.r#type, None | Some(RawType::Simple)) {
+        // The process that looks after it says when it runs.
+        work.raw.r#type = Some(RawType::Notify);
+    }
     let count = work.raw.instances.unwrap_or(1);
     let count = if (1..=limits::INSTANCES).contains(&count) {
         count
@@ -133,8 +137,8 @@ fn program_keys(work: &mut Work<'_, '_>) {
     let has =
         |key: &str| work.node.get(key).is_some_and(|node| !matches!(node.value, crate::node::Value::Null));
     let (command, executable, arguments) = (has("command"), has("executable"), has("arguments"));
-    if has("container") {
-        return work.error(&["container"], "this version cannot run containers yet");
+    if super::container::check(work) {
+        return;
     }
     if work.raw.r#type == Some(RawType::External) {
         return work.error(&["type"], "this version cannot run `type: external` yet");
@@ -198,7 +202,11 @@ fn instance(
     let environment = base.environment.for_instance(number);
     let vars = Vars(vec![&environment.0, globals.environment, globals.shared]);
     let context = Context { vars, shell: base.shell.clone() };
-    let (argv, shell) = program(work, &context).unwrap_or_default();
+    let container = super::container::lower(work, (base_name, &suffix), &environment);
+    let (argv, shell) = match &container {
+        Some(container) => (vec![container.image.clone()], false),
+        None => program(work, &context).unwrap_or_default(),
+    };
     let (hooks, hook_times) = hooks(work, &context, base.policy.timeout_stop);
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
@@ -208,9 +216,9 @@ fn instance(
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
         policy,
-        launch: digest::launch(&launch, pid_file.as_deref(), readiness.said, &log),
+        launch: digest::launch(&launch, container.as_ref(), pid_file.as_deref(), readiness.said, &log),
     };
-    ServiceConfig { spec, launch, hooks, pid_file, readiness, log, shown, base_name: base_name.to_owned() }
+    ServiceConfig { spec, launch, container, hooks, pid_file, readiness, log, shown, base_name: base_name.to_owned() }
 }
 
 fn program(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<(Vec<String>, bool)> {

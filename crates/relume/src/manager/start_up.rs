@@ -133,6 +133,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
         notify_dir: notify_dir(&places)?,
+        runtime_dir: places.runtime_dir.clone(),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();

@@ -30,7 +30,9 @@ pub(super) fn programs(services: &[ServiceConfig]) -> Vec<Check> {
             ("reload_command", &hooks.reload),
         ];
         let others = others.into_iter().filter_map(|(key, hook)| Some((key, &hook.as_ref()?.argv)));
-        for (key, argv) in [("command", &service.launch.argv)].into_iter().chain(others) {
+        // Where there is a container, its engine is asked when it is started.
+        let main = service.container.is_none().then_some(("command", &service.launch.argv));
+        for (key, argv) in main.into_iter().chain(others) {
             let Some(program) = argv.first() else { continue };
             match find(program, service) {
                 Ok(_) => fine += 1,
