@@ -9,6 +9,7 @@
 
 mod apply;
 mod archive;
+mod containers;
 mod dependencies;
 mod die_together;
 mod ending;
