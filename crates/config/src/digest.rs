@@ -7,9 +7,9 @@
 
 use std::path::Path;
 
-use crate::container::Container;
 use crate::model::{Account, Launch, LogConfig, Stderr};
 use crate::readiness::Said;
+use crate::stand_in::StandIn;
 
 /// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -54,7 +54,7 @@ impl Digest {
 /// under a running service.
 pub(crate) fn launch(
     launch: &Launch,
-    container: Option<&Container>,
+    stand_in: Option<&StandIn>,
     pid_file: Option<&Path>,
     said: Option<Said>,
     log: &LogConfig,
@@ -79,8 +79,8 @@ pub(crate) fn launch(
             digest.field("bound", &bound.unwrap_or(u64::MAX).to_le_bytes());
         }
     }
-    if let Some(container) = container.and_then(|container| serde_json::to_vec(container).ok()) {
-        digest.field("container", &container);
+    if let Some(stand_in) = stand_in.and_then(|stand_in| serde_json::to_vec(stand_in).ok()) {
+        digest.field("stand_in", &stand_in);
     }
     if let Some(path) = pid_file {
         digest.field("pid_file", path.as_os_str().as_encoded_bytes());

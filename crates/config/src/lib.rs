@@ -20,7 +20,6 @@
 //! through `Debug`: those are secrets.
 #![forbid(unsafe_code)]
 
-mod container;
 mod de;
 mod diagnostic;
 mod digest;
@@ -43,12 +42,13 @@ mod read;
 mod readiness;
 mod schema;
 mod source;
+mod stand_in;
 mod words;
 
-pub use container::{Container, Engine, Port, Volume};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use files::{Entry, FileError, FileErrorKind, Files};
 pub use load::{DISCOVERY, Loaded, Options, Override, load};
 pub use model::*;
 pub use readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};
 pub use schema::{reference_markdown, schema};
+pub use stand_in::{Container, Engine, External, Port, StandIn, Volume};

@@ -16,8 +16,6 @@ const fn later(path: &'static [&'static str]) -> Later {
 
 const SERVICE: &[Later] = &[
     later(&["limits"]),
-    later(&["start_command"]),
-    later(&["status_command"]),
     later(&["health_check", "exec"]),
     later(&["health_check", "grpc"]),
     later(&["health_check", "unix"]),

@@ -6,18 +6,18 @@
 
 mod cli;
 mod config_files;
-mod container;
 mod guardian;
 mod manager;
 mod orphans;
 mod places;
 mod roles;
+mod shim;
 mod trust;
 
 fn main() -> std::process::ExitCode {
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
-        roles::Role::Keeper => container::run(),
+        roles::Role::Shim => shim::run(),
         roles::Role::Command | roles::Role::Manager => cli::run(),
     }
 }

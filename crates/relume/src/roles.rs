@@ -27,8 +27,8 @@ pub(crate) enum Role {
     Guardian,
     /// Supervises.
     Manager,
-    /// Looks after a container.
-    Keeper,
+    /// Stands in for a container or an external service.
+    Shim,
 }
 
 impl Role {
@@ -37,7 +37,7 @@ impl Role {
         match std::env::var_os(ROLE) {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
-            Some(word) if word == "keeper" => Self::Keeper,
+            Some(word) if word == "shim" => Self::Shim,
             _ => Self::Command,
         }
     }
@@ -48,7 +48,7 @@ impl Role {
             Self::Command => "command",
             Self::Guardian => "guardian",
             Self::Manager => "manager",
-            Self::Keeper => "keeper",
+            Self::Shim => "shim",
         }
     }
 

@@ -1,9 +1,9 @@
 //! `container:` in place of `command`.
 
 use super::service::Work;
-use crate::container::{Container, Engine, Port, Volume};
 use crate::model::Environment;
 use crate::raw::{OneOrMany, RawContainer, RawEngine, RawType};
+use crate::stand_in::{Container, Engine, Port, Volume};
 
 /// What says how a process is started, and has no meaning for a container.
 const NOT_BESIDE: [&str; 4] = ["command", "executable", "arguments", "pid_file"];
@@ -13,11 +13,18 @@ pub(super) fn check(work: &mut Work<'_, '_>) -> bool {
     let Some(raw) = work.raw.container.clone() else { return false };
     for key in NOT_BESIDE {
         if work.node.get(key).is_some() {
-            work.error(&[key], format!("`container` says already what is run, `{key}` has no meaning beside it"));
+            work.error(
+                &[key],
+                format!("`container` says already what is run, `{key}` has no meaning beside it"),
+            );
         }
     }
     if let Some(RawType::Forking | RawType::External) = work.raw.r#type {
-        work.error_with(&["type"], "a container is its engine's process", "leave `type` out, or write `oneshot`");
+        work.error_with(
+            &["type"],
+            "a container is its engine's process",
+            "leave `type` out, or write `oneshot`",
+        );
     }
     match raw.image.as_deref().map(str::trim) {
         None => work.error(&["container"], "the container has no `image`"),
@@ -36,7 +43,10 @@ pub(super) fn check(work: &mut Work<'_, '_>) -> bool {
 /// What docker and podman accept.
 fn is_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    name.len() >= 2 && name.len() <= 128 && name.chars().all(fine) && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+    name.len() >= 2
+        && name.len() <= 128
+        && name.chars().all(fine)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 /// The container of one instance of a service.
@@ -88,7 +98,10 @@ fn each<T>(
     for text in list.iter().flat_map(|list| &list.0) {
         match read(text, work) {
             Ok(one) => all.push(one),
-            Err(message) => work.error(&["container", key], message),
+            Err(message) => match message.split_once("\nhelp: ") {
+                Some((message, help)) => work.error_with(&["container", key], message, help),
+                None => work.error(&["container", key], message),
+            },
         }
     }
     all

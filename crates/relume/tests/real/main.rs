@@ -14,6 +14,7 @@ mod dependencies;
 mod die_together;
 mod ending;
 mod examples;
+mod external;
 mod guardian;
 mod harness;
 mod hostile_configs;

@@ -1,4 +1,4 @@
-//! An engine of the tests' own: the part of docker's API that a keeper uses, over a unix socket. Its containers are
+//! An engine of the tests' own: the part of docker's API that a shim uses, over a unix socket. Its containers are
 //! not processes: each prints `line N` for every 20 ms of its life, and ends when it is stopped or told to.
 
 use std::collections::HashMap;
@@ -138,7 +138,8 @@ async fn image(State(held): State<Shared>, names: Names) -> Response {
 async fn pull(State(held): State<Shared>, words: Words) -> Response {
     let name = words["fromImage"].clone();
     if name.starts_with("nowhere") {
-        return axum::Json(json!({"errorDetail": {"message": "nobody has it"}, "error": "nobody has it"})).into_response();
+        return axum::Json(json!({"errorDetail": {"message": "nobody has it"}, "error": "nobody has it"}))
+            .into_response();
     }
     held.lock().unwrap().images.push(name);
     axum::Json(json!({"status": "done"})).into_response()

@@ -49,7 +49,10 @@ fn a_container_is_made_as_configured_and_gone_after_a_stop() {
     assert_eq!(body["Cmd"], json!(["-v"]));
     let env = body["Env"].as_array().unwrap();
     assert!(env.contains(&json!("A=b")), "{env:?}");
-    assert_eq!(body["HostConfig"]["PortBindings"]["80/tcp"], json!([{"HostIp": "127.0.0.1", "HostPort": "8080"}]));
+    assert_eq!(
+        body["HostConfig"]["PortBindings"]["80/tcp"],
+        json!([{"HostIp": "127.0.0.1", "HostPort": "8080"}])
+    );
     assert_eq!(body["HostConfig"]["Binds"], json!([format!("{conf}:/etc/app:ro")]));
     relume.ok(&["reload", "web"]);
     relume.ok(&["stop", "web"]);
@@ -67,13 +70,15 @@ fn the_exit_code_of_a_container_is_the_services_and_policy_restarts_it() {
     engine.end("the-web", 3);
     let status = relume.wait_until("a second life", |status| status.service("web")["restarts"] == 1);
     assert_eq!(status.service("web")["last_exit"]["code"], 3);
-    eventually("the engine has started it twice", || engine.with(|held| (held.starts.len() == 2).then_some(())));
+    eventually("the engine has started it twice", || {
+        engine.with(|held| (held.starts.len() == 2).then_some(()))
+    });
 }
 
-/// Shown to fail: with a keeper that makes its container anew each time (`take_up` answering none), the starts
+/// Shown to fail: with a shim that makes its container anew each time (`take_up` answering none), the starts
 /// are two; with `Output::fresh` in the place of `Output::again`, lines repeat.
 #[test]
-fn a_container_whose_keeper_was_killed_is_taken_up_and_no_line_is_lost_or_repeated() {
+fn a_container_whose_shim_was_killed_is_taken_up_and_no_line_is_lost_or_repeated() {
     let (engine, builder) = prepared(&web(json!({})));
     let relume = builder.up();
     relume.wait_state("web", "running");
@@ -81,7 +86,7 @@ fn a_container_whose_keeper_was_killed_is_taken_up_and_no_line_is_lost_or_repeat
         let so_far = numbers(&relume).len();
         eventually("it prints", || (numbers(&relume).len() > so_far + 5).then_some(()));
         Process::of(relume.status().pid("web")).unwrap().signal(Signal::KILL);
-        relume.wait_until("another keeper", |status| {
+        relume.wait_until("another shim", |status| {
             status.service("web")["restarts"] == round && status.state("web") == "running"
         });
     }

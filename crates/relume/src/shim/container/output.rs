@@ -1,7 +1,7 @@
 //! A container's output, passed on byte for byte, and the note up to where.
 //!
 //! The engine stamps each record when asked; the stamp of the last one that was passed on is noted in a file, so that
-//! the keeper after one that was killed goes on behind it. A kill between the writing and the note repeats one record.
+//! the shim after one that was killed goes on behind it. A kill between the writing and the note repeats one record.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -14,7 +14,7 @@ use bollard::query_parameters::LogsOptions;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::say;
+use super::super::say;
 
 /// Where the output was left.
 pub(super) struct Output {
@@ -43,11 +43,13 @@ impl Output {
         Self { cursor: open(cursor), place: None, over: None }
     }
 
-    /// Behind what an earlier keeper has passed on; from now on where it has left no note.
+    /// Behind what an earlier shim has passed on; from now on where it has left no note.
     pub(super) fn again(cursor: &Path) -> Self {
         let noted = std::fs::read_to_string(cursor).ok().and_then(|text| Place::read(&text));
         if noted.is_none() {
-            say("where its output was left is not known: what it printed meanwhile is in the engine's own log only");
+            say(
+                "where its output was left is not known: what it printed meanwhile is in the engine's own log only",
+            );
         }
         let place = noted.unwrap_or(Place { at: Timestamp::now(), count: u64::MAX });
         Self { cursor: open(cursor), place: Some(place), over: None }
@@ -80,7 +82,8 @@ impl Output {
             return;
         }
         // A reader that is gone comes back with the next manager; the pipe outlives it.
-        let _lost = if to_stderr { whole(&mut std::io::stderr(), rest) } else { whole(&mut std::io::stdout(), rest) };
+        let _lost =
+            if to_stderr { whole(&mut std::io::stderr(), rest) } else { whole(&mut std::io::stdout(), rest) };
         if let Some(at) = at {
             let before = self.place.filter(|place| place.at == at).map_or(0, |place| place.count);
             let place = Place { at, count: before.saturating_add(1) };
@@ -104,7 +107,7 @@ impl Output {
 
     fn note(&self, place: Place) {
         let Some(cursor) = &self.cursor else { return };
-        // A note that cannot be written makes the next keeper repeat a little.
+        // A note that cannot be written makes the next shim repeat a little.
         let _unnoted = cursor.write_all_at(place.note().as_bytes(), 0);
     }
 }
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_goes_on_behind_the_last_record_of_the_one_before_it_though_stamps_repeat() {
+    fn a_shim_goes_on_behind_the_last_record_of_the_one_before_it_though_stamps_repeat() {
         let dir = tempfile::tempdir().unwrap();
         let cursor = dir.path().join("cursor");
         let mut first = Output::fresh(&cursor);

@@ -1,9 +1,40 @@
-//! A container in place of a command: what an engine is asked for.
+//! What a service may be in place of a child of ours: a container, or something that others run.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// What a service's process stands in for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StandIn {
+    /// `container`.
+    Container(Container),
+    /// `type: external`.
+    External(External),
+}
+
+/// A service that others run, known by commands alone. Each is a program with its arguments, never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// Starts it; `None`: it is only asked after.
+    pub start: Option<Vec<String>>,
+    /// Stops it; `None`: it is left alone.
+    pub stop: Option<Vec<String>>,
+    /// Exits with 0 while it is up; `None`: it is up once it was started.
+    pub status: Option<Vec<String>>,
+}
+
+impl External {
+    /// Its commands with their keys.
+    #[must_use]
+    pub fn commands(&self) -> Vec<(&'static str, &Vec<String>)> {
+        let all =
+            [("start_command", &self.start), ("stop_command", &self.stop), ("status_command", &self.status)];
+        all.into_iter().filter_map(|(key, argv)| Some((key, argv.as_ref()?))).collect()
+    }
+}
 
 /// A container, as the engine is asked for it. It travels to the process that looks after it as JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +126,8 @@ impl Port {
             None => (None, None),
             Some(rest) => match rest.rsplit_once(':') {
                 Some((address, host)) => {
-                    let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+                    let address =
+                        address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
                     address.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
                     let host = if host.is_empty() { None } else { Some(number(host)?) };
                     (Some(address.to_owned()), host)
@@ -113,7 +145,9 @@ impl Volume {
         let mut parts = text.splitn(3, ':');
         let (from, to, options) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
         let Some(to) = to.filter(|to| to.starts_with('/') && !from.is_empty()) else {
-            return Err(format!("`{text}` is no volume: expected `HOST:/IN/CONTAINER` or `HOST:/IN/CONTAINER:ro`"));
+            return Err(format!(
+                "`{text}` is no volume: expected `HOST:/IN/CONTAINER` or `HOST:/IN/CONTAINER:ro`"
+            ));
         };
         Ok(Self { from: from.to_owned(), to: to.to_owned(), options: options.unwrap_or_default().to_owned() })
     }

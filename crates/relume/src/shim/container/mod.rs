@@ -1,7 +1,11 @@
-//! From the keeper's start to its end.
+//! One container: made or taken up, listened to, stopped.
+//!
+//! A container is known again by its labels: which relume, which service, which configuration. One that carries a name it
+//! should have and labels of nobody or of another relume is not touched: that is an error for a person.
 
-use std::os::unix::net::UnixDatagram;
-use std::process::ExitCode;
+mod engine;
+mod output;
+
 use std::time::Duration;
 
 use bollard::models::HealthStatusEnum;
@@ -9,11 +13,12 @@ use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
 use futures_util::StreamExt;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use relume_config::Container;
 
-use super::engine::{self, Client, Found};
-use super::output::Output;
-use super::{Order, UNAVAILABLE, say};
+use super::signals::Signals;
+use super::{Order, say, tell};
+use engine::{Client, Found};
+use output::Output;
 
 /// Between two looks at a container's health, and two tries to reach an engine that is being restarted.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -21,77 +26,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long the rest of the output of a container that has ended may take.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
-/// The engine is to kill a container that does not stop before relume would kill its keeper.
+/// The engine is to kill a container that does not stop before relume would kill its shim.
 const STOP_SHARE: f64 = 0.8;
 
-/// Signals that are the container's, by name for the engine.
-const PASSED_ON: [(SignalKind, &str); 3] =
-    [(SignalKind::hangup(), "HUP"), (SignalKind::user_defined1(), "USR1"), (SignalKind::user_defined2(), "USR2")];
-
-pub(super) fn run() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = match (Order::of_this_process(), runtime) {
-        (Ok(order), Ok(runtime)) => runtime.block_on(keep(&order)),
-        (Err(text), _) => Err(text),
-        (_, Err(error)) => Err(format!("no runtime: {error}")),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(text) => {
-            say(&text);
-            tell(&format!("STATUS={text}\nERRNO=6"));
-            ExitCode::from(UNAVAILABLE)
-        }
-    }
-}
-
-/// Words of sd_notify(3) to the manager.
-fn tell(words: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    // Who does not listen does not want to know.
-    let _unheard = UnixDatagram::unbound().and_then(|socket| socket.send_to(words.as_bytes(), path));
-}
-
-/// What asks for the end, and what is passed on.
-struct Signals {
-    ends: [Signal; 3],
-    passed_on: Vec<(Signal, &'static str)>,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let ends = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::quit())?,
-        ];
-        let passed_on: std::io::Result<_> =
-            PASSED_ON.into_iter().map(|(kind, name)| Ok((signal(kind)?, name))).collect();
-        Ok(Self { ends, passed_on: passed_on? })
-    }
-
-    /// The next signal: none asks for the end, a name is to be passed on.
-    async fn next(&mut self) -> Option<&'static str> {
-        let [term, int, quit] = &mut self.ends;
-        let [hup, usr1, usr2] = self.passed_on.as_mut_slice() else { return None };
-        tokio::select! {
-            _ = term.recv() => None,
-            _ = int.recv() => None,
-            _ = quit.recv() => None,
-            _ = hup.0.recv() => Some(hup.1),
-            _ = usr1.0.recv() => Some(usr1.1),
-            _ = usr2.0.recv() => Some(usr2.1),
-        }
-    }
-}
-
-async fn keep(order: &Order) -> Result<u8, String> {
-    let mut signals = Signals::new().map_err(|error| format!("signals cannot be heard: {error}"))?;
-    let client = engine::connect(order.container.engine).await?;
+pub(super) async fn stand_in(order: &Order, asked: &Container) -> Result<u8, String> {
+    let mut signals = Signals::new()?;
+    let client = engine::connect(asked.engine).await?;
     tell("STATUS=getting the container ready");
     let found = tokio::select! {
-        found = client.obtain(order) => found?,
-        () = end_asked(&mut signals) => return end_early(&client, order).await,
+        found = client.obtain(order, asked) => found?,
+        () = signals.end_asked() => return end_early(&client, order, asked).await,
     };
     let mut output = if found.adopted {
         say("the container is running already: taken up again");
@@ -124,13 +68,9 @@ fn unreachable_code() -> Result<u8, String> {
     Err("the engine stopped answering".into())
 }
 
-async fn end_asked(signals: &mut Signals) {
-    while signals.next().await.is_some() {}
-}
-
 /// Asked to end before the container ran: what was made of it goes.
-async fn end_early(client: &Client, order: &Order) -> Result<u8, String> {
-    let name = &order.container.name;
+async fn end_early(client: &Client, order: &Order, asked: &Container) -> Result<u8, String> {
+    let name = &asked.name;
     let found = client.api.inspect_container(name, None::<InspectContainerOptions>).await;
     let labels = found.ok().and_then(|found| found.config?.labels);
     if labels.is_some_and(|labels| labels.get("relume.owner") == Some(&order.owner)) {

@@ -1,12 +1,12 @@
-//! What a container's keeper is told by the manager that starts it: one variable of its environment.
+//! What a shim is told by the manager that starts it: one variable of its environment.
 
 use std::path::PathBuf;
 
-use relume_config::Container;
+use relume_config::{Container, External};
 use serde::{Deserialize, Serialize};
 
-/// The variable. Readable by the keeper's own user alone, as any environment (proc_pid_environ(5)).
-pub(crate) const VARIABLE: &str = "RELUME_CONTAINER";
+/// The variable. Readable by the shim's own user alone, as any environment (proc_pid_environ(5)).
+pub(crate) const VARIABLE: &str = "RELUME_SHIM";
 
 /// The whole order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,14 +15,22 @@ pub(crate) struct Order {
     pub(crate) service: String,
     /// Which relume: a container of another one is never touched.
     pub(crate) owner: String,
-    /// What the engine is asked for.
-    pub(crate) container: Container,
-    /// How long it may take to stop, in seconds; none: for ever.
+    /// What it stands in for.
+    pub(crate) what: What,
+    /// How long a stop may take, in seconds; none: for ever.
     pub(crate) stop_after: Option<f64>,
-    /// The number of the signal that asks it to stop; none: the image's own.
+    /// The number of the signal that asks for the end; none: the image's own.
     pub(crate) stop_signal: Option<i32>,
-    /// Where is noted up to which line its output was passed on.
+    /// Where is noted up to which record a container's output was passed on.
     pub(crate) cursor: PathBuf,
+}
+
+/// What a shim stands in for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    Container(Container),
+    External(External),
 }
 
 impl Order {
@@ -33,8 +41,7 @@ impl Order {
     }
 
     /// What this process was told.
-    #[cfg(feature = "containers")]
-    pub(crate) fn of_this_process() -> Result<Self, String> {
+    pub(super) fn of_this_process() -> Result<Self, String> {
         let text = std::env::var(VARIABLE).map_err(|_| format!("{VARIABLE} is not set"))?;
         serde_json::from_str(&text).map_err(|error| format!("{VARIABLE} cannot be read: {error}"))
     }

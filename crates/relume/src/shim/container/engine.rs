@@ -15,9 +15,9 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use relume_config::{Container, Engine};
 
-use super::{Order, say};
+use super::super::{Order, say};
 
-/// Labels by which a keeper knows its container again.
+/// Labels by which a shim knows its container again.
 const OWNER: &str = "relume.owner";
 const SERVICE: &str = "relume.service";
 const CONFIG: &str = "relume.config";
@@ -25,7 +25,7 @@ const CONFIG: &str = "relume.config";
 /// Seconds that the engine may take for one answer; pulls and waits are streams and not bound by it.
 const ANSWER_LIMIT: u64 = 120;
 
-/// What the engine keeps of the output itself, in the manner of its `local` driver: only what a keeper that was killed
+/// What the engine keeps of the output itself, in the manner of its `local` driver: only what a shim that was killed
 /// still has to fetch.
 const ENGINE_LOG: [(&str, &str); 2] = [("max-size", "10m"), ("max-file", "2")];
 
@@ -38,7 +38,7 @@ pub(super) struct Client {
 /// The container of this service, as it was found or made.
 pub(super) struct Found {
     pub(super) id: String,
-    /// It ran already: its keeper was killed.
+    /// It ran already: its shim was killed.
     pub(super) adopted: bool,
     /// The engine looks after its health, so it is ready when that is good.
     pub(super) has_health: bool,
@@ -53,7 +53,8 @@ fn sockets(engine: Engine) -> Vec<(&'static str, PathBuf)> {
     let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let in_user = |name: &str| user.as_ref().map(|dir| dir.join(name));
     let docker = [from("DOCKER_HOST"), in_user("docker.sock"), Some("/var/run/docker.sock".into())];
-    let podman = [from("CONTAINER_HOST"), in_user("podman/podman.sock"), Some("/run/podman/podman.sock".into())];
+    let podman =
+        [from("CONTAINER_HOST"), in_user("podman/podman.sock"), Some("/run/podman/podman.sock".into())];
     let docker = docker.into_iter().flatten().map(|path| ("docker", path));
     let podman = podman.into_iter().flatten().map(|path| ("podman", path));
     match engine {
@@ -90,12 +91,16 @@ async fn try_connect(path: &std::path::Path) -> Result<Client, String> {
 
 /// The engine's message alone, without the library's words around it.
 pub(super) fn plain(error: Error) -> String {
-    match error {
-        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
-        Error::DockerStreamError { error } => error,
-        Error::RequestTimeoutError => format!("the engine has not answered within {ANSWER_LIMIT} s"),
-        other => other.to_string(),
+    if let Error::DockerResponseServerError { message, .. } = &error {
+        return message.trim().to_owned();
     }
+    if let Error::DockerStreamError { error } = error {
+        return error;
+    }
+    if matches!(error, Error::RequestTimeoutError) {
+        return format!("the engine has not answered within {ANSWER_LIMIT} s");
+    }
+    error.to_string()
 }
 
 fn is_missing(error: &Error) -> bool {
@@ -104,27 +109,34 @@ fn is_missing(error: &Error) -> bool {
 
 impl Client {
     /// The service's container, running: found again, or made.
-    pub(super) async fn obtain(&self, order: &Order) -> Result<Found, String> {
-        let name = &order.container.name;
+    pub(super) async fn obtain(&self, order: &Order, asked: &Container) -> Result<Found, String> {
+        let name = &asked.name;
         match self.api.inspect_container(name, None::<InspectContainerOptions>).await {
             Ok(found) => {
-                if let Some(running) = self.take_up(order, found).await? {
+                if let Some(running) = self.take_up(order, asked, found).await? {
                     return Ok(running);
                 }
             }
             Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(format!("the engine cannot tell of container {name}: {}", plain(error))),
+            Err(error) => {
+                return Err(format!("the engine cannot tell of container {name}: {}", plain(error)));
+            }
         }
-        self.pull(&order.container.image).await?;
-        if let Some(network) = &order.container.network {
+        self.pull(&asked.image).await?;
+        if let Some(network) = &asked.network {
             self.make_network(network).await?;
         }
-        self.make(order).await
+        self.make(order, asked).await
     }
 
     /// Ours and running: taken up. Ours and not running, or of an older configuration: removed. Nobody's: an error.
-    async fn take_up(&self, order: &Order, found: ContainerInspectResponse) -> Result<Option<Found>, String> {
-        let name = &order.container.name;
+    async fn take_up(
+        &self,
+        order: &Order,
+        asked: &Container,
+        found: ContainerInspectResponse,
+    ) -> Result<Option<Found>, String> {
+        let name = &asked.name;
         let labels = found.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();
         let label = |key: &str| labels.get(key).map(String::as_str);
         if label(OWNER) != Some(&order.owner) || label(SERVICE) != Some(&order.service) {
@@ -138,7 +150,7 @@ impl Client {
         }
         let running = found.state.as_ref().and_then(|state| state.running) == Some(true);
         let id = found.id.clone().unwrap_or_else(|| name.clone());
-        if running && label(CONFIG) == Some(&digest(&order.container)) {
+        if running && label(CONFIG) == Some(&digest(asked)) {
             return Ok(Some(Found { id, adopted: true, has_health: has_health(&found) }));
         }
         self.remove(&id).await?;
@@ -191,16 +203,16 @@ impl Client {
         };
         match self.api.create_network(request).await {
             Ok(_) => Ok(()),
-            // Another keeper was faster.
+            // Another shim was faster.
             Err(Error::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
             Err(error) => Err(format!("network {name} cannot be made: {}", plain(error))),
         }
     }
 
-    async fn make(&self, order: &Order) -> Result<Found, String> {
-        let name = &order.container.name;
+    async fn make(&self, order: &Order, asked: &Container) -> Result<Found, String> {
+        let name = &asked.name;
         let options = CreateContainerOptions { name: Some(name.clone()), platform: String::new() };
-        let body = self.body(order);
+        let body = self.body(order, asked);
         let made = self.api.create_container(Some(options), body).await;
         let made = made.map_err(|error| format!("container {name} cannot be made: {}", plain(error)))?;
         for warning in &made.warnings {
@@ -217,13 +229,9 @@ impl Client {
         Ok(Found { id: made.id, adopted: false, has_health })
     }
 
-    fn body(&self, order: &Order) -> ContainerCreateBody {
-        let container = &order.container;
-        let labels = [
-            (OWNER, order.owner.clone()),
-            (SERVICE, order.service.clone()),
-            (CONFIG, digest(container)),
-        ];
+    fn body(&self, order: &Order, container: &Container) -> ContainerCreateBody {
+        let labels =
+            [(OWNER, order.owner.clone()), (SERVICE, order.service.clone()), (CONFIG, digest(container))];
         let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
         let exposed = container.ports.iter().map(|port| format!("{}/{}", port.container, port.protocol));
         ContainerCreateBody {
