@@ -10,6 +10,7 @@ mod guardian;
 mod manager;
 mod orphans;
 mod places;
+mod recorded;
 mod roles;
 mod shim;
 mod trust;

@@ -71,6 +71,8 @@ pub(crate) enum Note {
     Open(Sender<()>),
     /// There is no guardian any more.
     GuardianGone,
+    /// The last good configuration holds instead of the configured one, until another is taken over.
+    SafeMode,
     /// What came of a command for one service.
     Reply {
         /// The command.
@@ -190,6 +192,7 @@ impl Thread {
             }
             Note::Units(units) => {
                 outlets.reconfigure(&units.manager);
+                board.safe_mode = false;
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),
@@ -197,6 +200,7 @@ impl Thread {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());
             }
+            Note::SafeMode => board.safe_mode = true,
             Note::GuardianGone => board.guardian = std::process::id(),
             Note::Process { run, pid, began } => {
                 if let Some(name) = board.process_began(run, pid, began) {
