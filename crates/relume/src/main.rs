@@ -16,6 +16,7 @@ mod trust;
 fn main() -> std::process::ExitCode {
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
+        roles::Role::Drill => cli::play_drill_part(),
         roles::Role::Command | roles::Role::Manager => cli::run(),
     }
 }

@@ -6,6 +6,9 @@ use std::os::fd::RawFd;
 /// The variable that tells a process its part. Never passed on to a service.
 pub(crate) const ROLE: &str = "RELUME_ROLE";
 
+/// Makes a process a service of `relume drill`. Not among the variables of relume's own, which no service gets.
+pub(crate) const DRILL: &str = "DRILL_OF_RELUME";
+
 /// Set for a manager that is not the guardian's first.
 pub(crate) const AGAIN: &str = "RELUME_AGAIN";
 
@@ -27,6 +30,8 @@ pub(crate) enum Role {
     Guardian,
     /// Supervises.
     Manager,
+    /// A service of `relume drill`.
+    Drill,
 }
 
 impl Role {
@@ -35,6 +40,7 @@ impl Role {
         match std::env::var_os(ROLE) {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
+            _ if std::env::var_os(DRILL).is_some() => Self::Drill,
             _ => Self::Command,
         }
     }
@@ -45,6 +51,7 @@ impl Role {
             Self::Command => "command",
             Self::Guardian => "guardian",
             Self::Manager => "manager",
+            Self::Drill => "drill",
         };
         let rest = std::env::vars_os().filter(|(key, _)| key != ROLE);
         rest.chain([(ROLE.into(), word.into())]).collect()

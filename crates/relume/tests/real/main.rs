@@ -11,6 +11,7 @@ mod apply;
 mod archive;
 mod dependencies;
 mod die_together;
+mod drill;
 mod ending;
 mod examples;
 mod guardian;

@@ -145,6 +145,47 @@ pub(crate) struct UrlsArgs {
     pub(crate) names: Vec<String>,
 }
 
+/// Options of `drill`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  relume drill                          a relume of the drill's own, in a temporary folder
+  relume drill --yes --kills 200 --json
+  relume drill --parts manager --every 50ms
+  relume drill --live                   the relume that runs here: its parts are killed, its services watched
+  relume drill --live --include web     and web is killed, too
+
+Services write numbered lines and end with known codes while the manager, the guardian, both, or a service is killed \
+with SIGKILL at moments of chance. Reported are services lost, doubled or restarted without cause, lines and exit \
+codes lost, and how long it took until all was supervised again. With --live the services' own output cannot be judged.
+
+Exit code 1 if anything was lost.")]
+pub(crate) struct DrillArgs {
+    /// So many kills
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) kills: usize,
+    /// Only these parts
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_enum)]
+    pub(crate) parts: Vec<crate::cli::commands::drill::Part>,
+    /// Time between two kills on average; each is left to chance
+    #[arg(long, value_name = "DURATION", default_value = "250ms", value_parser = super::duration)]
+    pub(crate) every: Duration,
+    /// Repeats the choices of an earlier drill
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Services of the drill's own relume that write lines
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "live")]
+    pub(crate) printers: usize,
+    /// Drill the relume that runs here instead of one of the drill's own
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// With --live: kill these services, too (or group/NAME)
+    #[arg(long, value_name = "NAME", num_args = 1.., requires = "live")]
+    pub(crate) include: Vec<String>,
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
 /// Options of `completions`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:

@@ -6,6 +6,7 @@ pub(super) mod completions;
 pub(super) mod detached;
 pub(super) mod doctor;
 pub(super) mod down;
+pub(crate) mod drill;
 pub(super) mod events;
 pub(super) mod logs;
 pub(super) mod man;
