@@ -27,6 +27,7 @@ pub mod files;
 pub mod limits;
 pub mod mapping;
 pub mod notify;
+pub mod notify_client;
 pub mod pidfd;
 pub mod pipes;
 pub mod prctl;

@@ -11,6 +11,7 @@ mod manager;
 mod orphans;
 mod places;
 mod roles;
+mod systemd;
 mod trust;
 
 fn main() -> std::process::ExitCode {

@@ -147,6 +147,8 @@ fn dispatch(command: Command, global: &Global, screen: &Screen) -> Result<ExitCo
         Command::Plan => commands::plan::run(global, screen),
         Command::Apply => commands::apply::run(global, screen),
         Command::Drill(args) => commands::drill::run(&args, global, screen),
+        Command::Install(args) => commands::install::run(&args, global, screen),
+        Command::Uninstall(args) => commands::uninstall::run(&args, screen),
         Command::Doctor => commands::doctor::run(global, screen),
         Command::Completions(args) => commands::completions::run(&args, screen),
         Command::Man(args) => commands::man::run(&args, screen),

@@ -35,6 +35,7 @@ use relume_os::{clock, exec, exit, limits, prctl, proc};
 
 use crate::orphans;
 use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role};
+use crate::systemd;
 use link::Word;
 use store::Store;
 
@@ -42,6 +43,7 @@ const SIGNALS: u64 = 0;
 const TIMER: u64 = 1;
 const CHANNEL: u64 = 2;
 const MANAGER: u64 = 3;
+const SYSTEMD: u64 = 16;
 
 const HUP: i32 = 1;
 const INT: i32 = 2;
@@ -62,7 +64,12 @@ const LAST_DELAY: Duration = Duration::from_secs(1);
 /// fails.
 pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    exec::replace(&own_program(), &argv, &Role::Guardian.environment(), &[(lock.as_fd(), LOCK_FD)])
+    exec::replace(
+        &own_program(),
+        &argv,
+        &systemd::with_own_watchdog(Role::Guardian.environment()),
+        &[(lock.as_fd(), LOCK_FD)],
+    )
 }
 
 /// The program of this process by the path it was started from: an upgrade puts another one there.
@@ -89,6 +96,8 @@ struct Guardian {
     epoll: Epoll,
     signals: SignalFd,
     timer: Timer,
+    /// Who expects signs of life.
+    systemd: Option<systemd::Watchdog>,
     lock: OwnedFd,
     original: Vec<(limits::Resource, limits::Limit)>,
     ignores_hangup: bool,
@@ -133,10 +142,15 @@ impl Guardian {
         let timer = Timer::new()?;
         epoll.add(&signals, SIGNALS, Interest::READ)?;
         epoll.add(&timer, TIMER, Interest::READ)?;
+        let systemd = systemd::Watchdog::of_this_process();
+        if let Some(watchdog) = &systemd {
+            epoll.add(watchdog.timer(), SYSTEMD, Interest::READ)?;
+        }
         Ok(Self {
             epoll,
             signals,
             timer,
+            systemd,
             lock,
             original,
             ignores_hangup,
@@ -169,6 +183,7 @@ impl Guardian {
                             self.start_manager();
                         }
                     }
+                    SYSTEMD => drop(self.systemd.as_ref().map(systemd::Watchdog::due)),
                     CHANNEL => self.listen(),
                     MANAGER => {
                         if let Some(code) = self.manager_ended() {

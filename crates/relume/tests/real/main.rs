@@ -28,4 +28,5 @@ mod start_state;
 mod stdout;
 mod stop_tree;
 mod strangers;
+mod systemd;
 mod together;
