@@ -34,7 +34,7 @@ fn a_drill_of_its_own_kills_managers_and_services_and_loses_nothing() {
     assert_eq!(report["supervised_again"]["manager"]["count"], 4);
 }
 
-/// Able to fail: with the second kill left to the guardian's own end, relume would never have been started again.
+/// Able to fail: where the drill leaves the start to somebody else, nobody answers and it ends with 1.
 #[test]
 fn after_both_halves_were_killed_the_drill_starts_relume_as_it_was_started() {
     let relume = Builder::new().config(&two_services()).arg("--detach").spawn();

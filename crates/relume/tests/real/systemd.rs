@@ -43,7 +43,7 @@ fn services() -> Value {
     }})
 }
 
-/// Able to fail: without the filter in `Inheritance`, `env` printed all of them; without `Teller::stopping`, no STOPPING=1 came.
+/// Able to fail: without the filter in `Inheritance`, `env` printed NOTIFY_SOCKET and WATCHDOG_USEC.
 #[test]
 fn relume_tells_that_it_is_ready_how_its_services_are_and_that_it_stops() {
     let (builder, socket) = under_systemd(&services());
@@ -61,7 +61,7 @@ fn relume_tells_that_it_is_ready_how_its_services_are_and_that_it_stops() {
     assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
 }
 
-/// Able to fail: without the timer's arm in the guardian's loop, only the first sign of life came.
+/// Able to fail: where the guardian lets its timer go when it first fires, only one sign of life comes.
 #[test]
 fn signs_of_life_come_twice_in_each_period_also_while_the_manager_is_dead() {
     let (builder, socket) = under_systemd(&services());
@@ -94,7 +94,7 @@ fn signs_of_life_that_are_expected_of_another_process_are_not_given() {
     relume.down();
 }
 
-/// Able to fail: without the hand-over, the second `up` ended with 1 and said that relume runs already.
+/// Able to fail: without the hand-over, the second `up` says nothing here and ends with 1.
 #[test]
 fn a_second_start_by_systemd_hands_the_unit_over_to_the_relume_that_lives() {
     let relume = Relume::with(&services());
@@ -167,5 +167,20 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         }
         let about_ours = said.lines().filter(|line| line.contains("checked.service"));
         assert_eq!(about_ours.collect::<Vec<_>>(), Vec::<&str>::new(), "{said}");
+    }
+}
+
+/// The checks themselves are in `tests/systemd/run`. Able to fail: without the hand-over, the guardian's death left the
+/// unit without a main process.
+#[test]
+fn the_real_systemd_starts_reloads_restarts_and_stops_relume_and_its_death_costs_no_service() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/systemd/run");
+    // Whether a systemd can be booted is up to the machine: where not, that is said and no failure.
+    let output = Command::new(script).arg(env!("CARGO_BIN_EXE_relume")).env_remove("CI").output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    match said.lines().find_map(|line| line.strip_prefix("SKIPPED: ")) {
+        Some(why) => eprintln!("SKIPPED: {why}"),
+        None => assert!(said.contains("uninstall: the unit is gone"), "{said}"),
     }
 }
