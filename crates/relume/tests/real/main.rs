@@ -18,6 +18,7 @@ mod guardian;
 mod harness;
 mod hostile_configs;
 mod lifecycle;
+mod pid1;
 mod planted;
 mod random_operations;
 mod readiness;
