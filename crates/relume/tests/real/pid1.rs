@@ -133,6 +133,38 @@ fn process_1_stops_its_services_in_order_when_it_is_told_to_from_outside_or_insi
     assert_eq!(relume.lines("a"), ["up", "bye"]);
 }
 
+/// Able to fail: without `keep_early_signals`, SIGTERM was thrown away until the guardian had come so far as to block it.
+#[test]
+fn process_1_hears_what_is_sent_in_its_first_moments() {
+    if !can_be_pid_1() {
+        return;
+    }
+    let mut early = 0;
+    for _ in 0..5 {
+        let config = json!({"services": {"p": {"command": [fixture("prints-numbers"), "p", "20"]}}});
+        let relume = Builder::new().config(&config).through(container()).spawn();
+        let outer = relume.main_process().pid;
+        let process = eventually("process 1", || children(outer).first().copied().and_then(Process::of));
+        let end = Instant::now() + crate::harness::PATIENCE;
+        // Without a pause: it is about the first milliseconds.
+        while !keeps_term(process.pid) {
+            assert!(Instant::now() < end, "it never keeps SIGTERM");
+        }
+        early += usize::from(!process.has_in_environment("RELUME_ROLE=guardian"));
+        process.signal(Signal::TERM);
+        assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
+    }
+    assert!(early > 0, "only the guardian keeps it");
+}
+
+/// Whether SIGTERM would wait for this process (proc_pid_status(5): a bit for each signal, the first for signal 1).
+fn keeps_term(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let bits = blocked.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    status.starts_with("Name:\trelume\n") && bits & (1 << 14) != 0
+}
+
 #[test]
 fn as_process_1_a_killed_manager_is_replaced_and_its_services_run_on() {
     if !can_be_pid_1() {
