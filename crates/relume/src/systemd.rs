@@ -61,8 +61,10 @@ impl Teller {
     }
 
     /// Supervision has begun. Services may still be starting: one that is slow must not make the unit fail.
-    pub(crate) fn ready(&mut self) {
+    /// False: there was no room for it.
+    pub(crate) fn ready(&mut self, services: impl FnOnce() -> StatusFile) -> bool {
         self.ready = true;
+        self.client.is_none() || self.tell(&services())
     }
 
     /// All services are being stopped, for relume to leave.

@@ -201,7 +201,8 @@ impl Thread {
             Note::Open(door) => {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());
-                systemd.ready();
+                // At once, and again with the next status if there was no room.
+                let _later = systemd.ready(|| report::status_file(&board));
                 self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::GuardianGone => board.guardian = std::process::id(),
