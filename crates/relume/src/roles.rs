@@ -6,6 +6,9 @@ use std::os::fd::RawFd;
 /// The variable that tells a process its part. Never passed on to a service.
 pub(crate) const ROLE: &str = "RELUME_ROLE";
 
+/// Makes a process a service of `relume drill`. Not among the variables of relume's own, which no service gets.
+pub(crate) const DRILL: &str = "DRILL_OF_RELUME";
+
 /// Set for a manager that is not the guardian's first.
 pub(crate) const AGAIN: &str = "RELUME_AGAIN";
 
@@ -29,6 +32,8 @@ pub(crate) enum Role {
     Manager,
     /// Stands in for a container or an external service.
     Shim,
+    /// A service of `relume drill`.
+    Drill,
 }
 
 impl Role {
@@ -38,6 +43,7 @@ impl Role {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
             Some(word) if word == "shim" => Self::Shim,
+            _ if std::env::var_os(DRILL).is_some() => Self::Drill,
             _ => Self::Command,
         }
     }
@@ -49,6 +55,7 @@ impl Role {
             Self::Guardian => "guardian",
             Self::Manager => "manager",
             Self::Shim => "shim",
+            Self::Drill => "drill",
         }
     }
 

@@ -13,7 +13,7 @@ use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
 use crate::recorded::{Recorder, Recording};
 use crate::roles::{IN_BACKGROUND, Role};
-use crate::trust;
+use crate::{systemd, trust};
 
 /// Runs the manager until it leaves.
 pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<ExitCode, Failure> {
@@ -47,6 +47,9 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     if Role::of_this_process() == Role::Command {
         if args.detach && std::env::var_os(IN_BACKGROUND).is_none() {
             return detached::run(args, &config, &places, screen);
+        }
+        if systemd::hand_over(&places) {
+            return Ok(Exit::Done.into());
         }
         refuse_second(&places)?;
     }

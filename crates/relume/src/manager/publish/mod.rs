@@ -35,6 +35,7 @@ use super::archive::{self, Archive};
 use super::capture::Report;
 use super::units::Units;
 use crate::places::Places;
+use crate::systemd::Teller;
 
 /// How far the status file may be behind. The promise is 200 ms; what is left of it is the disk's.
 const STATUS_DELAY: Duration = Duration::from_millis(100);
@@ -129,6 +130,7 @@ pub(crate) struct Publishing {
     pub(crate) desk: Arc<Desk>,
     pub(crate) outlets: Outlets,
     pub(crate) archive: Archive,
+    pub(crate) systemd: Teller,
 }
 
 /// Starts the thread.
@@ -171,7 +173,7 @@ impl Thread {
     }
 
     fn show(&mut self, note: Note) {
-        let Publishing { board, desk, outlets, archive } = &mut self.publishing;
+        let Publishing { board, desk, outlets, archive, systemd } = &mut self.publishing;
         let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
         match note {
             Note::Facts { facts, ended } => {
@@ -179,6 +181,9 @@ impl Thread {
                     outlets.pid(&name, None);
                 }
                 for fact in facts {
+                    if let What::ShutdownBegan { .. } = fact.what {
+                        systemd.stopping();
+                    }
                     let record = board.learn(&fact);
                     outlets.fact(&board, &fact, record.as_ref());
                     archive.reached(fact.seq);
@@ -199,6 +204,9 @@ impl Thread {
             Note::Open(door) => {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());
+                // At once, and again with the next status if there was no room.
+                let _later = systemd.ready(|| report::status_file(&board));
+                self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::SafeMode => board.safe_mode = true,
             Note::GuardianGone => board.guardian = std::process::id(),
@@ -225,6 +233,9 @@ impl Thread {
         let board = self.publishing.board.lock().unwrap_or_else(PoisonError::into_inner);
         let file = report::status_file(&board);
         drop(board);
+        if !self.publishing.systemd.tell(&file) {
+            self.stale_since = Some(Instant::now());
+        }
         self.publishing.outlets.status(&file);
     }
 }
