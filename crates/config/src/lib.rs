@@ -41,6 +41,7 @@ mod raw;
 mod read;
 mod readiness;
 mod schema;
+mod secrets;
 mod source;
 mod words;
 

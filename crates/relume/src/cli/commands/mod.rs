@@ -66,6 +66,7 @@ pub(super) fn load_options(
         environment: std::env::vars_os().filter_map(text).collect(),
         overrides: flags.overrides(global, |key| std::env::var_os(key)),
         manager_only: false,
+        show_secrets: false,
     }
 }
 
