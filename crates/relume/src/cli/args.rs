@@ -5,6 +5,7 @@
 //! files, variables and flags.
 
 mod more;
+mod rest;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use relume_config::Override;
 pub(crate) use more::{
     Awaited, CompletionsArgs, EventsArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs, UrlsArgs, WaitArgs,
 };
+pub(crate) use rest::{ApplyArgs, CheckArgs, ExplainArgs};
 
 const ABOUT: &str = "Runs the services of a config file and keeps them running.
 
@@ -104,18 +106,20 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Show what has happened
     Events(EventsArgs),
+    /// Say why a service is as it is: what led to it, its last lines, what comes next
+    Explain(ExplainArgs),
     /// Show where to look at the services
     Urls(UrlsArgs),
     /// Say what a changed config would do
     Plan,
     /// Put a changed config in force; only what changed is restarted
-    Apply,
+    Apply(ApplyArgs),
     /// Run one command as a service, until it ends
     Run(RunArgs),
     /// Look for what could keep relume or the services from working
     Doctor,
     /// Check the config: every error in one go, with file, line and column
-    Check,
+    Check(CheckArgs),
     /// Print the JSON Schema of the config, for editors
     Schema,
     /// Print completions for a shell

@@ -17,6 +17,7 @@ mod edge;
 mod inbox;
 mod journal;
 mod keeper;
+pub(crate) mod last_known;
 mod launch;
 mod leaving;
 mod main_loop;

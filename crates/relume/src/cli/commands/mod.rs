@@ -7,6 +7,7 @@ pub(super) mod detached;
 pub(super) mod doctor;
 pub(super) mod down;
 pub(super) mod events;
+pub(super) mod explain;
 pub(super) mod logs;
 pub(super) mod man;
 mod operate;

@@ -242,6 +242,26 @@ impl Database {
     }
 }
 
+/// How many of the latest events a look at a database brings.
+const PEEKED: u64 = 20_000;
+
+/// What stands in a database that nobody has open. SQLite's own lock keeps out whoever comes meanwhile, for as
+/// long as this takes.
+pub(super) fn peek(path: &Path) -> Option<(Vec<Remembered>, Vec<EventRecord>)> {
+    if file::look(path) != file::Look::Ours {
+        return None;
+    }
+    let database = Database::open(path, "").ok()?;
+    let mut content = Content::default();
+    database.read_services(&mut content).ok()?;
+    let mut query =
+        database.connection.prepare("SELECT record FROM event ORDER BY seq DESC LIMIT ?1").ok()?;
+    let rows = query.query_map([signed(PEEKED)], |row| row.get::<_, String>(0)).ok()?;
+    let mut events: Vec<EventRecord> = rows.filter_map(|row| serde_json::from_str(&row.ok()?).ok()).collect();
+    events.reverse();
+    Some((content.copy.services, events))
+}
+
 /// No link is followed, and one thread uses it.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
     .union(OpenFlags::SQLITE_OPEN_NO_MUTEX)

@@ -167,6 +167,11 @@ impl Voice {
     }
 }
 
+/// What stands in a database that no manager has open: the services, and the latest events, oldest first.
+pub(crate) fn peek(path: &std::path::Path) -> Option<(Vec<Remembered>, Vec<EventRecord>)> {
+    database::peek(path)
+}
+
 /// Whether this is something that somebody has asked for.
 pub(crate) fn is_asked(intent: Intent) -> bool {
     match intent {

@@ -9,6 +9,7 @@
 
 mod board;
 mod desk;
+mod explain;
 mod outlets;
 mod own_log;
 mod report;
@@ -26,6 +27,7 @@ use relume_proto::EventRecord;
 
 pub(crate) use board::{Beginnings, Board};
 pub(crate) use desk::{Desk, so_far};
+pub(crate) use explain::explain;
 pub(crate) use outlets::{Outlets, Terminal};
 pub(crate) use own_log::OwnLog;
 pub(crate) use report::status_report;

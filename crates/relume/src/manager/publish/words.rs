@@ -290,7 +290,7 @@ fn in_words(exit: Exit) -> String {
 }
 
 /// A span as people say it: `340 ms`, `4.2 s`, `3 min`, `2 h 5 min`.
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     let ms = span.as_millis();
     match ms {
         0..1_000 => format!("{ms} ms"),
