@@ -93,14 +93,14 @@ fn retries(retries: &Retries, restarts: u64) -> Option<String> {
     if retries.used == 0 && retries.failures_in_row == 0 && restarts == 0 {
         return None;
     }
-    let window =
-        if retries.window_s > 0.0 { format!(" in {}", seconds(retries.window_s)) } else { String::new() };
     let budget = match retries.most {
-        Some(most) => format!("{} of {most} used{window}", retries.used),
-        None => "without limit".to_owned(),
+        Some(most) => format!("{} of {most} used in {}, ", retries.used, seconds(retries.window_s)),
+        // What was written does not say what the config allows.
+        None if retries.window_s == 0.0 => String::new(),
+        None => "without limit, ".to_owned(),
     };
     let restarts = count(usize::try_from(restarts).unwrap_or(usize::MAX), "automatic restart");
-    let mut text = format!("{budget}, {restarts} in all");
+    let mut text = format!("{budget}{restarts} in all");
     if retries.failures_in_row > 1 {
         text.push_str(&format!(", {} failures in a row", retries.failures_in_row));
     }
@@ -165,6 +165,22 @@ mod tests {
                 ..EventRecord::default()
             }],
         };
-        assert_snapshot!(render(&report, &TimeZone::UTC, Look::PLAIN), @"");
+        assert_snapshot!(render(&report, &TimeZone::UTC, Look::PLAIN), @r#"
+        web is pending
+          waiting for db to be ready; it is crashed
+            └ db is crashed: exited 2
+          last end  exited 1 after 3 s (2026-01-01T00:00:00Z)
+          retries   2 of 5 used in 5 min, 2 automatic restarts in all, 2 failures in a row
+          next      it starts by itself as soon as db is there
+
+        Depends on
+          ✗ db: crashed (wanted: ready)
+
+        What happened
+          2026-01-01 00:00:00.000  web  exit: exited 1
+
+        Its last lines logs/web.log
+          cannot connect\x1b[2J
+        "#);
     }
 }
