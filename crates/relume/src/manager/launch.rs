@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use relume_config::{Account, Rlimit, RlimitValue};
-use relume_core::{Hook, RunKind};
+use relume_core::{Hook, RunKind, SpawnError};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
@@ -42,13 +42,13 @@ impl Inheritance {
 /// What a process of this run is to be.
 ///
 /// # Errors
-/// When its user or group does not exist or cannot be looked up: a fragment for people.
+/// When its user or group does not exist or cannot be looked up.
 pub(crate) fn request(
     unit: &Unit,
     kind: RunKind,
     tag: &str,
     inherited: &Inheritance,
-) -> Result<SpawnRequest, String> {
+) -> Result<SpawnRequest, SpawnError> {
     let launch = &unit.config.launch;
     let credentials = credentials(launch.user.as_ref(), launch.group.as_ref())?;
     Ok(SpawnRequest {
@@ -141,7 +141,7 @@ fn name_of(limit: Rlimit) -> &'static str {
 }
 
 /// Who the service runs as; none: as relume.
-fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, String> {
+fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, SpawnError> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }
@@ -159,13 +159,18 @@ fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option
             // The receiver is gone when this took too long; then nobody wants to know.
             let _unwanted = answer.send(users::resolve(user.as_deref(), group.as_deref()));
         })
-        .map_err(|error| format!("cannot look up user {asked}: {error}"))?;
+        // The machine has no room for a thread now, which is no fault of the service's.
+        .map_err(|error| SpawnError {
+            text: format!("cannot look up user {asked}: {error}"),
+            shortage: true,
+        })?;
+    let fault = |text| SpawnError { text, shortage: false };
     match answered.recv_timeout(LOOKUP_LIMIT) {
         Ok(Ok(found)) => Ok(Some(found)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!(
+        Ok(Err(error)) => Err(fault(error.to_string())),
+        Err(_) => Err(fault(format!(
             "cannot look up user {asked}: the system has not answered within {} s",
             LOOKUP_LIMIT.as_secs()
-        )),
+        ))),
     }
 }

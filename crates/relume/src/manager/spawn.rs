@@ -208,8 +208,7 @@ impl Ground {
     fn start(&self, spawner: &mut Spawner, order: &Order) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
-        let mut request = launch::request(&order.unit, order.kind, &tag, &self.inherited)
-            .map_err(|text| SpawnError { text, shortage: false })?;
+        let mut request = launch::request(&order.unit, order.kind, &tag, &self.inherited)?;
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }

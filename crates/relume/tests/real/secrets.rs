@@ -4,8 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use crate::harness::{Builder, eventually, fixture, text};
 
 /// What must not be found. Put together here, so that the test's own process has it nowhere as it is.
