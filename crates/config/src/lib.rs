@@ -47,6 +47,7 @@ mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use files::{Entry, FileError, FileErrorKind, Files};
+pub use glob::expand as matching;
 pub use load::{DISCOVERY, Loaded, Options, Override, load};
 pub use model::*;
 pub use readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};

@@ -74,6 +74,7 @@ pub use record::{
 pub use recover::Survivor;
 pub use restart::SHORTAGE_DELAY;
 pub use rng::Rng;
+pub use sides::MISSING;
 pub use state::{Pace, StartPhase, State, StopPhase, WaitFor};
 pub use supervisor::{Deadline, Supervisor};
 pub use word::Word;

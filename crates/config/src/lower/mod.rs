@@ -2,6 +2,7 @@
 
 mod command;
 mod graph;
+mod job;
 mod launch;
 pub(crate) mod manager;
 mod policy;

@@ -126,6 +126,14 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
+    /// Whether a job has something to do; asked by the manager
+    #[command(hide = true)]
+    Judge {
+        /// `done` where files have told that it has been done, else `open`
+        known: String,
+        /// What is to be judged, as JSON
+        check: String,
+    },
 }
 
 const UP_EXAMPLES: &str = "Examples:

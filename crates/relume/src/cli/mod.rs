@@ -151,6 +151,7 @@ fn dispatch(command: Command, global: &Global, screen: &Screen) -> Result<ExitCo
         Command::Man(args) => commands::man::run(&args, screen),
         Command::Logs(args) => commands::logs::run(&args, global, screen),
         Command::Check(args) => commands::check::run(&args, global, screen),
+        Command::Judge { known, check } => return commands::judge::run(&known, &check, screen),
         Command::Schema => commands::schema::run(screen),
     };
     exit.map(ExitCode::from)

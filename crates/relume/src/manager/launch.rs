@@ -11,6 +11,7 @@ use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
 
+use super::job;
 use super::units::Unit;
 
 /// Variables that are relume's own business and never reach a service.
@@ -39,20 +40,25 @@ impl Inheritance {
     }
 }
 
-/// What a process of this run is to be.
+/// What a process of this run is to be; `done`: of a check, that files have told that it has been done.
 ///
 /// # Errors
 /// When its user or group does not exist or cannot be looked up.
 pub(crate) fn request(
     unit: &Unit,
-    kind: RunKind,
+    (kind, done): (RunKind, bool),
     tag: &str,
     inherited: &Inheritance,
 ) -> Result<SpawnRequest, SpawnError> {
     let launch = &unit.config.launch;
     let credentials = credentials(launch.user.as_ref(), launch.group.as_ref())?;
     Ok(SpawnRequest {
-        argv: command(unit, kind).iter().map(OsString::from).collect(),
+        argv: match kind {
+            RunKind::Hook(Hook::Check) => job::argv(unit, done)?,
+            RunKind::Service | RunKind::Job | RunKind::Hook(_) => {
+                command(unit, kind).iter().map(OsString::from).collect()
+            }
+        },
         arg0: None,
         environment: environment(unit, tag, inherited, credentials.as_ref()),
         working_dir: Some(launch.working_dir.clone()),
@@ -68,7 +74,7 @@ pub(crate) fn request(
 fn command(unit: &Unit, kind: RunKind) -> &[String] {
     let hooks = &unit.config.hooks;
     let hook = match kind {
-        RunKind::Service | RunKind::Job => return &unit.config.launch.argv,
+        RunKind::Service | RunKind::Job | RunKind::Hook(Hook::Check) => return &unit.config.launch.argv,
         RunKind::Hook(Hook::PreStart) => &hooks.pre_start,
         RunKind::Hook(Hook::PostStart) => &hooks.post_start,
         RunKind::Hook(Hook::PreStop) => &hooks.pre_stop,

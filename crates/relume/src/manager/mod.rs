@@ -15,6 +15,7 @@ mod archive;
 mod capture;
 mod edge;
 mod inbox;
+mod job;
 mod journal;
 mod keeper;
 pub(crate) mod last_known;

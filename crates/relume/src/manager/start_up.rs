@@ -132,6 +132,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         // 0 is relume's own log.
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
+        archive: archive.clone(),
         notify_dir: notify_dir(&places)?,
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);

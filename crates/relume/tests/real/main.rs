@@ -17,6 +17,7 @@ mod explain;
 mod guardian;
 mod harness;
 mod hostile_configs;
+mod jobs;
 mod lifecycle;
 mod planted;
 mod random_operations;

@@ -8,6 +8,7 @@ pub(super) mod doctor;
 pub(super) mod down;
 pub(super) mod events;
 pub(super) mod explain;
+pub(super) mod judge;
 pub(super) mod logs;
 pub(super) mod man;
 mod operate;
