@@ -28,6 +28,7 @@ pub mod inherit;
 pub mod limits;
 pub mod mapping;
 pub mod notify;
+pub mod notify_client;
 pub mod pidfd;
 pub mod pipes;
 pub mod prctl;

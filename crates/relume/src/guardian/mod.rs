@@ -47,6 +47,7 @@ use relume_os::{clock, exec, limits, prctl};
 
 use crate::orphans;
 use crate::roles::{LOCK_FD, Role};
+use crate::systemd;
 use exits::Exits;
 use judge::{Death, Judge, Mode, PROVEN};
 use link::Word;
@@ -60,6 +61,7 @@ const SIGNALS: u64 = 0;
 const TIMER: u64 = 1;
 const CHANNEL: u64 = 2;
 const MANAGER: u64 = 3;
+const SYSTEMD: u64 = 16;
 
 const HUP: i32 = 1;
 const INT: i32 = 2;
@@ -87,7 +89,12 @@ pub(crate) const GOOD_CONFIG: &str = "config.good";
 /// fails.
 pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    exec::replace(&own_program(), &argv, &Role::Guardian.environment(), &[(lock.as_fd(), LOCK_FD)])
+    exec::replace(
+        &own_program(),
+        &argv,
+        &systemd::with_own_watchdog(Role::Guardian.environment()),
+        &[(lock.as_fd(), LOCK_FD)],
+    )
 }
 
 /// The program of this process by the path it was started from: an upgrade puts another one there.
@@ -120,6 +127,8 @@ struct Guardian {
     signals: SignalFd,
     timer: Timer,
     armed: Option<u64>,
+    /// Who expects signs of life.
+    systemd: Option<systemd::Watchdog>,
     lock: OwnedFd,
     /// What relume was started with.
     original: Vec<(limits::Resource, limits::Limit)>,
@@ -199,11 +208,16 @@ impl Guardian {
         let timer = Timer::new()?;
         epoll.add(&signals, SIGNALS, Interest::READ)?;
         epoll.add(&timer, TIMER, Interest::READ)?;
+        let systemd = systemd::Watchdog::of_this_process();
+        if let Some(watchdog) = &systemd {
+            epoll.add(watchdog.timer(), SYSTEMD, Interest::READ)?;
+        }
         let mut guardian = Self {
             epoll,
             signals,
             timer,
             armed: None,
+            systemd,
             lock,
             original,
             ignores_hangup,
@@ -276,6 +290,7 @@ impl Guardian {
                             self.hung_up();
                         }
                     }
+                    SYSTEMD => drop(self.systemd.as_ref().map(systemd::Watchdog::due)),
                     MANAGER => {
                         if let Some(code) = self.manager_ended() {
                             return code;

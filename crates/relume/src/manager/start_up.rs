@@ -42,6 +42,7 @@ use super::units::Units;
 use crate::cli::{LogStream, Screen};
 use crate::places::Places;
 use crate::roles::{AGAIN, LOCK_FD};
+use crate::systemd::Teller;
 
 /// Signals that are read as data by the supervise thread. SIGTSTP is among them because a stopped supervisor
 /// supervises nothing: Ctrl+Z does not stop relume.
@@ -133,7 +134,9 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         // 0 is relume's own log.
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
+        archive: archive.clone(),
         notify_dir: notify_dir(&places)?,
+        runtime_dir: places.runtime_dir.clone(),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
@@ -191,7 +194,13 @@ fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<
     let board = Arc::new(Mutex::new(board));
     let desk = Arc::new(Desk::new());
     let archive = archive.clone();
-    let publishing = Publishing { board: Arc::clone(&board), desk: Arc::clone(&desk), outlets, archive };
+    let publishing = Publishing {
+        board: Arc::clone(&board),
+        desk: Arc::clone(&desk),
+        outlets,
+        archive,
+        systemd: Teller::of_this_process(),
+    };
     let voiced = publishing.archive.clone();
     let (publisher, thread) = publish::start(publishing)?;
     voiced.speak_to(publisher.clone());

@@ -125,6 +125,11 @@ impl Edge {
                     self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
                     self.events.push_back(Event::SpawnFailed { run, error });
                 }
+                News::Judged { run, done } => {
+                    self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
+                    let exit = Exit::Code(i32::from(!done));
+                    self.events.push_back(Event::Exited { run, exit, rest: Rest::Gone });
+                }
                 News::Walked { run, members } => self.walked(run, members),
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),
@@ -428,9 +433,8 @@ impl Edge {
         let Ok(children) = relume_os::proc::children() else { return };
         let own: HashSet<u32> = self.runs.values().filter_map(Run::own_child).collect();
         for pid in children.into_iter().filter(|pid| !own.contains(pid)) {
-            if matches!(relume_os::proc::stat(pid), Ok(Some(stat)) if stat.is_zombie()) {
-                let _reaped = exit::reap_orphan(pid);
-            }
+            // One that lives stays. To look into /proc first would cost ten times as much for each.
+            let _reaped = exit::reap_orphan(pid);
         }
     }
 

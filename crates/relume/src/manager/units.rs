@@ -92,6 +92,7 @@ impl Unit {
         Self::new(ServiceConfig {
             spec,
             launch,
+            stand_in: None,
             hooks: relume_config::HookCommands::default(),
             pid_file: None,
             readiness: relume_config::Readiness::default(),
