@@ -24,6 +24,7 @@ pub mod exec;
 pub mod exit;
 pub mod features;
 pub mod files;
+pub mod inherit;
 pub mod limits;
 pub mod mapping;
 pub mod notify;

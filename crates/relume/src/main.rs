@@ -10,7 +10,9 @@ mod guardian;
 mod manager;
 mod orphans;
 mod places;
+mod recorded;
 mod roles;
+mod shim;
 mod systemd;
 mod trust;
 
@@ -21,6 +23,7 @@ fn main() -> std::process::ExitCode {
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
         roles::Role::Drill => cli::play_drill_part(),
+        roles::Role::Shim => shim::run(),
         roles::Role::Command | roles::Role::Manager => cli::run(),
     }
 }

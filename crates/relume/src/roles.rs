@@ -32,6 +32,8 @@ pub(crate) enum Role {
     Manager,
     /// A service of `relume drill`.
     Drill,
+    /// Stands in for a container or an external service.
+    Shim,
 }
 
 impl Role {
@@ -40,20 +42,26 @@ impl Role {
         match std::env::var_os(ROLE) {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
+            Some(word) if word == "shim" => Self::Shim,
             _ if std::env::var_os(DRILL).is_some() => Self::Drill,
             _ => Self::Command,
         }
     }
 
-    /// The environment of this process with another part.
-    pub(crate) fn environment(self) -> Vec<(OsString, OsString)> {
-        let word = match self {
+    /// The value of [`ROLE`] for a process of this part.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
             Self::Command => "command",
             Self::Guardian => "guardian",
             Self::Manager => "manager",
+            Self::Shim => "shim",
             Self::Drill => "drill",
-        };
+        }
+    }
+
+    /// The environment of this process with another part.
+    pub(crate) fn environment(self) -> Vec<(OsString, OsString)> {
         let rest = std::env::vars_os().filter(|(key, _)| key != ROLE);
-        rest.chain([(ROLE.into(), word.into())]).collect()
+        rest.chain([(ROLE.into(), self.word().into())]).collect()
     }
 }

@@ -91,7 +91,7 @@ pub(crate) fn begin(options: &Options) -> Trouble {
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
-    let (keeper, mut fds) = Keeper::take_over()?;
+    let (keeper, mut fds) = Keeper::take_over(false)?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     signals::block(&HEARD)?;
     // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
@@ -103,10 +103,11 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
-    let units = Arc::new(Units::new(config));
+    let units = Arc::new(Units::new(config).recorded(recording));
+    super::safe_mode::judge_journal(&places.runtime_dir.join("journal"));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
@@ -134,6 +135,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
         notify_dir: notify_dir(&places)?,
+        runtime_dir: places.runtime_dir.clone(),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
@@ -303,6 +305,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         orphans_at: None,
         spawns_under_way: 0,
         reaped: VecDeque::new(),
+        attention: super::attention::Attention::default(),
         keeper: parts.keeper,
         journal: parts.journal,
         kept: BTreeMap::new(),

@@ -9,12 +9,15 @@
 
 mod apply;
 mod archive;
+mod containers;
 mod dependencies;
 mod die_together;
 mod drill;
 mod ending;
 mod examples;
+mod external;
 mod guardian;
+mod guardian_death;
 mod harness;
 mod hostile_configs;
 mod lifecycle;
@@ -23,6 +26,7 @@ mod planted;
 mod random_operations;
 mod readiness;
 mod requests;
+mod safe_mode;
 mod shortage;
 mod spawn_errors;
 mod start_state;
@@ -31,3 +35,4 @@ mod stop_tree;
 mod strangers;
 mod systemd;
 mod together;
+mod watchdog;

@@ -72,6 +72,8 @@ pub(crate) enum Note {
     Open(Sender<()>),
     /// There is no guardian any more.
     GuardianGone,
+    /// The last good configuration holds instead of the configured one, until another is taken over.
+    SafeMode,
     /// What came of a command for one service.
     Reply {
         /// The command.
@@ -195,6 +197,7 @@ impl Thread {
             }
             Note::Units(units) => {
                 outlets.reconfigure(&units.manager);
+                board.safe_mode = false;
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),
@@ -205,6 +208,7 @@ impl Thread {
                 let _later = systemd.ready(|| report::status_file(&board));
                 self.stale_since.get_or_insert_with(Instant::now);
             }
+            Note::SafeMode => board.safe_mode = true,
             Note::GuardianGone => board.guardian = std::process::id(),
             Note::Process { run, pid, began } => {
                 if let Some(name) = board.process_began(run, pid, began) {
