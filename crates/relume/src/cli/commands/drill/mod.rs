@@ -163,7 +163,7 @@ fn end(home: &Home) -> Result<Vec<EventRecord>, String> {
     let events = client.history(0).map_err(|error| format!("the history cannot be read: {error}"));
     let _down = client.down(&mut |_| {});
     let patience = Instant::now() + LAST_END;
-    while !home.left_behind().is_empty() && Instant::now() < patience {
+    while (home.is_held() || !home.left_behind().is_empty()) && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(10));
     }
     events
