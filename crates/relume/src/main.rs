@@ -7,6 +7,7 @@
 mod cli;
 mod config_files;
 mod guardian;
+mod last_lines;
 mod manager;
 mod orphans;
 mod places;
@@ -22,8 +23,8 @@ fn main() -> std::process::ExitCode {
     }
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
-        roles::Role::Drill => cli::play_drill_part(),
         roles::Role::Shim => shim::run(),
+        roles::Role::Drill => cli::play_drill_part(),
         roles::Role::Command | roles::Role::Manager => cli::run(),
     }
 }

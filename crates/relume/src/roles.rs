@@ -30,10 +30,10 @@ pub(crate) enum Role {
     Guardian,
     /// Supervises.
     Manager,
-    /// A service of `relume drill`.
-    Drill,
     /// Stands in for a container or an external service.
     Shim,
+    /// A service of `relume drill`.
+    Drill,
 }
 
 impl Role {

@@ -126,9 +126,9 @@ struct Guardian {
     epoll: Epoll,
     signals: SignalFd,
     timer: Timer,
+    armed: Option<u64>,
     /// Who expects signs of life.
     systemd: Option<systemd::Watchdog>,
-    armed: Option<u64>,
     lock: OwnedFd,
     /// What relume was started with.
     original: Vec<(limits::Resource, limits::Limit)>,
@@ -216,8 +216,8 @@ impl Guardian {
             epoll,
             signals,
             timer,
-            systemd,
             armed: None,
+            systemd,
             lock,
             original,
             ignores_hangup,

@@ -16,8 +16,10 @@ mod attention;
 mod capture;
 mod edge;
 mod inbox;
+mod job;
 mod journal;
 mod keeper;
+pub(crate) mod last_known;
 mod launch;
 mod leaving;
 mod main_loop;
@@ -68,7 +70,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
     let started = match Role::of_this_process() {
         Role::Manager => start_up::start(options),
-        Role::Command | Role::Guardian | Role::Drill | Role::Shim => Err(start_up::begin(&options)),
+        Role::Command | Role::Guardian | Role::Shim | Role::Drill => Err(start_up::begin(&options)),
     };
     match started {
         Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),
