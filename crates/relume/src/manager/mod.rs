@@ -28,6 +28,7 @@ mod ready;
 mod recovery;
 mod reload;
 mod runs;
+mod schedule;
 mod spawn;
 mod start_up;
 mod translate;
