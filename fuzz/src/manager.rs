@@ -3,6 +3,10 @@
 
 use std::cell::RefCell;
 
+// What the files that are compiled in use.
+use rmp_serde as _;
+use rustix as _;
+
 #[path = "../../crates/relume/src/manager/journal/mod.rs"]
 mod journal_file;
 #[path = "../../crates/relume/src/guardian/link.rs"]

@@ -43,17 +43,20 @@ const BACK: SignedDuration = SignedDuration::from_hours(3);
 /// Never longer asleep than this, in seconds: a time beyond what a clock can count is looked at again.
 const LONGEST: i64 = 24 * 3600;
 
+/// The jobs that are to be started by the clock, until the thread has taken them over.
+type Wanted = Mutex<Option<Vec<(String, Schedule)>>>;
+
 /// The handle of the thread.
 #[derive(Debug)]
 pub(crate) struct Clockwork {
-    wanted: Arc<Mutex<Option<Vec<(String, Schedule)>>>>,
+    wanted: Arc<Wanted>,
     bell: Arc<EventFd>,
 }
 
 impl Clockwork {
     /// Starts the thread; it has nothing to do until it is told.
     pub(crate) fn start(inbox: Arc<Inbox>) -> relume_os::Result<Self> {
-        let (wanted, bell) = (Arc::<Mutex<Option<Vec<_>>>>::default(), Arc::new(EventFd::new()?));
+        let (wanted, bell) = (Arc::<Wanted>::default(), Arc::new(EventFd::new()?));
         let (asked, woken) = (Arc::clone(&wanted), Arc::clone(&bell));
         let run = move || {
             let mut thread = Thread { inbox, jobs: BTreeMap::new() };
@@ -103,7 +106,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(&mut self, asked: &Mutex<Option<Vec<(String, Schedule)>>>, bell: &EventFd) -> io::Result<()> {
+    fn run(&mut self, asked: &Wanted, bell: &EventFd) -> io::Result<()> {
         let wall = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         loop {
             if let Some(jobs) = asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
