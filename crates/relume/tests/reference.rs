@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 24] = [
     "up",
     "down",
     "status",
@@ -25,6 +25,9 @@ const VERBS: [&str; 21] = [
     "plan",
     "apply",
     "run",
+    "drill",
+    "install",
+    "uninstall",
     "doctor",
     "check",
     "schema",

@@ -15,7 +15,8 @@ use clap::{Args, Parser, Subcommand};
 use relume_config::Override;
 
 pub(crate) use more::{
-    Awaited, CompletionsArgs, EventsArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs, UrlsArgs, WaitArgs,
+    Awaited, CompletionsArgs, DrillArgs, EventsArgs, InstallArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs,
+    UninstallArgs, UnitArgs, UrlsArgs, WaitArgs,
 };
 pub(crate) use rest::{ApplyArgs, CheckArgs, ExplainArgs};
 
@@ -116,6 +117,12 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// Run one command as a service, until it ends
     Run(RunArgs),
+    /// Kill parts of relume on purpose, and prove that nothing is lost
+    Drill(DrillArgs),
+    /// Make a systemd unit that runs `relume up`
+    Install(InstallArgs),
+    /// Stop and remove the unit that `install` has made
+    Uninstall(UninstallArgs),
     /// Look for what could keep relume or the services from working
     Doctor,
     /// Check the config: every error in one go, with file, line and column

@@ -91,6 +91,8 @@ pub(crate) struct Ground {
     pub(crate) next_stream: AtomicU64,
     /// Where notify sockets are bound.
     pub(crate) notify_dir: PathBuf,
+    /// On a tmpfs, for what a run leaves to its successor.
+    pub(crate) runtime_dir: PathBuf,
     pub(crate) keeper: Arc<Keeper>,
     /// What the inputs of jobs were.
     pub(crate) archive: super::archive::Archive,
@@ -222,7 +224,8 @@ impl Ground {
     fn start(&self, spawner: &mut Spawner, order: &Order, done: bool) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
-        let mut request = launch::request(&order.unit, (order.kind, done), &tag, &self.inherited)?;
+        let ground = (&self.inherited, self.runtime_dir.as_path());
+        let mut request = launch::request(&order.unit, (order.kind, done), &tag, ground)?;
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }

@@ -46,6 +46,7 @@ impl Edge {
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
         self.clockwork.set(&self.units);
+        self.keep_config();
         self.retarget();
         self.probe_anew();
         self.publisher.send(Note::Units(self.units.clone()));
