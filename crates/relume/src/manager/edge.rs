@@ -3,7 +3,7 @@
 //! Three files share this: `translate` turns what the kernel and other threads say into events, `perform`
 //! carries out actions, and here is what both work on. Nothing here waits, but for the one `epoll_wait`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -21,6 +21,7 @@ use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
 use super::runs::Run;
+use super::schedule::{Clockwork, Due};
 use super::spawn::Spawning;
 use super::trees::Trees;
 use super::units::Units;
@@ -93,6 +94,12 @@ pub(crate) struct Edge {
     pub(crate) source: Arc<Source>,
     /// Configurations that clients want weighed.
     pub(crate) to_weigh: Vec<Asked>,
+    /// Starts jobs by the clock.
+    pub(crate) clockwork: Clockwork,
+    /// Jobs that are due.
+    pub(crate) due: Vec<Due>,
+    /// Jobs that were due while they went on, and follow.
+    pub(crate) queued: BTreeSet<String>,
     /// Events that are known before the next wait.
     pub(crate) events: VecDeque<Event>,
 }

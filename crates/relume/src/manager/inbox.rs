@@ -70,6 +70,15 @@ pub(crate) enum News {
         /// Whether it has.
         done: bool,
     },
+    /// A job is due by the clock.
+    Due {
+        /// Its name.
+        name: String,
+        /// What happens when it still goes on.
+        overlap: relume_config::Overlap,
+    },
+    /// Something people should know, from a thread that speaks to nobody else.
+    Say(String),
     /// A client's command.
     Asked {
         /// What its answers carry.

@@ -19,6 +19,10 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> i3
                 return code;
             }
         }
+        edge.start_due(core);
+        if !edge.events.is_empty() {
+            continue;
+        }
         if edge.leave_running {
             return 0;
         }

@@ -31,6 +31,7 @@ mod recovery;
 mod reload;
 mod runs;
 pub(crate) mod safe_mode;
+mod schedule;
 mod spawn;
 mod start_up;
 mod translate;

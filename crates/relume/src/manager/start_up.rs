@@ -1,6 +1,6 @@
 //! Coming up and leaving, in the order in which each step rests on the one before.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -35,6 +35,7 @@ use super::publish::{
 use super::ready::{Prober, Readying};
 use super::recovery::{self, Found};
 use super::reload::Source;
+use super::schedule::Clockwork;
 use super::spawn::{Cgroups, Ground, Spawning};
 use super::translate::number;
 use super::trees::Trees;
@@ -287,6 +288,8 @@ struct Parts {
 }
 
 fn edge(parts: Parts) -> Result<Edge, Trouble> {
+    let clockwork = Clockwork::start(Arc::clone(&parts.inbox))?;
+    clockwork.set(&parts.units);
     Ok(Edge {
         epoll: Epoll::new()?,
         signals: SignalFd::new(&HEARD)?,
@@ -320,6 +323,9 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         end_asked: 0,
         source: parts.source,
         to_weigh: Vec::new(),
+        clockwork,
+        due: Vec::new(),
+        queued: BTreeSet::new(),
         reading: super::reload::Reading::default(),
         events: VecDeque::new(),
     })

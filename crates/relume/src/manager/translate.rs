@@ -22,6 +22,7 @@ use super::publish::{Level, Note};
 use super::ready::Ears;
 use super::reload::{self, Reading};
 use super::runs::{Run, Stage};
+use super::schedule::Due;
 use super::spawn::Started;
 use super::trees::Tree;
 
@@ -130,6 +131,8 @@ impl Edge {
                     let exit = Exit::Code(i32::from(!done));
                     self.events.push_back(Event::Exited { run, exit, rest: Rest::Gone });
                 }
+                News::Due { name, overlap } => self.due.push(Due { name, overlap }),
+                News::Say(text) => self.say(Level::Error, text),
                 News::Walked { run, members } => self.walked(run, members),
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),

@@ -45,6 +45,7 @@ impl Edge {
     /// A configuration holds from now on.
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
+        self.clockwork.set(&self.units);
         self.keep_config();
         self.retarget();
         self.probe_anew();

@@ -68,10 +68,9 @@ impl Awaited {
     fn not_up<'a>(&'a self, services: &'a [ServiceReport]) -> impl Iterator<Item = &'a ServiceReport> {
         services.iter().filter(|service| {
             self.0.get(&service.name).is_some_and(|(started_at, run)| {
-                let fresh = match service.state {
-                    State::Completed => service.run > *run,
-                    _ => service.started_at != *started_at,
-                };
+                // A job that is done has no process any more.
+                let done = service.state == State::Completed;
+                let fresh = if done { service.run > *run } else { service.started_at != *started_at };
                 !(service.ready && fresh)
             })
         })
