@@ -219,6 +219,7 @@ impl Snapshot {
             | What::SideEnded { .. }
             | What::ConfigRefused { .. }
             | What::StillAlive { .. }
+            | What::Returned { .. }
             | What::LooksForking { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
@@ -269,6 +270,7 @@ impl Record {
             | What::ConfigRefused { .. }
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
+            | What::Returned { .. }
             | What::LooksForking { .. }
             | What::Stale { .. } => {}
         }

@@ -107,6 +107,21 @@ pub struct ServiceResult {
 #[serde(deny_unknown_fields)]
 pub struct DownRequest {}
 
+/// Replace the manager by a fresh copy of itself, services untouched. An object without members for now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RespawnRequest {}
+
+/// The manager is about to be replaced. It is, when its count of respawns says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RespawnReport {
+    /// The manager's process id, which stays.
+    pub pid: u32,
+    /// What the successor counts.
+    pub respawns: u64,
+}
+
 /// The manager has begun to leave. It is gone when nothing answers on its socket any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

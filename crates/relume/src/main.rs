@@ -16,6 +16,6 @@ mod trust;
 fn main() -> std::process::ExitCode {
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
-        roles::Role::Command | roles::Role::Manager => cli::run(),
+        roles::Role::Command | roles::Role::Manager | roles::Role::Trial => cli::run(),
     }
 }

@@ -26,7 +26,7 @@ pub use error::{ClientError, ErrorKind};
 
 use crate::{
     ChangeReport, ChangeRequest, DownReport, DownRequest, EventRecord, OperationReport, OperationRequest,
-    SignalRequest, StatusReport, VersionReport, names_to_query, paths,
+    RespawnReport, RespawnRequest, SignalRequest, StatusReport, VersionReport, names_to_query, paths,
 };
 
 /// How long an answer may take to begin when the manager has nothing to wait for. Long enough for one on a
@@ -192,6 +192,30 @@ impl Client {
                     }
                     first = false;
                 }
+            }
+        })
+    }
+
+    /// Has the manager replace itself, and returns when the successor answers.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]. Refused with `not_respawned` and the reason: the manager goes on as it was.
+    pub fn respawn(&self) -> Result<RespawnReport, ClientError> {
+        self.runtime.block_on(async {
+            let limit = Some(ANSWER_LIMIT);
+            let report: RespawnReport = self.post(paths::RESPAWN, &RespawnRequest {}, limit).await?;
+            let until = tokio::time::Instant::now() + ANSWER_LIMIT;
+            loop {
+                // Its last connections are closed without an answer.
+                match self.get::<StatusReport>(paths::STATUS).await {
+                    Ok(status) if status.manager.respawns >= report.respawns => return Ok(report),
+                    Err(error) if !matches!(error.kind, ErrorKind::Lost) => return Err(error),
+                    Ok(_) | Err(_) => {}
+                }
+                if tokio::time::Instant::now() >= until {
+                    return Err(ClientError::too_slow(&self.socket, "replace itself", ANSWER_LIMIT));
+                }
+                tokio::time::sleep(BREATH).await;
             }
         })
     }

@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Plan,
     /// Put a changed config in force; only what changed is restarted
     Apply,
+    /// Replace relume by a fresh copy of itself, or by an upgrade; services are not touched
+    Respawn,
     /// Run one command as a service, until it ends
     Run(RunArgs),
     /// Look for what could keep relume or the services from working

@@ -144,6 +144,7 @@ fn dispatch(command: Command, global: &Global, screen: &Screen) -> Result<ExitCo
         Command::Events(args) => commands::events::run(&args, global, screen),
         Command::Urls(args) => commands::urls::run(&args, global, screen),
         Command::Plan => commands::plan::run(global, screen),
+        Command::Respawn => commands::respawn::run(global, screen),
         Command::Apply => commands::apply::run(global, screen),
         Command::Doctor => commands::doctor::run(global, screen),
         Command::Completions(args) => commands::completions::run(&args, screen),

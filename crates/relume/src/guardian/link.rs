@@ -21,6 +21,8 @@ pub(crate) enum Word {
         /// Which name.
         name: String,
     },
+    /// It begins anew in the same process and wants all that is kept.
+    Hello,
     /// It supervises.
     Ready,
     /// It will end by itself, and so shall the guardian.
@@ -46,6 +48,9 @@ pub(crate) fn keep(name: &str) -> String {
 pub(crate) fn forget(name: &str) -> String {
     format!("FDSTOREREMOVE=1\nFDNAME={name}")
 }
+
+/// The manager wants all that is kept.
+pub(crate) const HELLO: &str = "HELLO=1";
 
 /// It supervises.
 pub(crate) const READY: &str = "READY=1";
@@ -106,6 +111,8 @@ pub(super) fn receive(channel: &Channel) -> Option<Word> {
         Word::Keep { name: name(), fds: message.fds }
     } else if value(text, "FDSTOREREMOVE").is_some() {
         Word::Drop { name: name() }
+    } else if value(text, "HELLO").is_some() {
+        Word::Hello
     } else if value(text, "READY").is_some() {
         Word::Ready
     } else if let Some(code) = number(text, "LEAVE") {

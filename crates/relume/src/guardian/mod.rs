@@ -21,7 +21,6 @@ mod store;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,7 +33,7 @@ use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 use relume_os::{clock, exec, exit, limits, prctl, proc};
 
 use crate::orphans;
-use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role};
+use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role, own_program};
 use link::Word;
 use store::Store;
 
@@ -63,12 +62,6 @@ const LAST_DELAY: Duration = Duration::from_secs(1);
 pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
     let argv: Vec<OsString> = std::env::args_os().collect();
     exec::replace(&own_program(), &argv, &Role::Guardian.environment(), &[(lock.as_fd(), LOCK_FD)])
-}
-
-/// The program of this process by the path it was started from: an upgrade puts another one there.
-fn own_program() -> PathBuf {
-    // Without /proc, or when the file was removed, the running image is still there to be had.
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
 /// The guardian's whole life.
@@ -235,6 +228,11 @@ impl Guardian {
             match link::receive(&manager.channel) {
                 Some(Word::Keep { name, fds }) => self.store.keep(name, fds),
                 Some(Word::Drop { name }) => self.store.drop(&name),
+                Some(Word::Hello) => {
+                    manager.ready = false;
+                    self.hand_over();
+                    self.pass_on();
+                }
                 Some(Word::Ready) => {
                     manager.ready = true;
                     self.ever_ready = true;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::SystemTime;
 
 use relume_core::{Event, Fact, Moment, RunId, Snapshot};
 use relume_os::clock;
@@ -20,6 +21,7 @@ use super::keeper::{self, Keeper};
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
+use super::respawn::{Back, Respawning};
 use super::runs::Run;
 use super::spawn::Spawning;
 use super::trees::Trees;
@@ -84,6 +86,12 @@ pub(crate) struct Edge {
     pub(crate) autostart: bool,
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
+    /// The planned replacement of this manager.
+    pub(crate) respawn: Respawning,
+    /// Why this manager has executed itself, until that is said.
+    pub(crate) back: Option<Back>,
+    /// When the configuration in force was read.
+    pub(crate) read_at: SystemTime,
     /// Whether the configuration is being read.
     pub(crate) reading: Reading,
     /// How the configuration is read again.
@@ -103,7 +111,7 @@ impl Edge {
     /// Waits until something happens or the deadline comes.
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
         let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
-        let first = [deadline, orphans].into_iter().flatten().min();
+        let first = [deadline, orphans, self.respawn.deadline()].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
         self.epoll.wait(&mut self.ready, None)
     }

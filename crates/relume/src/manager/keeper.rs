@@ -38,6 +38,8 @@ pub(crate) type Kept = BTreeMap<String, Vec<OwnedFd>>;
 pub(crate) struct Keeper {
     channel: Channel,
     guardian: u32,
+    /// What the guardian said while it was waited for what it kept.
+    early: Mutex<VecDeque<String>>,
     /// Messages that the channel had no room for, in order.
     late: Mutex<VecDeque<(String, Vec<OwnedFd>)>>,
 }
@@ -48,12 +50,15 @@ const ROOM: Duration = Duration::from_millis(200);
 
 impl Keeper {
     /// Takes over the channel that the guardian left, and waits for all that it kept: the guardian sends it
-    /// before it does anything else.
-    pub(crate) fn take_over() -> relume_os::Result<(Arc<Self>, Kept)> {
+    /// before it does anything else, or, to a manager that has executed itself, when it is asked.
+    pub(crate) fn take_over(anew: bool) -> relume_os::Result<(Arc<Self>, Kept)> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
-        let kept = receive_all(&channel)?;
-        Ok((Arc::new(Self { channel, guardian, late: Mutex::default() }), kept))
+        while anew && !channel.send(link::HELLO.as_bytes(), &[]).unwrap_or(true) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let (kept, early) = receive_all(&channel)?;
+        Ok((Arc::new(Self { channel, guardian, early: Mutex::new(early), late: Mutex::default() }), kept))
     }
 
     /// The guardian's pid.
@@ -125,12 +130,15 @@ impl Keeper {
     /// What the guardian says next; none: nothing now.
     pub(crate) fn hear(&self) -> Option<Word> {
         loop {
-            let message = match self.channel.receive() {
-                Ok(Received::Message(message)) => message,
-                Ok(Received::Nothing) => return None,
-                Ok(Received::Closed) | Err(_) => return Some(Word::Gone),
+            let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let text = match early {
+                Some(text) => text,
+                None => match self.channel.receive() {
+                    Ok(Received::Message(message)) => String::from_utf8_lossy(&message.bytes).into_owned(),
+                    Ok(Received::Nothing) => return None,
+                    Ok(Received::Closed) | Err(_) => return Some(Word::Gone),
+                },
             };
-            let text = String::from_utf8_lossy(&message.bytes);
             if let (Some(signal), Some(code)) = (link::number(&text, "SIGNAL"), link::number(&text, "CODE")) {
                 return Some(Word::Signal(Arrived { signal, code, pid: 0, uid: 0 }));
             }
@@ -147,22 +155,24 @@ impl AsFd for Keeper {
     }
 }
 
-fn receive_all(channel: &Channel) -> relume_os::Result<Kept> {
-    let mut all = Kept::new();
+fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, VecDeque<String>)> {
+    let (mut all, mut early) = (Kept::new(), VecDeque::new());
     loop {
         match channel.receive()? {
             Received::Message(message) => {
                 let text = String::from_utf8_lossy(&message.bytes).into_owned();
                 if text == link::KEPT_ALL {
-                    return Ok(all);
+                    return Ok((all, early));
                 }
                 if let Some(name) = link::value(&text, "KEPT") {
                     all.insert(name.to_owned(), message.fds);
+                } else {
+                    early.push_back(text);
                 }
             }
             // The guardian is sending: it does nothing else until it has sent all.
             Received::Nothing => std::thread::sleep(Duration::from_micros(100)),
-            Received::Closed => return Ok(all),
+            Received::Closed => return Ok((all, early)),
         }
     }
 }

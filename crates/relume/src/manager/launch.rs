@@ -37,6 +37,11 @@ impl Inheritance {
         let environment = std::env::vars_os().filter(|(key, _)| !own(key)).collect();
         Ok(Self { environment, limits: relume_os::limits::snapshot()? })
     }
+
+    /// The limits that relume was started with.
+    pub(crate) fn limits(&self) -> &[(Resource, Limit)] {
+        &self.limits
+    }
 }
 
 /// What a process of this run is to be.

@@ -25,6 +25,7 @@ mod publish;
 mod ready;
 mod recovery;
 mod reload;
+mod respawn;
 mod runs;
 mod spawn;
 mod start_up;
@@ -35,6 +36,8 @@ mod weigh;
 
 use std::process::ExitCode;
 
+pub(crate) use respawn::try_out;
+
 use crate::cli::Screen;
 use crate::places::Places;
 use crate::roles::Role;
@@ -43,6 +46,8 @@ use crate::roles::Role;
 pub(crate) struct Options {
     /// What to run.
     pub(crate) config: relume_config::Config,
+    /// Just before it was read.
+    pub(crate) read_at: std::time::SystemTime,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.
@@ -63,7 +68,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
     let started = match Role::of_this_process() {
         Role::Manager => start_up::start(options),
-        Role::Command | Role::Guardian => Err(start_up::begin(&options)),
+        Role::Command | Role::Guardian | Role::Trial => Err(start_up::begin(&options)),
     };
     match started {
         Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),

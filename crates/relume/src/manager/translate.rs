@@ -94,7 +94,7 @@ impl Edge {
         }
     }
 
-    fn hear_guardian(&mut self) {
+    pub(crate) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
@@ -151,6 +151,9 @@ impl Edge {
                     self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),
+                News::RespawnAsked(answer) => self.respawn.asked(answer),
+                News::Tried(proved) => self.tried(proved),
+                News::DoorClosed => self.respawn.closed(),
                 News::Reloaded(reloaded) => self.reloaded(*reloaded),
             }
         }

@@ -45,6 +45,8 @@ impl Edge {
     /// A configuration holds from now on.
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
+        self.read_at = std::time::SystemTime::now();
+        self.respawn.reconfigure(self.units.manager.self_respawn);
         self.retarget();
         self.probe_anew();
         self.publisher.send(Note::Units(self.units.clone()));
@@ -96,8 +98,8 @@ fn settings(old: &ManagerConfig, new: &ManagerConfig) -> Vec<wire::SettingChange
         ("state_file", false, old.state_file != new.state_file),
         ("status_file", false, old.status_file != new.status_file),
         ("pid_dir", false, old.pid_dir != new.pid_dir),
-        ("self_respawn", false, old.self_respawn != new.self_respawn),
-        ("apply_on_respawn", false, old.apply_on_respawn != new.apply_on_respawn),
+        ("self_respawn", true, old.self_respawn != new.self_respawn),
+        ("apply_on_respawn", true, old.apply_on_respawn != new.apply_on_respawn),
         ("watchdog", false, old.watchdog != new.watchdog),
     ];
     let differing = all.into_iter().filter(|(_, _, differs)| *differs);

@@ -21,6 +21,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Err(no_config());
     }
     let load = load_options(global, &args.manager, paths);
+    let read_at = std::time::SystemTime::now();
     let (config, warnings) = match relume_config::load(&Disk, &load).into_result() {
         Ok(fine) => fine,
         Err(problems) => {
@@ -28,7 +29,9 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
             return Err(Failure::new(Exit::Usage, "the config has errors; nothing was started"));
         }
     };
-    screen.note(&warnings.render(screen.err.colour));
+    if Role::of_this_process() != Role::Trial {
+        screen.note(&warnings.render(screen.err.colour));
+    }
     if !global.trust {
         trust::check(&config)
             .map_err(|distrust| Failure::new(Exit::Usage, distrust.message).help(distrust.help))?;
@@ -42,8 +45,12 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         }
         refuse_second(&places)?;
     }
+    if Role::of_this_process() == Role::Trial {
+        return Ok(manager::try_out(&places));
+    }
     let options = manager::Options {
         config,
+        read_at,
         load,
         trust: global.trust,
         places,

@@ -32,6 +32,9 @@ pub(super) struct Checkpoint {
     pub(super) began: u64,
     /// How often a manager has come back.
     pub(super) recoveries: u64,
+    /// How often one has replaced itself on purpose.
+    #[serde(default)]
+    pub(super) respawns: u64,
 }
 
 /// What names a run's process for a successor.

@@ -32,6 +32,8 @@ pub(crate) struct Remains {
     pub(crate) began: u64,
     /// How often a manager has come back before.
     pub(crate) recoveries: u64,
+    /// How often one has replaced itself on purpose.
+    pub(crate) respawns: u64,
     /// Notes that could not be read: written by another version.
     pub(crate) unread: usize,
     /// The notes it was read from.
@@ -103,6 +105,7 @@ impl Journal {
         let wanted = HEADER + 2 * half_for(services);
         let length = wanted.max(usize::try_from(known).unwrap_or(0));
         let map = Mapping::open(path, length)?;
+        refuse_other_version(path, &map)?;
         let mut journal = Self { path: path.to_owned(), map, layout: Layout::default(), scratch: Vec::new() };
         let remains = match Layout::read(&journal.map, &boot) {
             Some(layout) => {
@@ -115,6 +118,27 @@ impl Journal {
             journal.layout = Layout::fresh(&mut journal.map, &boot);
         }
         Ok((journal, remains))
+    }
+
+    /// Whether this program could go on from the journal at `path`. Changes nothing.
+    pub(crate) fn look(path: &Path) -> relume_os::Result<()> {
+        let Ok(known) = std::fs::metadata(path) else { return Ok(()) };
+        let length = usize::try_from(known.len()).unwrap_or(0).max(HEADER);
+        let map = Mapping::open(path, length)?;
+        refuse_other_version(path, &map)?;
+        let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(()) };
+        let journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new() };
+        match journal.read() {
+            Some(Remains { unread: 0, .. }) => Ok(()),
+            Some(Remains { unread, .. }) => {
+                let why = format!("{unread} notes in it are of a kind that this version does not know");
+                Err(relume_os::OsError::at("read", path, relume_os::Errno::INVAL).because(why))
+            }
+            None => {
+                let why = "its checkpoint is of a kind that this version does not know";
+                Err(relume_os::OsError::at("read", path, relume_os::Errno::INVAL).because(why))
+            }
+        }
     }
 
     /// Notes a fact.
@@ -138,8 +162,9 @@ impl Journal {
         snapshot: &Snapshot,
         runs: &BTreeMap<RunId, Kept>,
     ) -> relume_os::Result<()> {
-        let (began, recoveries) = (self.layout.began, self.layout.recoveries);
-        let whole = Checkpoint { snapshot: snapshot.clone(), runs: runs.clone(), began, recoveries };
+        let Layout { began, recoveries, respawns, .. } = self.layout;
+        let whole =
+            Checkpoint { snapshot: snapshot.clone(), runs: runs.clone(), began, recoveries, respawns };
         let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
         // As much again for what is noted after it, or the next one would follow at once.
         if bytes.len() * 2 > self.layout.half() {
@@ -149,10 +174,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Supervision began then, and a manager has come back so often.
-    pub(crate) fn set_beginnings(&mut self, began: u64, recoveries: u64) {
+    /// Supervision began then, and a manager has come back, and replaced itself, so often.
+    pub(crate) fn set_beginnings(&mut self, began: u64, recoveries: u64, respawns: u64) {
         self.layout.began = began;
         self.layout.recoveries = recoveries;
+        self.layout.respawns = respawns;
     }
 
     fn append(&mut self, entry: &Entry) -> Room {
@@ -165,9 +191,9 @@ impl Journal {
         let aside = self.path.with_extension("new");
         let _stale = relume_os::files::remove(&aside)?;
         let mut map = Mapping::open(&aside, HEADER + 2 * half)?;
-        let (began, recoveries) = (self.layout.began, self.layout.recoveries);
+        let Layout { began, recoveries, respawns, .. } = self.layout;
         self.layout = Layout::fresh(&mut map, &clock::boot_id()?);
-        self.set_beginnings(began, recoveries);
+        self.set_beginnings(began, recoveries, respawns);
         relume_os::files::rename(&aside, &self.path)?;
         self.map = map;
         Ok(())
@@ -176,7 +202,7 @@ impl Journal {
     fn read(&self) -> Option<Remains> {
         let mut entries = notes(self.layout.active(&self.map));
         let Some(Ok(Entry::Checkpoint(first))) = entries.next().map(decode) else { return None };
-        let Checkpoint { mut snapshot, mut runs, began, recoveries } = *first;
+        let Checkpoint { mut snapshot, mut runs, began, recoveries, respawns } = *first;
         let mut unread = 0;
         for entry in entries.map(decode) {
             match entry {
@@ -191,7 +217,18 @@ impl Journal {
             earlier: self.layout.earlier(&self.map).to_vec(),
             active: self.layout.active(&self.map).to_vec(),
         };
-        Some(Remains { snapshot, runs, began, recoveries, unread, past })
+        Some(Remains { snapshot, runs, began, recoveries, respawns, unread, past })
+    }
+}
+
+/// A journal of this boot in another layout holds what services run: to write over it would lose them.
+fn refuse_other_version(path: &Path, map: &Mapping) -> relume_os::Result<()> {
+    match layout::other_version(map, &clock::boot_id()?) {
+        None => Ok(()),
+        Some(version) => {
+            let why = format!("it has version {version}; this program reads version {}", layout::VERSION);
+            Err(relume_os::OsError::at("read", path, relume_os::Errno::INVAL).because(why))
+        }
     }
 }
 

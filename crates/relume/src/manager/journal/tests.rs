@@ -49,7 +49,7 @@ fn what_was_noted_is_there_for_the_successor_over_many_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
-    journal.set_beginnings(5, 3);
+    journal.set_beginnings(5, 3, 2);
     let (mut memory, mut runs) = (Snapshot::default(), BTreeMap::new());
     journal.checkpoint(&memory, &runs).unwrap();
     for seq in 1..=2_000 {
@@ -70,7 +70,8 @@ fn what_was_noted_is_there_for_the_successor_over_many_checkpoints() {
     let remains = remains.unwrap();
     assert_eq!(remains.snapshot, memory);
     assert_eq!(remains.runs, runs);
-    assert_eq!((remains.began, remains.recoveries, remains.unread), (5, 3, 0));
+    assert_eq!((remains.began, remains.recoveries, remains.respawns), (5, 3, 2));
+    assert_eq!(remains.unread, 0);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn an_earlier_half_that_is_being_written_over_is_not_told_again() {
     journal.checkpoint(&memory, &runs).unwrap();
     (21..=30).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
     // The next checkpoint is there, and the manager dies before it counts.
-    let whole = Checkpoint { snapshot: memory.clone(), runs, began: 0, recoveries: 0 };
+    let whole = Checkpoint { snapshot: memory.clone(), runs, began: 0, recoveries: 0, respawns: 0 };
     let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
     assert!(journal.layout.put(&mut journal.map, 1, 0, &bytes).is_some());
     drop(journal);

@@ -91,6 +91,8 @@ pub(crate) enum Note {
     Capture(Report),
     /// The archive has lost what it knew of the services.
     RememberAll,
+    /// Answered when all before it has been shown.
+    Settle(Sender<()>),
     /// The manager leaves: everything is to be brought out.
     Leave,
 }
@@ -212,6 +214,10 @@ impl Thread {
                     archive.remember(Remembered::of(record), archive::is_asked(record.intent));
                 }
             }
+            Note::Settle(done) => {
+                // Whoever asked has waited long enough.
+                let _gone = done.send(());
+            }
             Note::Leave => {}
         }
     }
@@ -244,6 +250,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::ConfigRefused { .. }
         | What::ShutdownBegan { .. }
         | What::StillAlive { .. }
+        | What::Returned { .. }
         | What::LooksForking { .. }
         | What::Stale { .. } => return,
     };
@@ -260,7 +267,7 @@ pub(crate) fn events_of(
 ) -> Vec<EventRecord> {
     let mut events = VecDeque::new();
     for (memory, facts) in chapters {
-        let beginnings = Beginnings { memory, began: Moment(0), recoveries: 0, guardian: 0 };
+        let beginnings = Beginnings { memory, began: Moment(0), recoveries: 0, respawns: 0, guardian: 0 };
         let mut board = Board::new(Arc::clone(units), places.clone(), beginnings);
         for fact in &facts {
             events.extend(board.learn(fact));

@@ -22,6 +22,8 @@ pub(super) struct Past<'a> {
     pub(super) remains: Option<&'a mut Remains>,
     /// The guardian has started this manager, and no user.
     pub(super) again: bool,
+    /// The manager before this one has executed itself on purpose.
+    pub(super) planned: bool,
 }
 
 /// What the board and the core start with: what the journal says, else what the archive has of an earlier boot.
@@ -32,18 +34,19 @@ pub(super) fn beginnings(
     archive: &Archive,
     (units, guardian): (&Units, u32),
 ) -> Beginnings {
-    let (memory, began, recoveries) = match past.remains {
+    let (memory, began, recoveries, respawns) = match past.remains {
         Some(remains) => {
             if !past.again {
                 remains.snapshot.shutdown = None;
             }
-            (remains.snapshot.clone(), remains.began, remains.recoveries + 1)
+            let (died, replaced) = (u64::from(!past.planned), u64::from(past.planned));
+            (remains.snapshot.clone(), remains.began, remains.recoveries + died, remains.respawns + replaced)
         }
-        None => (cold(archive.copy(), units), Edge::now().0, 0),
+        None => (cold(archive.copy(), units), Edge::now().0, 0, 0),
     };
     archive.reached(memory.seq);
-    journal.set_beginnings(began, recoveries);
-    Beginnings { memory, began: Moment(began), recoveries, guardian }
+    journal.set_beginnings(began, recoveries, respawns);
+    Beginnings { memory, began: Moment(began), recoveries, respawns, guardian }
 }
 
 /// What the archive knows of the services that are configured, in their order.

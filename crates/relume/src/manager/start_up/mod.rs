@@ -22,12 +22,15 @@ use super::journal::Journal;
 use super::keeper::Keeper;
 use super::launch::Inheritance;
 use super::leaving::Leaving;
-use super::main_loop;
+use super::main_loop::{self, End};
 use super::recovery;
 use super::reload::Source;
+use super::respawn::{self, Back, Respawning};
 use super::spawn::Ground;
 use super::translate::number;
 use super::units::Units;
+use tokio::sync::watch;
+
 use crate::roles::{AGAIN, LOCK_FD};
 
 use beginnings::{Past, beginnings, come_up, tell_again};
@@ -70,7 +73,9 @@ pub(crate) fn begin(options: &Options) -> Trouble {
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
-    let (keeper, mut fds) = Keeper::take_over()?;
+    let back = Back::of_this_process();
+    let (keeper, mut fds) = Keeper::take_over(back.is_some())?;
+    respawn::prepare_for_crashes(back.as_ref())?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     signals::block(&HEARD)?;
     // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
@@ -82,14 +87,15 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, trust, places, names, follow, screen } = options;
+    let Options { config, load, read_at, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
-    let past = Past { remains: remains.as_mut(), again };
+    let planned = back.as_ref().is_some_and(Back::is_planned);
+    let past = Past { remains: remains.as_mut(), again, planned };
     let beginnings = beginnings(&mut journal, past, &archive, (&units, keeper.guardian()));
     let memory = beginnings.memory.clone();
     if let Some(remains) = &mut remains {
@@ -103,6 +109,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
     let cgroups = cgroups(&shown.publisher, &places);
+    let limits = inherited.limits().to_vec();
     let ground = Ground {
         inherited,
         cgroups: cgroups.clone(),
@@ -118,7 +125,10 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
-    let net = api::start(door, Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive })?;
+    let (close, closing) = watch::channel(false);
+    let source_ = Arc::clone(&source);
+    let net = api::start(door, Office { board, desk, inbox: inbox_, source: source_, archive, closing })?;
+    let respawn = Respawning::new(units.manager.self_respawn, close);
 
     let publisher = shown.publisher;
     let mut edge = edge(Parts {
@@ -131,12 +141,15 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         ground,
         keeper,
         journal,
+        respawn,
+        back,
+        read_at,
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
     edge.open = Some(open);
-    let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups };
+    let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups, limits };
     Ok(Manager { edge, core, out, leaving, _lock: lock })
 }
 
@@ -146,12 +159,20 @@ impl Manager {
         let Self { mut edge, mut core, out, leaving, _lock } = self;
         // Timers of a supervisor are worth being on time.
         let _coarser = prctl::set_finest_timer_slack();
-        let code = main_loop::run(&mut edge, &mut core, out);
-        if edge.leave_running {
-            leaving.leave_running(edge);
-        } else {
-            leaving.leave(edge, code);
+        match main_loop::run(&mut edge, &mut core, out) {
+            End::Down(code) => {
+                leaving.leave(edge, code);
+                code
+            }
+            End::Detached => {
+                leaving.leave_running(edge);
+                0
+            }
+            End::Respawn(cause) => {
+                respawn::execute(edge, leaving, cause);
+                // No program can be executed, ours neither: the guardian starts another process.
+                1
+            }
         }
-        code
     }
 }

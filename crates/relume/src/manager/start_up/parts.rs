@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use relume_os::epoll::{Epoll, Inotify, Timer};
 use relume_os::signals::SignalFd;
@@ -14,6 +15,7 @@ use crate::manager::keeper::Keeper;
 use crate::manager::publish::Publisher;
 use crate::manager::ready::{Prober, Readying};
 use crate::manager::reload::{Reading, Source};
+use crate::manager::respawn::{Back, Respawning};
 use crate::manager::spawn::{Ground, Spawning};
 use crate::manager::translate::number;
 use crate::manager::trees::Trees;
@@ -38,6 +40,9 @@ pub(super) struct Parts {
     pub(super) ground: Ground,
     pub(super) keeper: Arc<Keeper>,
     pub(super) journal: Journal,
+    pub(super) respawn: Respawning,
+    pub(super) back: Option<Back>,
+    pub(super) read_at: SystemTime,
 }
 
 pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
@@ -72,6 +77,9 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         units: parts.units,
         end_asked: 0,
         source: parts.source,
+        respawn: parts.respawn,
+        back: parts.back,
+        read_at: parts.read_at,
         to_weigh: Vec::new(),
         reading: Reading::default(),
         events: VecDeque::new(),
