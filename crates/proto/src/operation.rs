@@ -19,6 +19,10 @@ pub struct OperationRequest {
     /// it takes; 0: not at all.
     #[serde(default)]
     pub wait_ms: Option<u64>,
+    /// Any number below 2^53 that no other request has: asked again with the same one, after the connection was lost,
+    /// nothing is done twice, and the answer is that to the first.
+    #[serde(default)]
+    pub key: Option<u64>,
 }
 
 /// What can be done with services. Unlike the words of an answer an unknown verb is an error: doing

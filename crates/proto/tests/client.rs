@@ -149,8 +149,13 @@ fn a_manager_without_events_still_carries_out_what_it_is_asked() {
         }
         request.json("200 OK", r#"{"results": []}"#);
     });
-    let request =
-        OperationRequest { verb: Verb::Stop, targets: Targets::All, with_dependents: true, wait_ms: None };
+    let request = OperationRequest {
+        verb: Verb::Stop,
+        targets: Targets::All,
+        with_dependents: true,
+        wait_ms: None,
+        key: None,
+    };
     assert!(manager.client().operate(&request, Some(&mut |_| {})).unwrap().results.is_empty());
 }
 

@@ -18,6 +18,7 @@ use super::capture::Capture;
 use super::inbox::{Inbox, News};
 use super::journal::{Journal, Kept, Room};
 use super::keeper::{self, Keeper};
+use super::operations::Operations;
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
@@ -72,6 +73,8 @@ pub(crate) struct Edge {
     pub(crate) journal: Journal,
     /// The runs that have a process, as the journal says it.
     pub(crate) kept: BTreeMap<RunId, Kept>,
+    /// What clients wait for, beyond this manager's life.
+    pub(crate) operations: Operations,
     /// Notes have not found room: a checkpoint is due.
     pub(crate) checkpoint_due: bool,
     /// Leave, and the services running.
@@ -134,6 +137,11 @@ impl Edge {
         self.checkpoint_due |= room == Room::None;
     }
 
+    /// A note that has found no room needs a checkpoint.
+    pub(crate) fn made_room(&mut self, room: Room) {
+        self.checkpoint_due |= room == Room::None;
+    }
+
     /// Notes a run's process for a successor.
     pub(crate) fn note_began(&mut self, run: RunId, kept: Kept) {
         let room = self.journal.began(run, &kept);
@@ -158,7 +166,7 @@ impl Edge {
         if !std::mem::take(&mut self.checkpoint_due) {
             return;
         }
-        if let Err(error) = self.journal.checkpoint(memory, &self.kept) {
+        if let Err(error) = self.journal.checkpoint(memory, &self.kept, self.operations.all()) {
             // Supervision goes on; a successor would know less.
             return self.say(Level::Error, format!("the journal cannot grow: {error}"));
         }

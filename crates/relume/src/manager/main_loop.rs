@@ -28,6 +28,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> En
     loop {
         while let Some(event) = edge.events.pop_front() {
             let ended = run_ended(&event);
+            edge.note_command(core, &event);
             core.step(Edge::now(), event, &mut out);
             if let Some(code) = carry_out(edge, core, &mut out, ended) {
                 return End::Down(code);

@@ -20,6 +20,7 @@ mod keeper;
 mod launch;
 mod leaving;
 mod main_loop;
+mod operations;
 mod perform;
 mod publish;
 mod ready;

@@ -13,10 +13,11 @@ mod layout;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use relume_core::{Fact, RunId, Snapshot};
+use relume_core::{Fact, Outcome, RunId, ServiceId, Snapshot, Ticket};
 use relume_os::clock;
 use relume_os::mapping::Mapping;
 
+use super::operations::Operation;
 pub(crate) use entry::Kept;
 use entry::{Checkpoint, Entry};
 use layout::{HEADER, Layout, notes};
@@ -28,6 +29,8 @@ pub(crate) struct Remains {
     pub(crate) snapshot: Snapshot,
     /// The runs that had a process when it died.
     pub(crate) runs: BTreeMap<RunId, Kept>,
+    /// What clients waited for.
+    pub(crate) operations: BTreeMap<Ticket, Operation>,
     /// When supervision began, in nanoseconds on CLOCK_MONOTONIC.
     pub(crate) began: u64,
     /// How often a manager has come back before.
@@ -151,6 +154,16 @@ impl Journal {
         self.append(&Entry::Began(run, kept.clone()))
     }
 
+    /// Notes that somebody waits for this.
+    pub(crate) fn asked(&mut self, operation: &Operation) -> Room {
+        self.append(&Entry::Asked(operation.clone()))
+    }
+
+    /// Notes what came of it for one service.
+    pub(crate) fn answered(&mut self, ticket: Ticket, service: ServiceId, outcome: &Outcome) -> Room {
+        self.append(&Entry::Answered(ticket, service, outcome.clone()))
+    }
+
     /// Notes that nothing is left of a run.
     pub(crate) fn gone(&mut self, run: RunId) -> Room {
         self.append(&Entry::Gone(run))
@@ -161,10 +174,12 @@ impl Journal {
         &mut self,
         snapshot: &Snapshot,
         runs: &BTreeMap<RunId, Kept>,
+        operations: &BTreeMap<Ticket, Operation>,
     ) -> relume_os::Result<()> {
         let Layout { began, recoveries, respawns, .. } = self.layout;
-        let whole =
-            Checkpoint { snapshot: snapshot.clone(), runs: runs.clone(), began, recoveries, respawns };
+        let (snapshot, runs) = (snapshot.clone(), runs.clone());
+        let operations = operations.values().cloned().collect();
+        let whole = Checkpoint { snapshot, runs, began, recoveries, respawns, operations };
         let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
         // As much again for what is noted after it, or the next one would follow at once.
         if bytes.len() * 2 > self.layout.half() {
@@ -202,13 +217,21 @@ impl Journal {
     fn read(&self) -> Option<Remains> {
         let mut entries = notes(self.layout.active(&self.map));
         let Some(Ok(Entry::Checkpoint(first))) = entries.next().map(decode) else { return None };
-        let Checkpoint { mut snapshot, mut runs, began, recoveries, respawns } = *first;
+        let Checkpoint { mut snapshot, mut runs, began, recoveries, respawns, operations } = *first;
+        let mut operations: BTreeMap<Ticket, Operation> =
+            operations.into_iter().map(|one| (one.ticket, one)).collect();
         let mut unread = 0;
         for entry in entries.map(decode) {
             match entry {
                 Ok(Entry::Fact(fact)) => snapshot.fold(&fact),
                 Ok(Entry::Began(run, kept)) => drop(runs.insert(run, kept)),
                 Ok(Entry::Gone(run)) => drop(runs.remove(&run)),
+                Ok(Entry::Asked(one)) => drop(operations.insert(one.ticket, one)),
+                Ok(Entry::Answered(ticket, service, outcome)) => {
+                    if let Some(one) = operations.get_mut(&ticket) {
+                        one.answered.push((service, outcome));
+                    }
+                }
                 Ok(Entry::Checkpoint(_)) | Err(_) => unread += 1,
             }
         }
@@ -217,7 +240,7 @@ impl Journal {
             earlier: self.layout.earlier(&self.map).to_vec(),
             active: self.layout.active(&self.map).to_vec(),
         };
-        Some(Remains { snapshot, runs, began, recoveries, respawns, unread, past })
+        Some(Remains { snapshot, runs, operations, began, recoveries, respawns, unread, past })
     }
 }
 

@@ -15,7 +15,7 @@ mod report;
 mod store;
 mod words;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -79,6 +79,15 @@ pub(crate) enum Note {
         service: ServiceId,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// What a client of an earlier manager waits for.
+    TakenUp {
+        /// The command.
+        ticket: Ticket,
+        /// Who has not been answered for.
+        left: BTreeSet<ServiceId>,
+        /// What came of it until now.
+        answered: Vec<(ServiceId, Outcome)>,
     },
     /// Something people should know that is no fact of the core's.
     Say {
@@ -207,6 +216,7 @@ impl Thread {
                 self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::Reply { ticket, service, outcome } => desk.reply(&board, ticket, service, &outcome),
+            Note::TakenUp { ticket, left, answered } => desk.take_up(&board, ticket, left, &answered),
             Note::Say { level, text } => outlets.say(level, &text),
             Note::Capture(report) => outlets.capture(&report),
             Note::RememberAll => {

@@ -12,6 +12,7 @@ use relume_os::clock;
 use crate::manager::archive::{Archive, Copy};
 use crate::manager::edge::Edge;
 use crate::manager::journal::{Journal, Remains};
+use crate::manager::operations::Operations;
 use crate::manager::publish::{self, Beginnings, Level};
 use crate::manager::recovery::{self, Found};
 use crate::manager::units::Units;
@@ -69,7 +70,7 @@ pub(super) fn tell_again(archive: &Archive, units: &Arc<Units>, places: &Places,
 /// The core, fresh or recovered, and what it says on coming up.
 pub(super) fn come_up(
     edge: &mut Edge,
-    (memory, remains): (Snapshot, Option<Remains>),
+    (memory, mut remains): (Snapshot, Option<Remains>),
     found: Vec<Found>,
     names: &[String],
 ) -> (Supervisor, Outbox) {
@@ -86,6 +87,10 @@ pub(super) fn come_up(
     let survivors: Vec<Survivor> = found.iter().map(|found| found.survivor.clone()).collect();
     let unread = remains.as_ref().map_or(0, |remains| remains.unread);
     let core = Supervisor::recover(config, memory, &survivors, (seed, Edge::now()), &mut out);
+    if let Some(remains) = &mut remains {
+        edge.operations = Operations::of(std::mem::take(&mut remains.operations));
+        edge.take_up(&core);
+    }
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {
         if let Some(service) = core.find(&found.survivor.name) {

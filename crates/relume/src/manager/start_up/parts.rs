@@ -12,6 +12,7 @@ use crate::manager::edge::{Edge, FIRST_PROCESS};
 use crate::manager::inbox::Inbox;
 use crate::manager::journal::Journal;
 use crate::manager::keeper::Keeper;
+use crate::manager::operations::Operations;
 use crate::manager::publish::Publisher;
 use crate::manager::ready::{Prober, Readying};
 use crate::manager::reload::{Reading, Source};
@@ -68,6 +69,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         keeper: parts.keeper,
         journal: parts.journal,
         kept: BTreeMap::new(),
+        operations: Operations::default(),
         checkpoint_due: true,
         leave_running: false,
         open: None,
