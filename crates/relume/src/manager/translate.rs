@@ -31,6 +31,8 @@ pub(crate) mod number {
     pub(crate) const INT: i32 = 2;
     pub(crate) const QUIT: i32 = 3;
     pub(crate) const USR1: i32 = 10;
+    #[cfg(debug_assertions)]
+    pub(crate) const USR2: i32 = 12;
     pub(crate) const TERM: i32 = 15;
     pub(crate) const CHLD: i32 = 17;
     pub(crate) const KILL: i32 = 9;
@@ -90,6 +92,8 @@ impl Edge {
                 );
                 self.leave_running = true;
             }
+            #[cfg(debug_assertions)]
+            number::USR2 => panic!("SIGUSR2: asked for in a debug build"),
             _ => {}
         }
     }

@@ -9,6 +9,7 @@
 
 mod apply;
 mod archive;
+mod crash;
 mod dependencies;
 mod die_together;
 mod ending;
@@ -21,6 +22,7 @@ mod planted;
 mod random_operations;
 mod readiness;
 mod requests;
+mod respawn;
 mod shortage;
 mod spawn_errors;
 mod start_state;
@@ -28,3 +30,4 @@ mod stdout;
 mod stop_tree;
 mod strangers;
 mod together;
+mod upgrade;

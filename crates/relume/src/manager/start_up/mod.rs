@@ -77,7 +77,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (keeper, mut fds) = Keeper::take_over(back.is_some())?;
     respawn::prepare_for_crashes(back.as_ref())?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
-    signals::block(&HEARD)?;
+    signals::block(HEARD)?;
     // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
     signals::set_default(number::CHLD)?;
     // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.

@@ -26,8 +26,18 @@ use super::Trouble;
 
 /// Signals that are read as data by the supervise thread. SIGTSTP is among them because a stopped supervisor
 /// supervises nothing: Ctrl+Z does not stop relume.
-pub(super) const HEARD: [i32; 7] =
-    [number::TERM, number::INT, number::HUP, number::QUIT, number::USR1, number::CHLD, SIGTSTP];
+pub(super) const HEARD: &[i32] = &[
+    number::TERM,
+    number::INT,
+    number::HUP,
+    number::QUIT,
+    number::USR1,
+    number::CHLD,
+    SIGTSTP,
+    // So that tests can see what a panic leads to.
+    #[cfg(debug_assertions)]
+    number::USR2,
+];
 pub(super) const SIGTSTP: i32 = 20;
 
 /// What the edge is made of.
@@ -49,7 +59,7 @@ pub(super) struct Parts {
 pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
     Ok(Edge {
         epoll: Epoll::new()?,
-        signals: SignalFd::new(&HEARD)?,
+        signals: SignalFd::new(HEARD)?,
         timer: Timer::new()?,
         armed: None,
         cgroup_events: Inotify::new()?,
