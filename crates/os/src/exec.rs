@@ -116,6 +116,7 @@ impl Prepared {
     /// if that fails; then nothing has changed. Only system calls are made.
     #[must_use]
     pub fn execute(&self) -> Errno {
+        crate::tally::act();
         self.set_flags(0);
         // SAFETY: NUL-terminated strings and null-terminated lists of them, alive for as long as `self` is.
         unsafe { libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.environment.as_ptr()) };

@@ -29,5 +29,6 @@ mod start_state;
 mod stdout;
 mod stop_tree;
 mod strangers;
+mod sweep;
 mod together;
 mod upgrade;
