@@ -126,6 +126,7 @@ fn an_operation_is_sent_as_documented_and_events_are_shown_meanwhile() {
         targets: Targets::Names(vec!["web".into()]),
         with_dependents: false,
         wait_ms: Some(500),
+        key: Some(7),
     };
     let mut watcher = |event: EventRecord| {
         seen.push(event);
@@ -134,7 +135,7 @@ fn an_operation_is_sent_as_documented_and_events_are_shown_meanwhile() {
     let report = manager.client().operate(&request, Some(&mut watcher)).unwrap();
     assert_eq!(
         bodies.recv().unwrap(),
-        r#"{"verb":"start","targets":{"names":["web"]},"with_dependents":false,"wait_ms":500}"#
+        r#"{"verb":"start","targets":{"names":["web"]},"with_dependents":false,"wait_ms":500,"key":7}"#
     );
     assert_eq!((report.results[0].outcome.clone(), report.results[0].pid), (Outcome::Done, Some(9)));
     assert_eq!(seen.len(), 1);

@@ -16,6 +16,9 @@ pub(crate) const RESPAWNED: &str = "RELUME_RESPAWNED";
 /// Set for a manager that has executed itself after a crash: what has happened.
 pub(crate) const CRASHED: &str = "RELUME_CRASHED";
 
+/// Set after a crash: the limit of open files that relume was started with, before it raised its own.
+pub(crate) const NOFILE: &str = "RELUME_NOFILE";
+
 /// The path by which the program was started, absolute: what lies there is executed when relume begins anew.
 const PROGRAM: &str = "RELUME_PROGRAM";
 
@@ -60,7 +63,8 @@ impl Role {
             Self::Manager => "manager",
             Self::Trial => "trial",
         };
-        let old = |key: &OsString| [ROLE, AGAIN, RESPAWNED, CRASHED, PROGRAM].iter().any(|own| key == own);
+        let old =
+            |key: &OsString| [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM].iter().any(|own| key == own);
         let rest = std::env::vars_os().filter(|(key, _)| !old(key));
         rest.chain([(ROLE.into(), word.into()), (PROGRAM.into(), own_program().into_os_string())]).collect()
     }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "up",
     "down",
     "status",
@@ -23,6 +23,7 @@ const VERBS: [&str; 20] = [
     "urls",
     "plan",
     "apply",
+    "respawn",
     "run",
     "doctor",
     "check",

@@ -40,6 +40,9 @@ const READING_LIMIT: Duration = Duration::from_secs(60);
 /// What happens within so short a time is looked at together.
 const BREATH: Duration = Duration::from_millis(20);
 
+/// How often the stream of one that is to leave is opened again. Each time is a respawn or a death in between.
+const MOST_LOST: usize = 50;
+
 /// How long connections may go on to be lost while a manager is replaced. It takes milliseconds.
 const AWAY: Duration = Duration::from_secs(10);
 
@@ -250,18 +253,23 @@ impl Client {
             let down =
                 async |client: &Self| client.post(paths::DOWN, &DownRequest {}, Some(ANSWER_LIMIT)).await;
             let report = self.persist(down).await?;
-            loop {
+            // A manager that dies with the connection is followed by another; a stranger's server may not be.
+            for _ in 0..MOST_LOST {
                 while let Ok(Some(event)) = events.next(&self.socket).await {
                     watcher(event);
                 }
                 // One that is replaced meanwhile goes on with it; its socket goes only with the last.
                 match self.open_events(None).await {
-                    Ok(again) => events = again,
+                    Ok(again) => {
+                        events = again;
+                        continue;
+                    }
                     Err(error) if matches!(error.kind, ErrorKind::Lost) => {}
                     Err(_) => return Ok(report),
                 }
                 tokio::time::sleep(BREATH).await;
             }
+            Ok(report)
         })
     }
 

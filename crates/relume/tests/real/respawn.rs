@@ -146,7 +146,11 @@ fn a_service_that_starts_after_a_respawn_inherits_what_relume_was_started_with()
     relume.ok(&["respawn"]);
     relume.ok(&["restart", "limit"]);
     eventually("it has said it again", || (relume.lines("limit").len() == 2).then_some(()));
-    assert_eq!(relume.lines("limit"), ["700", "700"]);
+    relume.manager().signal(Signal::SEGV);
+    relume.wait_until("it is back", |status| status.manager()["recoveries"] == 1);
+    relume.ok(&["restart", "limit"]);
+    eventually("it has said it once more", || (relume.lines("limit").len() == 3).then_some(()));
+    assert_eq!(relume.lines("limit"), ["700", "700", "700"]);
     relume.down();
 }
 

@@ -1,6 +1,6 @@
 //! The manager dies at its n-th act (spawn, note, message, rename ...) while something is being done: whoever comes
 //! after makes good what was left half done. For every n: `RELUME_SWEEP=full cargo test -p relume --test real sweep`;
-//! without it, for every tenth.
+//! without it, for every seventh.
 #![cfg(debug_assertions)]
 
 use rustix::process::Signal;
@@ -26,7 +26,7 @@ fn sweep(verb: &str, prepare: impl Fn(&Relume, u64), act: impl Fn(&Relume), hold
     let relume = builder.env("RELUME_DIE_AT", &count).up();
     let first = relume.wait_state("web", "running").pid("still");
     // Another offset each time would be better still; the same one fails the same way again.
-    let step = if std::env::var_os("RELUME_SWEEP").is_some_and(|word| word == "full") { 1 } else { 10 };
+    let step = if std::env::var_os("RELUME_SWEEP").is_some_and(|word| word == "full") { 1 } else { 7 };
     let mut n = 1;
     loop {
         assert!(n < MOST, "{verb} does not come to an end");

@@ -3,7 +3,8 @@
 use relume_os::{fatal, signals};
 
 use super::successor::{Back, words};
-use crate::roles::{AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, Role, own_program};
+use crate::manager::launch::nofile;
+use crate::roles::{AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, NOFILE, Role, own_program};
 
 /// The thread whose panics are contained: nothing that supervises depends on it.
 pub(crate) const NET: &str = "net";
@@ -18,6 +19,7 @@ pub(crate) fn install(back: Option<&Back>) -> relume_os::Result<()> {
     };
     let mut environment = Role::Manager.environment();
     environment.push((AGAIN.into(), "1".into()));
+    environment.push((NOFILE.into(), nofile()?.to_string().into()));
     fatal::install(&fatal::Plan {
         program: &own_program(),
         argv: &words(),

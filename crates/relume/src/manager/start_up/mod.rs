@@ -71,17 +71,21 @@ pub(crate) fn begin(options: &Options) -> Trouble {
     }
 }
 
+fn settle_signals() -> relume_os::Result<()> {
+    signals::block(HEARD)?;
+    // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
+    signals::set_default(number::CHLD)?;
+    // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.
+    signals::ignore(SIGXFSZ)
+}
+
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let back = Back::of_this_process();
     let (keeper, mut fds) = Keeper::take_over(back.is_some())?;
     respawn::prepare_for_crashes(back.as_ref())?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
-    signals::block(HEARD)?;
-    // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
-    signals::set_default(number::CHLD)?;
-    // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.
-    signals::ignore(SIGXFSZ)?;
+    settle_signals()?;
     let inherited = Inheritance::of_this_process()?;
     options.places.link_runtime_dir()?;
     let descriptors = limits::raise_nofile()?;
@@ -126,15 +130,14 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
     let (close, closing) = watch::channel(false);
-    let source_ = Arc::clone(&source);
-    let net = api::start(door, Office { board, desk, inbox: inbox_, source: source_, archive, closing })?;
+    let office = Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, closing };
+    let net = api::start(door, office)?;
     let respawn = Respawning::new(units.manager.self_respawn, close);
 
-    let publisher = shown.publisher;
     let mut edge = edge(Parts {
         inbox,
         capture: Arc::clone(&capture),
-        publisher,
+        publisher: shown.publisher,
         units,
         source,
         net,
