@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// The variable that tells a process its part. Never passed on to a service.
 pub(crate) const ROLE: &str = "RELUME_ROLE";
 
+/// Makes a process a service of `relume drill`. Not among the variables of relume's own, which no service gets.
+pub(crate) const DRILL: &str = "DRILL_OF_RELUME";
+
 /// Set for a manager that is not the guardian's first.
 pub(crate) const AGAIN: &str = "RELUME_AGAIN";
 
@@ -42,6 +45,10 @@ pub(crate) enum Role {
     Manager,
     /// Looks whether it could be the next manager, says so, and ends.
     Trial,
+    /// Stands in for a container or an external service.
+    Shim,
+    /// A service of `relume drill`.
+    Drill,
 }
 
 impl Role {
@@ -51,22 +58,31 @@ impl Role {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
             Some(word) if word == "trial" => Self::Trial,
+            Some(word) if word == "shim" => Self::Shim,
+            _ if std::env::var_os(DRILL).is_some() => Self::Drill,
             _ => Self::Command,
+        }
+    }
+
+    /// The value of [`ROLE`] for a process of this part.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Guardian => "guardian",
+            Self::Manager => "manager",
+            Self::Trial => "trial",
+            Self::Shim => "shim",
+            Self::Drill => "drill",
         }
     }
 
     /// The environment of this process with another part.
     pub(crate) fn environment(self) -> Vec<(OsString, OsString)> {
-        let word = match self {
-            Self::Command => "command",
-            Self::Guardian => "guardian",
-            Self::Manager => "manager",
-            Self::Trial => "trial",
-        };
         let old =
             |key: &OsString| [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM].iter().any(|own| key == own);
         let rest = std::env::vars_os().filter(|(key, _)| !old(key));
-        rest.chain([(ROLE.into(), word.into()), (PROGRAM.into(), own_program().into_os_string())]).collect()
+        let program = own_program().into_os_string();
+        rest.chain([(ROLE.into(), self.word().into()), (PROGRAM.into(), program)]).collect()
     }
 }
 
@@ -76,7 +92,10 @@ pub(crate) fn own_program() -> PathBuf {
         return path.into();
     }
     // Without /proc the running image is still there to be had.
-    let running = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
+    let running = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(RUNNING_IMAGE));
+    // The kernel says so of a file that was replaced by renaming another over it.
+    let replaced = running.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    let running = replaced.unwrap_or(running);
     // Not the file itself where a link leads to it: the link is what an upgrade turns to another file.
     let word = PathBuf::from(std::env::args_os().next().unwrap_or_default());
     let candidates: Vec<PathBuf> = if word.components().count() > 1 || word.is_absolute() {

@@ -12,22 +12,27 @@
 
 mod api;
 mod archive;
+mod attention;
 mod capture;
 mod edge;
 mod inbox;
+mod job;
 mod journal;
 mod keeper;
+pub(crate) mod last_known;
 mod launch;
 mod leaving;
 mod main_loop;
 mod operations;
 mod perform;
+mod promotion;
 mod publish;
 mod ready;
 mod recovery;
 mod reload;
 mod respawn;
 mod runs;
+pub(crate) mod safe_mode;
 mod spawn;
 mod start_up;
 mod translate;
@@ -49,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) config: relume_config::Config,
     /// Just before it was read.
     pub(crate) read_at: std::time::SystemTime,
+    /// What `config` was read from, as a file in memory.
+    pub(crate) recording: Option<std::os::fd::OwnedFd>,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.
@@ -69,7 +76,9 @@ pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
     let started = match Role::of_this_process() {
         Role::Manager => start_up::start(options),
-        Role::Command | Role::Guardian | Role::Trial => Err(start_up::begin(&options)),
+        Role::Command | Role::Guardian | Role::Trial | Role::Shim | Role::Drill => {
+            Err(start_up::begin(&options))
+        }
     };
     match started {
         Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),

@@ -47,6 +47,7 @@ impl Edge {
         self.units = units;
         self.read_at = std::time::SystemTime::now();
         self.respawn.reconfigure(self.units.manager.self_respawn);
+        self.keep_config();
         self.retarget();
         self.probe_anew();
         self.publisher.send(Note::Units(self.units.clone()));
@@ -142,6 +143,7 @@ mod tests {
             environment: Vec::new().into_iter().collect(),
             overrides: Vec::new(),
             manager_only: false,
+            show_secrets: false,
         };
         let loaded = relume_config::load(&One(text.to_owned()), &options).into_result();
         Arc::new(Units::new(loaded.expect("the config of the test is valid").0))

@@ -22,7 +22,6 @@ fn crash(relume: &Relume, signal: Signal) -> Status {
     eventually("the next manager answers", || relume.try_status().filter(|now| recoveries(now) > count))
 }
 
-/// Shown to fail: without `SA_NODEFER` the second signal of a kind ends the process, and its pid changes.
 #[test]
 fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
     let relume = printer();

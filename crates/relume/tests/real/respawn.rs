@@ -46,8 +46,6 @@ fn end(child: Child) -> String {
     text
 }
 
-/// Shown to fail: with capture not stopped before the exec, lines are lost; without the word to the guardian, no
-/// service is adopted.
 #[test]
 fn services_and_their_output_do_not_notice_a_respawn() {
     let relume = Relume::with(&printers(20));
@@ -82,7 +80,6 @@ fn relume_replaces_itself_on_schedule() {
     relume.down();
 }
 
-/// Shown to fail: without the note of the request in the journal the client waits for ever after the kill.
 #[test]
 fn what_a_client_waits_for_goes_on_over_respawns_and_kills_and_is_done_once() {
     let relume = Relume::with(&json!({"services": {"slow": slow(), "other": slow()}}));
@@ -135,7 +132,6 @@ fn followers_of_events_and_status_see_what_happens_after_a_respawn() {
     relume.down();
 }
 
-/// Shown to fail: without setting the limits back, the service gets those that relume has raised for itself.
 #[test]
 fn a_service_that_starts_after_a_respawn_inherits_what_relume_was_started_with() {
     let relume = crate::harness::Builder::new()

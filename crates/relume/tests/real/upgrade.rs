@@ -46,7 +46,6 @@ fn a_program_that_was_replaced_takes_over() {
     relume.down();
 }
 
-/// Shown to fail: without the trial the manager dies of each of these, and only the guardian helps.
 #[test]
 fn a_program_that_cannot_take_over_leaves_the_old_manager_at_work() {
     let relume = printer();

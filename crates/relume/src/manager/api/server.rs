@@ -17,7 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Door, Office, Refusal, change, down, events, operations, respawn, signal, status, version};
+use super::{
+    Door, Office, Refusal, change, down, events, explain, operations, respawn, signal, status, version,
+};
 use crate::manager::inbox::News;
 use crate::manager::respawn::NET;
 
@@ -80,6 +82,7 @@ fn routes(office: Office) -> Router {
         .route(paths::APPLY, post(change::apply))
         .route(paths::DOWN, post(down::post))
         .route(paths::RESPAWN, post(respawn::post))
+        .route(paths::EXPLAIN, get(explain::get))
         .route(paths::EVENTS, get(events::get))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "the API has no such path"))
         .layer(DefaultBodyLimit::max(MOST_BODY))

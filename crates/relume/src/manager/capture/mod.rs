@@ -51,6 +51,7 @@ use relume_os::epoll::EventFd;
 pub(crate) use self::report::Report;
 
 use self::disk::{Disk, RealDisk};
+pub(crate) use self::inbox::Halt;
 use self::inbox::Inbox;
 use self::slot::Slot;
 
@@ -214,6 +215,12 @@ impl Capture {
     pub(crate) fn leave(&self, patience: Duration) -> bool {
         self.inbox.leave();
         self.ended(patience)
+    }
+
+    /// Keeps the thread from beginning another pass for as long as what is returned lives, so that no byte is between
+    /// pipe and file. None: it was still at work after `patience`.
+    pub(crate) fn halt(&self, patience: Duration) -> Option<Halt<'_>> {
+        self.inbox.halt(patience)
     }
 
     /// Moves what all pipes hold, reports each stream as finished, and ends the thread. What cannot be written is

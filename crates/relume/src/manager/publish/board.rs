@@ -33,6 +33,8 @@ pub(crate) struct Board {
     pub(crate) respawns: u64,
     /// The guardian's pid; our own while there is none.
     pub(crate) guardian: u32,
+    /// The last good configuration holds instead of the configured one.
+    pub(crate) safe_mode: bool,
 }
 
 /// What the board starts with.
@@ -71,6 +73,7 @@ impl Board {
             recoveries,
             respawns,
             guardian,
+            safe_mode: false,
             forkers: HashMap::new(),
             told: HashMap::new(),
             places,

@@ -91,10 +91,11 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, read_at, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, read_at, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
-    let units = Arc::new(Units::new(config));
+    let units = Arc::new(Units::new(config).recorded(recording));
+    super::safe_mode::judge_journal(&places.runtime_dir.join("journal"));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
@@ -123,6 +124,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         // 0 is relume's own log.
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
+        archive: archive.clone(),
+        runtime_dir: places.runtime_dir.clone(),
         notify_dir: notify_dir(&places)?,
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);

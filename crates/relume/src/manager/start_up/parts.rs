@@ -66,6 +66,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         trees: Trees::start(Arc::clone(&parts.inbox))?,
         spawning: Spawning::start(parts.ground)?,
         ready_runs: Readying::new(Prober::new(parts.net, Arc::clone(&parts.inbox))),
+        attention: crate::manager::attention::Attention::default(),
         inbox: parts.inbox,
         news: VecDeque::new(),
         ready: Vec::new(),

@@ -11,6 +11,7 @@ use crate::manager::publish::{
 };
 use crate::manager::units::{Unit, Units};
 use crate::places::Places;
+use crate::systemd::Teller;
 
 use super::Trouble;
 
@@ -50,7 +51,13 @@ pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive)
     let board = Arc::new(Mutex::new(board));
     let desk = Arc::new(Desk::new());
     let archive = archive.clone();
-    let publishing = Publishing { board: Arc::clone(&board), desk: Arc::clone(&desk), outlets, archive };
+    let publishing = Publishing {
+        board: Arc::clone(&board),
+        desk: Arc::clone(&desk),
+        outlets,
+        archive,
+        systemd: Teller::of_this_process(),
+    };
     let voiced = publishing.archive.clone();
     let (publisher, thread) = publish::start(publishing)?;
     voiced.speak_to(publisher.clone());

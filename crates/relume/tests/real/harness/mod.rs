@@ -2,6 +2,7 @@
 //! that it started.
 
 mod fixtures;
+pub(crate) mod halves;
 mod processes;
 mod status;
 
@@ -65,6 +66,7 @@ pub(crate) struct Builder {
     user: Option<u32>,
     by_default: bool,
     linked: bool,
+    own_program: bool,
     terminal: Option<OwnedFd>,
 }
 
@@ -82,6 +84,7 @@ impl Builder {
             user: None,
             by_default: false,
             linked: false,
+            own_program: false,
             terminal: None,
         }
     }
@@ -161,6 +164,12 @@ impl Builder {
         self
     }
 
+    /// The program is a copy in its own directory ([`Relume::program`]), which the test may replace.
+    pub(crate) fn with_own_program(mut self) -> Self {
+        self.own_program = true;
+        self
+    }
+
     /// Starts it and waits until it answers.
     pub(crate) fn up(self) -> Relume {
         let relume = self.spawn();
@@ -213,7 +222,7 @@ impl Builder {
             std::os::unix::fs::symlink(built, &link).unwrap();
             return link;
         }
-        if self.user.is_none() {
+        if self.user.is_none() && !self.own_program {
             return built;
         }
         let copy = self.home.path().join("relume-program");
@@ -248,7 +257,7 @@ impl Relume {
         self.home.path().join(name)
     }
 
-    /// The path by which it is started.
+    /// The program that is run.
     pub(crate) fn program(&self) -> &Path {
         &self.program
     }
