@@ -40,6 +40,9 @@ const READING_LIMIT: Duration = Duration::from_secs(60);
 /// What happens within so short a time is looked at together.
 const BREATH: Duration = Duration::from_millis(20);
 
+/// How long the successor of a manager that is to leave may take to answer. It takes milliseconds.
+const AGAIN_LIMIT: Duration = Duration::from_secs(2);
+
 /// How often the stream of one that is to leave is opened again. Each time is a respawn or a death in between.
 const MOST_LOST: usize = 50;
 
@@ -121,9 +124,10 @@ impl Client {
         let mut request =
             OperationRequest { key: Some(request.key.unwrap_or_else(new_key)), ..request.clone() };
         let until = request.wait_ms.map(|wait| Instant::now() + Duration::from_millis(wait));
-        let mut watcher = watcher;
+        let (mut watcher, mut asked_before) = (watcher, false);
         self.runtime.block_on(self.persist(async |client: &Self| {
-            if let Some(until) = until {
+            // Asked again, it is only to wait for what is left.
+            if let Some(until) = until.filter(|_| std::mem::replace(&mut asked_before, true)) {
                 let left = until.saturating_duration_since(Instant::now()).as_millis();
                 request.wait_ms = Some(u64::try_from(left).unwrap_or(u64::MAX));
             }
@@ -268,7 +272,10 @@ impl Client {
                     watcher(event);
                 }
                 // One that is replaced meanwhile goes on with it; its socket goes only with the last.
-                match self.open_events(None).await {
+                let again = tokio::time::timeout(AGAIN_LIMIT, self.open_events(None)).await;
+                // Nobody takes the connection from the backlog: it is on its way out.
+                let Ok(again) = again else { return Ok(report) };
+                match again {
                     Ok(again) => {
                         events = again;
                         continue;
