@@ -102,7 +102,12 @@ fn an_operation_is_sent_as_documented_and_events_are_shown_meanwhile() {
     let (asked, bodies) = mpsc::channel();
     let (saw, seen_by_client) = mpsc::channel();
     let mut waiting: Option<UnixStream> = None;
+    let mut gone = false;
     let manager = Played::new(move |mut request| {
+        if gone {
+            // Nobody answers whoever looks whether there is a successor.
+            return;
+        }
         if request.line.starts_with("GET /v1/events ") {
             let head = "HTTP/1.1 200 OK\r\nrelume-api: 1\r\ntransfer-encoding: chunked\r\n\r\n";
             request.stream.write_all(head.as_bytes()).unwrap();
@@ -182,6 +187,7 @@ fn down_returns_when_the_manager_has_closed_its_stream() {
             }
         }
         // Closed without the last chunk, as by a manager that ends.
+        gone = true;
     });
     let mut seen = Vec::new();
     let report = manager.client().down(&mut |event| seen.push(event.service.unwrap())).unwrap();

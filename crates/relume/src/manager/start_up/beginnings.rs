@@ -15,6 +15,7 @@ use crate::manager::journal::{Journal, Remains};
 use crate::manager::operations::Operations;
 use crate::manager::publish::{self, Beginnings, Level};
 use crate::manager::recovery::{self, Found};
+use crate::manager::respawn::Back;
 use crate::manager::units::Units;
 use crate::places::Places;
 
@@ -23,8 +24,8 @@ pub(super) struct Past<'a> {
     pub(super) remains: Option<&'a mut Remains>,
     /// The guardian has started this manager, and no user.
     pub(super) again: bool,
-    /// The manager before this one has executed itself on purpose.
-    pub(super) planned: bool,
+    /// The manager before this one has executed itself.
+    pub(super) back: Option<&'a Back>,
 }
 
 /// What the board and the core start with: what the journal says, else what the archive has of an earlier boot.
@@ -40,7 +41,8 @@ pub(super) fn beginnings(
             if !past.again {
                 remains.snapshot.shutdown = None;
             }
-            let (died, replaced) = (u64::from(!past.planned), u64::from(past.planned));
+            let planned = past.back.is_some_and(Back::is_planned);
+            let (died, replaced) = (u64::from(!planned), u64::from(planned));
             (remains.snapshot.clone(), remains.began, remains.recoveries + died, remains.respawns + replaced)
         }
         None => (cold(archive.copy(), units), Edge::now().0, 0, 0),
@@ -58,7 +60,13 @@ pub(super) fn cold(copy: Copy, units: &Units) -> Snapshot {
 }
 
 /// What the manager before this one has shown may be in nobody's archive yet.
-pub(super) fn tell_again(archive: &Archive, units: &Arc<Units>, places: &Places, remains: &mut Remains) {
+pub(super) fn tell_again(
+    archive: &Archive,
+    units: &Arc<Units>,
+    places: &Places,
+    remains: Option<&mut Remains>,
+) {
+    let Some(remains) = remains else { return };
     let past = std::mem::take(&mut remains.past);
     let (units, places) = (Arc::clone(units), places.clone());
     archive.replay(move || publish::events_of(&units, &places, past.read()));

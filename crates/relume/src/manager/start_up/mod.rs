@@ -99,13 +99,10 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
-    let planned = back.as_ref().is_some_and(Back::is_planned);
-    let past = Past { remains: remains.as_mut(), again, planned };
+    let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
     let beginnings = beginnings(&mut journal, past, &archive, (&units, keeper.guardian()));
     let memory = beginnings.memory.clone();
-    if let Some(remains) = &mut remains {
-        tell_again(&archive, &units, &places, remains);
-    }
+    tell_again(&archive, &units, &places, remains.as_mut());
 
     let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
     let shown = show(&shown, beginnings, &archive)?;
