@@ -102,12 +102,7 @@ fn an_operation_is_sent_as_documented_and_events_are_shown_meanwhile() {
     let (asked, bodies) = mpsc::channel();
     let (saw, seen_by_client) = mpsc::channel();
     let mut waiting: Option<UnixStream> = None;
-    let mut gone = false;
     let manager = Played::new(move |mut request| {
-        if gone {
-            // Nobody answers whoever looks whether there is a successor.
-            return;
-        }
         if request.line.starts_with("GET /v1/events ") {
             let head = "HTTP/1.1 200 OK\r\nrelume-api: 1\r\ntransfer-encoding: chunked\r\n\r\n";
             request.stream.write_all(head.as_bytes()).unwrap();
@@ -168,7 +163,12 @@ fn a_manager_without_events_still_carries_out_what_it_is_asked() {
 #[test]
 fn down_returns_when_the_manager_has_closed_its_stream() {
     let mut waiting: Option<UnixStream> = None;
+    let mut gone = false;
     let manager = Played::new(move |mut request| {
+        if gone {
+            // Nobody answers whoever looks whether there is a successor.
+            return;
+        }
         if request.line.starts_with("GET /v1/events ") {
             let head = "HTTP/1.1 200 OK\r\nrelume-api: 1\r\ntransfer-encoding: chunked\r\n\r\n";
             request.stream.write_all(head.as_bytes()).unwrap();
