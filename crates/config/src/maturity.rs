@@ -40,7 +40,7 @@ const SERVICE: &[Later] = &[
     later(&["log", "rotate", "compress"]),
 ];
 
-const MANAGER: &[Later] = &[later(&["self_respawn"]), later(&["apply_on_respawn"]), later(&["api"])];
+const MANAGER: &[Later] = &[later(&["api"])];
 
 /// Warns of what a service says in vain.
 pub(crate) fn service(node: &Node, prefix: &str, sink: &mut Sink) {

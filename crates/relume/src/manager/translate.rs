@@ -32,6 +32,8 @@ pub(crate) mod number {
     pub(crate) const INT: i32 = 2;
     pub(crate) const QUIT: i32 = 3;
     pub(crate) const USR1: i32 = 10;
+    #[cfg(debug_assertions)]
+    pub(crate) const USR2: i32 = 12;
     pub(crate) const TERM: i32 = 15;
     pub(crate) const CHLD: i32 = 17;
     pub(crate) const KILL: i32 = 9;
@@ -89,11 +91,13 @@ impl Edge {
                 self.leave_running = true;
                 self.keeper.alive(None);
             }
+            #[cfg(debug_assertions)]
+            number::USR2 => asked_to_die(),
             _ => {}
         }
     }
 
-    pub(super) fn hear_guardian(&mut self) {
+    pub(crate) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
@@ -145,6 +149,9 @@ impl Edge {
                     self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),
+                News::RespawnAsked(answer) => self.respawn.asked(answer),
+                News::Tried(proved) => self.tried(proved),
+                News::DoorClosed => self.respawn.closed(),
                 News::Reloaded(reloaded) => self.reloaded(*reloaded),
             }
         }
@@ -443,6 +450,16 @@ impl Edge {
 
     pub(crate) fn say(&self, level: Level, text: String) {
         self.publisher.send(Note::Say { level, text });
+    }
+}
+
+/// For tests: at the act of which number, or, where no file says so, by a panic at once.
+#[cfg(debug_assertions)]
+fn asked_to_die() {
+    let acts = std::env::var_os("RELUME_DIE_AT").and_then(|file| std::fs::read_to_string(file).ok());
+    match acts.and_then(|text| text.trim().parse().ok()) {
+        Some(acts) => relume_os::tally::arm(acts),
+        None => panic!("SIGUSR2: asked for in a debug build"),
     }
 }
 

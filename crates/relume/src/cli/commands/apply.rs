@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use relume_proto::{ChangeReport, Client, Fate, ServiceReport, State};
+use relume_proto::{ChangeReport, Client, ErrorKind, Fate, ServiceReport, State};
 
+use super::events::comes_back;
 use super::plan::{ask, show};
 use super::{client, find_manager, refused};
 use crate::cli::args::{ApplyArgs, Global};
@@ -22,20 +23,27 @@ pub(crate) fn run(args: &ApplyArgs, global: &Global, screen: &Screen) -> Result<
     if args.no_wait || !report.applied || awaited.0.is_empty() {
         return Ok(exit);
     }
-    let unwell = client.watch(None, |status, _| {
-        let pending: Vec<&str> =
-            awaited.not_up(&status.services).map(|service| service.name.as_str()).collect();
-        if pending.is_empty() {
-            return ControlFlow::Break(Vec::new());
+    let unwell = loop {
+        let answer = client.watch(None, |status, _| {
+            let pending: Vec<&str> =
+                awaited.not_up(&status.services).map(|service| service.name.as_str()).collect();
+            if pending.is_empty() {
+                return ControlFlow::Break(Vec::new());
+            }
+            screen.progress(&harmless(&format!("waiting for {}", pending.join(", "))));
+            let hopeless: Vec<ServiceReport> = awaited.not_up(&status.services).cloned().collect();
+            if hopeless.iter().all(is_hopeless) {
+                ControlFlow::Break(hopeless)
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        match answer {
+            // A manager that is being replaced is there again in a moment.
+            Err(error) if matches!(error.kind, ErrorKind::Lost) && comes_back(&client) => {}
+            answer => break answer,
         }
-        screen.progress(&harmless(&format!("waiting for {}", pending.join(", "))));
-        let hopeless: Vec<ServiceReport> = awaited.not_up(&status.services).cloned().collect();
-        if hopeless.iter().all(is_hopeless) {
-            ControlFlow::Break(hopeless)
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
+    };
     screen.end_progress();
     let unwell = unwell.map_err(|error| refused(error, &found))?.unwrap_or_default();
     for service in &unwell {

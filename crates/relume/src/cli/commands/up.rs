@@ -22,6 +22,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Err(no_config());
     }
     let mut load = load_options(global, &args.manager, paths);
+    let read_at = std::time::SystemTime::now();
     let last_good = manager::safe_mode::configuration();
     let recorder = Recorder::new(Disk);
     let read = |load: &_| match &last_good {
@@ -35,7 +36,9 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
             return Err(Failure::new(Exit::Usage, "the config has errors; nothing was started"));
         }
     };
-    screen.note(&warnings.render(screen.err.colour));
+    if Role::of_this_process() != Role::Trial {
+        screen.note(&warnings.render(screen.err.colour));
+    }
     // What was recorded was trusted when it was.
     if !global.trust && last_good.is_none() {
         trust::check(&config)
@@ -62,9 +65,13 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         }
         refuse_second(&places)?;
     }
+    if Role::of_this_process() == Role::Trial {
+        return Ok(manager::try_out(&places));
+    }
     let recording = last_good.unwrap_or_else(|| recorder.finish());
     let options = manager::Options {
         config,
+        read_at,
         recording,
         load,
         trust: global.trust,

@@ -67,6 +67,7 @@ pub(super) struct Worker {
     news: Vec<Report>,
     now: Instant,
     stopping: bool,
+    leaving: bool,
 }
 
 impl Worker {
@@ -98,6 +99,7 @@ impl Worker {
             news: Vec::new(),
             now: Instant::now(),
             stopping: false,
+            leaving: false,
         })
     }
 
@@ -114,6 +116,11 @@ impl Worker {
             Inbox::count(&self.inbox.passes, 1);
             self.now = Instant::now();
             self.hear(&ready);
+            if self.leaving {
+                // The only one that nobody keeps for the successor.
+                self.finish(super::OWN);
+                return self.take_turn(super::OWN, usize::MAX);
+            }
             self.tick();
             self.retry();
             self.round();
@@ -150,7 +157,7 @@ impl Worker {
     }
 
     fn obey(&mut self, orders: Orders) {
-        let Orders { attach, retarget, finish, reopen, stop } = orders;
+        let Orders { attach, retarget, finish, reopen, stop, leave } = orders;
         for stream in attach {
             self.attach(stream);
         }
@@ -165,6 +172,7 @@ impl Worker {
             self.finish(id);
         }
         self.stopping |= stop;
+        self.leaving |= leave;
     }
 
     fn attach(&mut self, stream: Stream) {
