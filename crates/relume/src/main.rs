@@ -9,6 +9,7 @@ mod config_files;
 mod guardian;
 mod manager;
 mod orphans;
+mod output_index;
 mod places;
 mod roles;
 mod trust;
