@@ -7,7 +7,7 @@ use super::Globals;
 use super::service::Work;
 use crate::env_files::Values;
 use crate::model::{
-    Compression, Environment, Launch, LogConfig, LineFormat, Rlimit, RlimitValue, Rotate, Stderr, WhenFull,
+    Compression, Environment, Launch, LineFormat, LogConfig, Rlimit, RlimitValue, Rotate, Stderr, WhenFull,
 };
 use crate::raw::{RawCompress, RawLogFormat, RawStderr, RawWhenFull, Toggle, size};
 use crate::words;

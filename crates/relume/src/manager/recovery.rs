@@ -178,8 +178,7 @@ fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &
     for (pipe, log) in ends.into_iter().zip(targets.into_iter().flatten()) {
         let id = StreamId(ground.next_stream.fetch_add(1, Ordering::Relaxed));
         let origin = Origin::of(generation, unit.err.as_ref().is_some_and(|err| Arc::ptr_eq(err, log)));
-        let stream =
-            Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone(), origin, begins: false };
+        let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone(), origin, begins: false };
         if ground.capture.attach(stream).is_ok() {
             streams.push(id);
         }

@@ -88,8 +88,12 @@ fn pack(job: &Job) -> io::Result<bool> {
         return Ok(false);
     }
     let _leftover = std::fs::remove_file(&job.result);
-    let result =
-        OpenOptions::new().write(true).create_new(true).mode(job.mode).custom_flags(no_link).open(&job.result)?;
+    let result = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(job.mode)
+        .custom_flags(no_link)
+        .open(&job.result)?;
     let limited = Limited { file: result, left: about.len() };
     let source = Watched { file: source, cancelled: &job.cancelled };
     let file = match job.how {
@@ -117,8 +121,7 @@ fn gzip(mut source: Watched<'_>, limited: Limited) -> io::Result<File> {
 
 fn zstd(source: Watched<'_>, limited: Limited) -> io::Result<File> {
     let failed = Arc::new(AtomicBool::new(false));
-    let mut encoder =
-        ruzstd::encoding::FrameCompressor::new(ruzstd::encoding::CompressionLevel::Fastest);
+    let mut encoder = ruzstd::encoding::FrameCompressor::new(ruzstd::encoding::CompressionLevel::Fastest);
     encoder.set_source(Guarded { inner: source, failed: Arc::clone(&failed) });
     encoder.set_drain(Guarded { inner: limited, failed: Arc::clone(&failed) });
     encoder.compress();

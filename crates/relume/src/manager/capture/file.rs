@@ -213,7 +213,8 @@ impl LogFile {
         let whole = Cut::Write(slot.pending().len());
         let (Some(open), Some(limit)) = (&self.open, self.limit(now)) else { return Ok(whole) };
         let offset = slot.place().offset;
-        let aged = if self.is_old(open) { rotate::cut_of_old(offset, open.handle.as_ref()) } else { Ok(None) };
+        let aged =
+            if self.is_old(open) { rotate::cut_of_old(offset, open.handle.as_ref()) } else { Ok(None) };
         let cut = aged.and_then(|aged| match aged {
             Some(cut) => Ok(cut),
             None => rotate::cut(slot.pending(), offset, limit, open.handle.as_ref()),

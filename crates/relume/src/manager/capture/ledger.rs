@@ -37,7 +37,12 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Opens the index of the log at `path`, which is this file of this size. The index of another file is begun anew; so
     /// is one that says more than the log has, since the numbers of files that were removed are given to new ones.
-    pub(super) fn open(disk: &dyn Disk, path: &Path, mode: u32, (log, size): (Identity, u64)) -> Option<Self> {
+    pub(super) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        mode: u32,
+        (log, size): (Identity, u64),
+    ) -> Option<Self> {
         let handle = disk.open(&output_index::path_of(path, 0), mode).ok()?;
         let length = handle.stat().ok()?.size;
         if let Some((began, end)) = known(handle.as_ref(), length, (log, size)) {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::StreamId;
 use super::ledger;
 use super::report::Report;
 use super::slot::Slot;
 use super::thread::Worker;
-use super::StreamId;
 use crate::output_index::{Kind, Record};
 
 impl Worker {
@@ -32,7 +32,8 @@ impl Worker {
     pub(super) fn mark(&mut self, id: StreamId, kind: Kind) {
         if let Some(pipe) = self.pipes.get(&id) {
             let mut left = pipe.waiting();
-            while left > 0 && self.files.get(&pipe_file(self, id)).is_some_and(|file| file.trouble.is_none()) {
+            while left > 0 && self.files.get(&pipe_file(self, id)).is_some_and(|file| file.trouble.is_none())
+            {
                 let wanted = left.min(super::slot::SLOT_BYTES);
                 if !self.move_chunk(id, wanted) {
                     break;

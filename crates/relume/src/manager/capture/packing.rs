@@ -54,8 +54,15 @@ impl Worker {
         let Some(room) = all.checked_sub(taken).filter(|room| *room > self.disk.size(path)) else { return };
         let (cancelled, result) = (Arc::new(AtomicBool::new(false)), rotate::packed(path));
         let (how, mode) = (rule.compress, file.target.mode);
-        let job =
-            Job { key, source, identity, result: result.clone(), how, mode, cancelled: Arc::clone(&cancelled) };
+        let job = Job {
+            key,
+            source,
+            identity,
+            result: result.clone(),
+            how,
+            mode,
+            cancelled: Arc::clone(&cancelled),
+        };
         if self.compressor.give(job, &self.inbox) {
             file.packing = Some(Packing { cancelled, result, room });
         }

@@ -435,8 +435,7 @@ impl Slot {
         };
         let described = if kept { described } else { Description::default() };
         self.describe_with(if kept { FILLED } else { IDLE }, described, None);
-        let untouched =
-            described.format() != Format::Raw && described.staged_from == described.staged_to;
+        let untouched = described.format() != Format::Raw && described.staged_from == described.staged_to;
         self.inherited = kept && !untouched;
         kept
     }

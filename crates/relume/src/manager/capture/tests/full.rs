@@ -4,7 +4,8 @@ use super::super::WhenFull;
 use super::*;
 
 fn dropping(rig: &Rig, name: &str) -> Arc<LogTarget> {
-    let target = LogTarget { when_full: WhenFull::Drop, indexed: true, ..LogTarget::plain(rig.path(name), None) };
+    let target =
+        LogTarget { when_full: WhenFull::Drop, indexed: true, ..LogTarget::plain(rig.path(name), None) };
     Arc::new(target)
 }
 

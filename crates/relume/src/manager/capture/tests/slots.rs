@@ -59,7 +59,10 @@ fn a_slot_knows_what_is_left() {
     slot.begin(&nowhere(), ORIGIN, place(100), (&[], 40)).copy_from_slice(&[b'a'; 40]);
     let mut heir = kill(&slot);
     assert!(heir.recover(), "read, not noted");
-    assert_eq!((heir.target(), heir.place(), heir.pending()), ((*nowhere()).clone(), place(100), &[b'a'; 40][..]));
+    assert_eq!(
+        (heir.target(), heir.place(), heir.pending()),
+        ((*nowhere()).clone(), place(100), &[b'a'; 40][..])
+    );
 
     slot.filled(40);
     let mut heir = kill(&slot);
