@@ -1,7 +1,9 @@
 //! From what is written to what is meant.
 
 mod command;
+mod container;
 mod graph;
+mod job;
 mod launch;
 pub(crate) mod manager;
 mod policy;
