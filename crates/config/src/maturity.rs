@@ -34,10 +34,7 @@ const SERVICE: &[Later] = &[
     later(&["catch_up"]),
     later(&["sockets"]),
     later(&["max_memory"]),
-    Later { path: &["log", "format"], fine: &["raw"] },
     later(&["log", "forward"]),
-    later(&["log", "rotate", "age"]),
-    later(&["log", "rotate", "compress"]),
 ];
 
 const MANAGER: &[Later] = &[later(&["api"])];

@@ -10,6 +10,7 @@ mod guardian;
 mod last_lines;
 mod manager;
 mod orphans;
+mod output_index;
 mod places;
 mod recorded;
 mod roles;

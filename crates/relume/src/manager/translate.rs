@@ -14,6 +14,8 @@ use relume_os::exit::{self, ExitStatus};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
 
+use crate::output_index::Kind;
+
 use super::edge::{CGROUPS, Edge, FIRST_PROCESS, GUARDIAN, INBOX, SIGNALS, TIMER};
 use super::inbox::{News, Reloaded};
 use super::journal::Kept;
@@ -284,6 +286,8 @@ impl Edge {
 
     fn exited(&mut self, run: RunId, exit: Exit, alive: bool) {
         let rest = if alive { Rest::Alive } else { Rest::Gone };
+        let streams = self.runs.get(&run).into_iter().flat_map(|run| &run.streams);
+        streams.for_each(|stream| self.capture.mark(*stream, to_mark(exit)));
         self.events.push_back(Event::Exited { run, exit, rest });
         if !alive {
             self.close(run);
@@ -460,6 +464,15 @@ fn asked_to_die() {
     match acts.and_then(|text| text.trim().parse().ok()) {
         Some(acts) => relume_os::tally::arm(acts),
         None => panic!("SIGUSR2: asked for in a debug build"),
+    }
+}
+
+/// An end as the index of the log says it.
+pub(crate) fn to_mark(exit: Exit) -> Kind {
+    match exit {
+        Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
+        Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::Unknown => Kind::Ended,
     }
 }
 

@@ -15,6 +15,7 @@ mod dependencies;
 mod die_together;
 mod drill;
 mod ending;
+mod exactly_once;
 mod examples;
 mod explain;
 mod external;

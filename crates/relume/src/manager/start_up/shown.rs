@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use crate::cli::{LogStream, Screen};
 use crate::manager::archive::Archive;
-use crate::manager::capture::{Capture, LOG_MODE, LogTarget, Rotate, Stream, StreamId};
+use crate::manager::capture::{Capture, LogTarget, Origin, Rotate, Stream, StreamId};
 use crate::manager::publish::{
     self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
 };
@@ -17,7 +17,7 @@ use super::Trouble;
 
 /// How large relume's own log grows before it is rotated, and how many old ones are kept: some days of a
 /// busy machine.
-pub(super) const OWN_LOG: Rotate = Rotate { size: 10_000_000, keep: 5 };
+pub(super) const OWN_LOG: Rotate = Rotate::by_size(10_000_000, 5);
 
 /// Descriptors that relume needs beside those of the services.
 pub(super) const OWN_DESCRIPTORS: u64 = 64 + 512;
@@ -104,18 +104,22 @@ pub(super) fn say_beginnings(publisher: &Publisher, places: &Places, units: &Uni
         );
     }
 }
+
 pub(super) fn start_capture(
     publisher: &Publisher,
     places: &Places,
     own_log: std::os::fd::OwnedFd,
 ) -> Result<Capture, Trouble> {
     let reports = publisher.clone();
-    let capture = Capture::start(Box::new(move |report| reports.send(Note::Capture(report))))?;
-    let log = Arc::new(LogTarget { path: places.log_file.clone(), rotate: Some(OWN_LOG), mode: LOG_MODE });
-    let stream = Stream { id: StreamId(0), log, pipe: own_log, who: "relume".into() };
+    let vault = places.runtime_dir.join("output");
+    let capture = Capture::start(&vault, Box::new(move |report| reports.send(Note::Capture(report))))?;
+    let log = Arc::new(LogTarget::plain(places.log_file.clone(), Some(OWN_LOG)));
+    let (id, who, origin) = (StreamId(0), "relume".into(), Origin { run: 0, is_error: false });
+    let stream = Stream { id, log, pipe: own_log, who, origin, begins: false };
     capture.attach(stream).map_err(|why| Trouble { text: format!("relume's own log: {why}"), help: None })?;
     Ok(capture)
 }
+
 /// The output of all services, for `up --follow`.
 pub(super) fn stream(units: &Units, screen: &Screen) -> std::io::Result<LogStream> {
     let logs = units.order.iter().filter_map(|name| units.get(name));
