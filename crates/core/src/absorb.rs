@@ -46,10 +46,10 @@ impl Step<'_> {
                 Some(State::Starting { phase: StartPhase::Forked, .. }) => self.become_ready(run),
                 _ => self.note(What::Stale { run }),
             },
-            Event::Unhealthy { run } => match self.core.state_of(run) {
-                Some(State::Running { .. }) => self.begin_stop(run.service, Cause::Unhealthy),
-                _ => self.note(What::Stale { run }),
-            },
+            Event::Probed { run, check, failure, counts } => self.probed(run, check, failure, counts),
+            Event::ProbeDue { run, check } => self.probe_due(run, check),
+            Event::Silent { run } => self.silent(run),
+            Event::Extended { run, by } => self.extend(run, by),
         }
     }
 
@@ -306,7 +306,10 @@ impl Step<'_> {
             record.sides.iter().filter(|side| side.phase.deadline() <= now).copied().collect();
         for side in due {
             match side.phase {
-                SidePhase::Active { .. } | SidePhase::Rest { .. } => self.kill_side(side.run),
+                SidePhase::Active { .. } | SidePhase::Rest { .. } => {
+                    self.kill_side(side.run);
+                    self.probe_late(side);
+                }
                 SidePhase::Killed { exit, .. } => {
                     let phase = SidePhase::Killed { again_at: now.after(KILL_AGAIN), exit };
                     self.note(What::SideMoved { run: side.run, kind: side.kind, phase });

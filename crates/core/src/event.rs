@@ -1,10 +1,13 @@
 //! What enters the core: something happened outside. Past participles, and commands.
 
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cause::{Exit, SpawnError};
+use crate::health::Check;
 use crate::id::{RunId, ServiceId, Ticket};
 use crate::policy::{ManagerPolicy, Reach, ServiceSpec};
 
@@ -58,10 +61,35 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
-    /// The liveness of the run was judged bad.
-    Unhealthy {
+    /// A probe of the run was answered.
+    Probed {
+        /// The run that was asked.
+        run: RunId,
+        /// What was asked.
+        check: Check,
+        /// Why it was answered badly, for people; none: it was answered well.
+        failure: Option<String>,
+        /// Whether a failure counts: a probe between the regular ones only looks for a success.
+        counts: bool,
+    },
+    /// It is time for a probe of the run that is a command.
+    ProbeDue {
+        /// The run to be asked about.
+        run: RunId,
+        /// What.
+        check: Check,
+    },
+    /// The run has not shown within its `watchdog` time that it lives.
+    Silent {
         /// The run.
         run: RunId,
+    },
+    /// The service of the run asks for more time to start or to stop.
+    Extended {
+        /// The run.
+        run: RunId,
+        /// From now.
+        by: Duration,
     },
     /// relume shall stop everything and leave.
     ShutdownAsked {

@@ -121,7 +121,7 @@ scenarios! {
         w.up("web");
         let run = w.hook("web", Hook::PostStart);
         w.tell(Event::Ready { run });
-        w.tell(Event::Unhealthy { run });
+        w.tell(Event::Silent { run });
         w.tell(Event::MainFound { run });
         assert_eq!(w.stale(), 3);
         w.expect_word("web", Word::Running);
