@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::model::{Account, Launch, LogConfig, Stderr};
-use crate::readiness::Said;
+use crate::readiness::{Readiness, Said};
 
 /// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -51,7 +51,12 @@ impl Digest {
 
 /// Digest of all that shapes a process at its start. Where its log is written is not among it: that can change
 /// under a running service.
-pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, said: Option<Said>, log: &LogConfig) -> u64 {
+pub(crate) fn launch(
+    launch: &Launch,
+    pid_file: Option<&Path>,
+    readiness: &Readiness,
+    log: &LogConfig,
+) -> u64 {
     let mut digest = Digest(BASIS);
     for argument in &launch.argv {
         digest.field("argv", argument.as_bytes());
@@ -84,10 +89,15 @@ pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, said: Option<Said
         digest.field("survive", b"");
     }
     // A probe is not among it: the process knows nothing of it.
-    match said {
+    match readiness.said {
+        // Only that there is a socket is told the process.
+        None if readiness.notifies() => digest.field("notify", b"beside"),
         None => {}
         Some(Said::Notify) => digest.field("notify", b""),
         Some(Said::Fd(number)) => digest.number("notification_fd", Some(i64::from(number))),
+    }
+    if let Some(watchdog) = readiness.watchdog {
+        digest.field("watchdog", &watchdog.as_micros().to_le_bytes());
     }
     digest.0
 }

@@ -48,5 +48,5 @@ pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use files::{Entry, FileError, FileErrorKind, Files};
 pub use load::{DISCOVERY, Loaded, Options, Override, load};
 pub use model::*;
-pub use readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};
+pub use readiness::{GrpcTarget, HttpTarget, Probe, ProbeTarget, Probes, Readiness, Said};
 pub use schema::{reference_markdown, schema};

@@ -8,6 +8,7 @@ mod policy;
 mod readiness;
 mod service;
 mod shape;
+mod targets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -119,6 +119,10 @@ impl Base {
         if readiness.is_awaited() {
             policy.kind = ServiceKind::Notify;
         }
+        if let (Some(startup), None) = (&readiness.probes.startup, &work.raw.timeout_start) {
+            // Its own threshold ends a start that takes too long; the default limit must not come first.
+            policy.timeout_start = policy.timeout_start.map(|limit| limit.saturating_add(startup.patience()));
+        }
         let shown = shown(work);
         let log = launch::log(work, globals);
         let environment = launch::Layers::of(work, globals);
@@ -200,15 +204,16 @@ fn instance(
     let context = Context { vars, shell: base.shell.clone() };
     let (argv, shell) = program(work, &context).unwrap_or_default();
     let (hooks, hook_times) = hooks(work, &context, base.policy.timeout_stop);
+    let mut readiness = base.readiness.clone();
+    readiness::commands(&mut readiness, work, &context);
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
     let launch = launch::lower(work, globals, argv, shell, environment);
-    let policy = Policy { hooks: hook_times, ..base.policy.clone() };
-    let readiness = base.readiness.clone();
+    let policy = Policy { hooks: hook_times, checks: readiness.probes.checks(), ..base.policy.clone() };
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
         policy,
-        launch: digest::launch(&launch, pid_file.as_deref(), readiness.said, &log),
+        launch: digest::launch(&launch, pid_file.as_deref(), &readiness, &log),
     };
     ServiceConfig { spec, launch, hooks, pid_file, readiness, log, shown, base_name: base_name.to_owned() }
 }

@@ -103,7 +103,7 @@ impl Edge {
     /// Waits until something happens or the deadline comes.
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
         let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
-        let first = [deadline, orphans].into_iter().flatten().min();
+        let first = [deadline, orphans, self.ready_runs.next_bite()].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
         self.epoll.wait(&mut self.ready, None)
     }

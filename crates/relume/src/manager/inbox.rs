@@ -63,6 +63,11 @@ pub(crate) enum News {
         /// What.
         what: Probed,
     },
+    /// The line that makes a run ready was in its output.
+    LineSeen {
+        /// The run.
+        run: RunId,
+    },
     /// A client's command.
     Asked {
         /// What its answers carry.

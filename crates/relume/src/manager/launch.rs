@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use relume_config::{Account, Rlimit, RlimitValue};
-use relume_core::{Hook, RunKind};
+use relume_config::{Account, ProbeTarget, Rlimit, RlimitValue};
+use relume_core::{Check, Hook, RunKind};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
@@ -69,6 +69,7 @@ fn command(unit: &Unit, kind: RunKind) -> &[String] {
     let hooks = &unit.config.hooks;
     let hook = match kind {
         RunKind::Service | RunKind::Job => return &unit.config.launch.argv,
+        RunKind::Probe(check) => return probe_command(unit, check),
         RunKind::Hook(Hook::PreStart) => &hooks.pre_start,
         RunKind::Hook(Hook::PostStart) => &hooks.post_start,
         RunKind::Hook(Hook::PreStop) => &hooks.pre_stop,
@@ -79,6 +80,13 @@ fn command(unit: &Unit, kind: RunKind) -> &[String] {
     };
     // A hook that was configured away since the core asked for it: an empty command is refused by name.
     hook.as_ref().map_or(&[], |hook| &hook.argv)
+}
+
+fn probe_command(unit: &Unit, check: Check) -> &[String] {
+    match unit.config.readiness.probes.get(check).map(|probe| &probe.target) {
+        Some(ProbeTarget::Exec(argv)) => argv,
+        _ => &[],
+    }
 }
 
 fn environment(

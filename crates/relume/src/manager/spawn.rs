@@ -20,7 +20,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
-use super::capture::{Capture, LogTarget, Stream, StreamId};
+use super::capture::{Capture, LogTarget, Look, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
@@ -217,7 +217,10 @@ impl Ground {
         let generation = order.run.generation;
         let ears = self.ears(order, &mut request, &mut output)?;
         let made = SpawnPlan::prepare(&request).map_err(refused).and_then(|plan| {
-            self.connect(&order.unit, generation, &request, &mut output)?;
+            if !matches!(order.kind, RunKind::Probe(_)) {
+                self.connect(&order.unit, generation, &request, &mut output)?;
+                self.look_for_line(order, &output);
+            }
             let cgroup = self.cgroup(name, order.run.generation)?;
             self.spawn(spawner, &plan, &output, cgroup)
         });
@@ -333,6 +336,16 @@ impl Ground {
             output.err = Some(reader_too(out)?);
         }
         Ok(())
+    }
+
+    /// The line that makes the service ready is looked for where its output passes.
+    fn look_for_line(&self, order: &Order, output: &Output) {
+        let line = super::ready::awaited_line(&order.unit).filter(|_| order.kind == RunKind::Service);
+        for id in line.into_iter().flat_map(|_| &output.streams) {
+            let (inbox, run) = (Arc::clone(&self.inbox), order.run);
+            let found = move || inbox.send(News::LineSeen { run });
+            self.capture.look_for(*id, Look::new(line.unwrap_or_default(), Box::new(found)));
+        }
     }
 
     fn capture(&self, unit: &Unit, log: &Arc<LogTarget>, pipe: OwnedFd) -> Result<StreamId, SpawnError> {

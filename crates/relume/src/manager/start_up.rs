@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use relume_core::{
-    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
-    Ticket,
+    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, Supervisor, Survivor, Ticket,
 };
 use relume_os::cgroup::CgroupRoot;
 use relume_os::epoll::{Epoll, Inotify, Timer};
@@ -337,9 +336,8 @@ fn come_up(
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {
         if let Some(service) = core.find(&found.survivor.name) {
-            let state = core.record(service).map(|record| &record.state);
-            let ready = matches!(state, Some(State::Running { .. }));
-            edge.adopt(recovery::run_id(service, &found.survivor), found, ready);
+            let record = core.record(service);
+            edge.adopt(recovery::run_id(service, &found.survivor), found, record);
         }
     }
     if is_recovery || alive > 0 {

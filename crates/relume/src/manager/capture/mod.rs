@@ -26,6 +26,7 @@
 mod disk;
 mod file;
 mod inbox;
+mod look;
 mod lru;
 mod report;
 mod rotate;
@@ -48,6 +49,7 @@ use std::time::Duration;
 
 use relume_os::epoll::EventFd;
 
+pub(crate) use self::look::Look;
 pub(crate) use self::report::Report;
 
 use self::disk::{Disk, RealDisk};
@@ -182,6 +184,11 @@ impl Capture {
     /// From now on the pipe's bytes go to the file. Answered by `Report::Finished` after [`Capture::finish`].
     pub(crate) fn attach(&self, stream: Stream) -> Result<(), Refused> {
         self.inbox.attach(stream)
+    }
+
+    /// Tells once when a text passes in the stream; to be said before there is anybody to write.
+    pub(crate) fn look_for(&self, id: StreamId, look: Look) {
+        self.inbox.look_for(id, look);
     }
 
     /// The run's tree is gone: move what its pipe holds, close it, report `Finished`.

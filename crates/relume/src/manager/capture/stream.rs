@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use relume_os::pipes;
 
-use super::StreamId;
+use super::{Look, StreamId};
 
 /// Names a log file in the thread's table.
 pub(super) type FileKey = u64;
@@ -42,6 +42,8 @@ pub(super) struct Pipe {
     pub(super) last_bytes: Option<u64>,
     /// No writer was left when epoll last told.
     pub(super) hung_up: bool,
+    /// A text that somebody waits for.
+    pub(super) look: Option<Look>,
     fd: File,
     capacity: usize,
     hot: u8,
@@ -61,6 +63,7 @@ impl Pipe {
             bytes: 0,
             last_bytes: None,
             hung_up,
+            look: None,
             fd,
             capacity,
             hot: 0,
@@ -91,6 +94,13 @@ impl Pipe {
             if let Ok(capacity) = pipes::set_capacity(&self.fd, HOT_BYTES) {
                 self.capacity = capacity;
             }
+        }
+    }
+
+    /// Looks through what was read, where a text is waited for.
+    pub(super) fn looked_at(&mut self, bytes: &[u8]) {
+        if self.look.as_mut().is_some_and(|look| look.sees(bytes)) {
+            self.look = None;
         }
     }
 

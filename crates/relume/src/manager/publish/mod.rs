@@ -240,6 +240,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::Moved { .. }
         | What::SideMoved { .. }
         | What::SideEnded { .. }
+        | What::Probed { .. }
         | What::ConfigApplied { .. }
         | What::ConfigRefused { .. }
         | What::ShutdownBegan { .. }
