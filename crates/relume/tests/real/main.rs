@@ -15,6 +15,7 @@ mod ending;
 mod examples;
 mod guardian;
 mod harness;
+mod health;
 mod hostile_configs;
 mod lifecycle;
 mod planted;
