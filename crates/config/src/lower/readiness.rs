@@ -21,6 +21,12 @@ pub(super) fn lower(work: &mut Work<'_, '_>, kind: ServiceKind) -> Readiness {
         watchdog: watchdog(work),
         fd_store: fd_store(work),
     };
+    if let Some(Said::Fd(number)) = written.said
+        && i64::from(number) < 3 + i64::from(written.fd_store)
+    {
+        let message = format!("descriptors from 3 to {} are those of `fd_store`", 2 + written.fd_store);
+        work.error(&["notification_fd"], message);
+    }
     let instead = match kind {
         ServiceKind::Simple | ServiceKind::Notify => return written,
         ServiceKind::Oneshot => "a oneshot is ready when it has ended with success",

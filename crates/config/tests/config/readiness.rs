@@ -179,6 +179,7 @@ fn what_cannot_be_asked_is_an_error_at_its_place() {
         ("liveness: {log_line: x}", "`log_line` is for `readiness` only"),
         ("readiness: {log_line: \"a\\nb\"}", "within one line"),
         ("watchdog: 0", "needs some time between two signs of life"),
+        ("fd_store: 4, notification_fd: 6", "descriptors from 3 to 6 are those of `fd_store`"),
         ("fd_store: 1000", "at most 512 descriptors"),
         ("readiness: {tcp: 1, successes: 0}", "a probe must succeed at least once"),
         ("notification_fd: 2", "a notification descriptor has a number from 3 to 1023"),

@@ -61,6 +61,7 @@ pub(crate) fn request(
         nice: launch.nice,
         oom_score_adj: launch.oom_score_adj,
         limits: limits(&inherited.limits, &launch.rlimits),
+        listen_pid: false,
         keep_session: false,
     })
 }

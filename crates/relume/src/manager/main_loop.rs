@@ -42,7 +42,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> i3
 fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option<RunId>) -> Option<i32> {
     for fact in &out.facts {
         edge.note_fact(fact);
-        edge.follow(fact);
+        edge.follow(core, fact);
     }
     edge.checkpoint(core.snapshot(), &out.facts);
     if !out.facts.is_empty() || ended.is_some() {

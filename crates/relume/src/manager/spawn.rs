@@ -24,7 +24,7 @@ use super::capture::{Capture, LogTarget, Look, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
-use super::ready::{Ears, Mouth};
+use super::ready::{Ears, Mouth, Stored};
 use super::units::Unit;
 
 /// A start that takes longer counts as stuck. A start takes well under a millisecond; five on a machine that
@@ -91,6 +91,8 @@ pub(crate) struct Ground {
     /// Where notify sockets are bound.
     pub(crate) notify_dir: PathBuf,
     pub(crate) keeper: Arc<Keeper>,
+    /// What services have stored for their next life.
+    pub(crate) stored: Arc<Stored>,
 }
 
 /// The queue of the spawn threads.
@@ -196,6 +198,7 @@ struct Output {
     err: Option<OwnedFd>,
     streams: Vec<StreamId>,
     mouth: Mouth,
+    stored: Vec<Arc<OwnedFd>>,
     pipes: Vec<(u64, u64)>,
 }
 
@@ -256,6 +259,7 @@ impl Ground {
         let readiness = &order.unit.config.readiness;
         let (ears, mouth) = Ears::open(readiness, &self.notify_dir, request).map_err(failed)?;
         output.mouth = mouth;
+        output.stored = self.stored.give(&order.unit.config.spec.name, request);
         let fds = ears.fds();
         if !fds.is_empty() {
             let name = &order.unit.config.spec.name;
@@ -284,12 +288,13 @@ impl Ground {
             EntryWay::Born => CgroupEntry::Born(dir.as_fd()),
             EntryWay::Move => CgroupEntry::Move(dir.as_fd()),
         });
-        let extra = output.mouth.extra();
+        let stored = (3..).zip(output.stored.iter().map(|fd| fd.as_fd()));
+        let extra: Vec<_> = stored.chain(output.mouth.extra()).collect();
         let fds = SpawnFds {
             stdin: None,
             stdout: output.out.as_ref().map(AsFd::as_fd),
             stderr: output.err.as_ref().map(AsFd::as_fd),
-            extra: extra.as_slice(),
+            extra: &extra,
             cgroup: entry,
         };
         match spawner.spawn(plan, &fds) {

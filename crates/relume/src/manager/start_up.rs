@@ -31,7 +31,7 @@ use super::main_loop;
 use super::publish::{
     self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
 };
-use super::ready::{Prober, Readying};
+use super::ready::{Prober, Readying, Stored};
 use super::recovery::{self, Found};
 use super::reload::Source;
 use super::spawn::{Cgroups, Ground, Spawning};
@@ -132,6 +132,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
         notify_dir: notify_dir(&places)?,
+        stored: Arc::new(Stored::again(&mut fds)),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
@@ -283,8 +284,11 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         armed: None,
         cgroup_events: Inotify::new()?,
         trees: Trees::start(Arc::clone(&parts.inbox))?,
+        ready_runs: Readying::new(
+            Prober::new(parts.net, Arc::clone(&parts.inbox)),
+            Arc::clone(&parts.ground.stored),
+        ),
         spawning: Spawning::start(parts.ground)?,
-        ready_runs: Readying::new(Prober::new(parts.net, Arc::clone(&parts.inbox))),
         inbox: parts.inbox,
         news: VecDeque::new(),
         ready: Vec::new(),

@@ -331,6 +331,45 @@ fn probes_that_hang_change_nothing_for_others() {
     assert_eq!(hole.asked.load(Ordering::SeqCst), 100, "never two at once");
 }
 
+/// Shown to fail: without what the guardian keeps the third life gets nothing.
+#[test]
+fn descriptors_are_kept_for_the_next_life_and_over_the_managers_death() {
+    let program = "
+import array
+def store(fd, text):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.connect(os.environ['NOTIFY_SOCKET'])
+    s.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))])
+given = int(os.environ.get('LISTEN_FDS', 0))
+if given:
+    assert int(os.environ['LISTEN_PID']) == os.getpid()
+    names = os.environ['LISTEN_FDNAMES'].split(':')
+    print(given, names, [os.read(3 + n, 100) for n in range(given)], flush=True)
+    for n in range(given): os.lseek(3 + n, 0, 0)
+else:
+    for n in range(3):
+        with open('kept%d' % n, 'w') as f: f.write('text %d' % n)
+        store(os.open('kept%d' % n, os.O_RDONLY), 'FDSTORE=1\\nFDNAME=file%d' % n)
+    tell('FDSTOREREMOVE=1\\nFDNAME=file1')
+tell('READY=1'); rest()";
+    let relume = Relume::with(&json!({"services": {"web": {
+        "command": python(program), "type": "notify", "fd_store": 3, "retry_delay": "0s"}}}));
+    let kill = |pid: u32| Process::of(pid).unwrap().signal(Signal::KILL);
+    let line = "2 ['file0', 'file2'] [b'text 0', b'text 2']";
+    let first = relume.wait_state("web", "running").pid("web");
+    kill(first);
+    eventually("the second life has them", || (relume.lines("web") == [line]).then_some(()));
+    let second =
+        relume.wait_until("it is ready", |now| now.state("web") == "running" && now.pid("web") != first);
+    kill_manager(&relume);
+    kill(second.pid("web"));
+    eventually("the third too", || (relume.lines("web") == [line, line]).then_some(()));
+    relume.wait_state("web", "running");
+    relume.ok(&["stop", "web"]);
+    relume.ok(&["start", "web"]);
+    assert_eq!(relume.lines("web").len(), 2, "who was stopped begins anew");
+}
+
 /// With systemd's own client, where it is installed.
 #[test]
 fn the_client_of_systemd_is_understood() {

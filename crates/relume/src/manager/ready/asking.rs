@@ -1,7 +1,7 @@
 //! Which probes of a run are asked now: follows from what the core has decided about it, and from the configuration.
 
 use relume_config::{Probe, ProbeTarget};
-use relume_core::{Check, Event, Fact, RunId, State, What};
+use relume_core::{Check, Event, Fact, RunId, State, Supervisor, What};
 
 use super::prober::{Asked, Pace, Probed};
 use super::{Readying, Voice};
@@ -11,7 +11,7 @@ use crate::manager::units::Unit;
 
 impl Edge {
     /// What the core has decided changes what is asked.
-    pub(crate) fn follow(&mut self, fact: &Fact) {
+    pub(crate) fn follow(&mut self, core: &Supervisor, fact: &Fact) {
         match &fact.what {
             What::Probed { run, failure, health, .. } => {
                 let Some(voice) = self.ready_runs.voices.get_mut(run) else { return };
@@ -26,6 +26,12 @@ impl Edge {
                     voice.asking.clear();
                 }
                 self.ready_runs.dogs.leave(*run);
+            }
+            What::Moved { service, to: State::Stopped | State::Completed | State::Failed { .. }, .. } => {
+                // It is not meant to run any more, so it has no next life to store anything for.
+                if let Some(record) = core.record(*service) {
+                    self.ready_runs.stored.forget(&self.keeper, &record.name, None);
+                }
             }
             _ => {}
         }

@@ -23,11 +23,14 @@ mod grpc;
 mod http;
 mod probe;
 mod prober;
+mod stored;
 mod tls;
 mod watchdog;
 mod words;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use relume_core::{Event, Health, Moment, Record, RunId, State};
 use relume_os::epoll::Interest;
@@ -35,6 +38,7 @@ use relume_os::epoll::Interest;
 pub(crate) use asking::awaited_line;
 pub(crate) use ears::{Ears, KeptEars, Mouth};
 pub(crate) use prober::{Probed, Prober};
+pub(crate) use stored::Stored;
 
 use super::capture::Look;
 use super::edge::Edge;
@@ -59,6 +63,7 @@ pub(crate) struct Readying {
     tokens: HashMap<u64, RunId>,
     next_asking: u64,
     dogs: Dogs,
+    stored: Arc<Stored>,
 }
 
 /// One run's.
@@ -102,8 +107,15 @@ struct Claim {
 }
 
 impl Readying {
-    pub(crate) fn new(prober: Prober) -> Self {
-        Self { prober, voices: HashMap::new(), tokens: HashMap::new(), next_asking: 0, dogs: Dogs::default() }
+    pub(crate) fn new(prober: Prober, stored: Arc<Stored>) -> Self {
+        Self {
+            prober,
+            stored,
+            voices: HashMap::new(),
+            tokens: HashMap::new(),
+            next_asking: 0,
+            dogs: Dogs::default(),
+        }
     }
 
     /// When the next service has been silent for too long.
@@ -183,7 +195,7 @@ impl Edge {
         let Some(run) = self.runs.get(&id) else { return };
         let Some(text) = awaited_line(&run.unit) else { return };
         for stream in &run.streams {
-            let inbox = std::sync::Arc::clone(&self.inbox);
+            let inbox = Arc::clone(&self.inbox);
             let found = Box::new(move || inbox.send(News::LineSeen { run: id }));
             self.capture.look_for(*stream, Look::new(text, found));
         }
@@ -201,13 +213,23 @@ impl Edge {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         let Some(socket) = &voice.ears.socket else { return };
         let mut buffer = [0u8; DATAGRAM];
-        let (mut all, mut stranger) = (None::<Words>, None);
+        let (mut all, mut stranger, mut fds) = (None::<Words>, None, Vec::new());
+        // Whoever may store nothing cannot make us hold anything either, not even for a moment.
+        let most = self.runs.get(&id).map_or(0, |run| run.unit.config.readiness.fd_store);
         for _ in 0..MOST_DATAGRAMS {
+            let received = if most > 0 {
+                socket.receive_all(&mut buffer)
+            } else {
+                socket.receive(&mut buffer).map(|datagram| datagram.map(|datagram| (datagram, Vec::new())))
+            };
             // An error of this socket concerns this run alone; timeout_start ends the wait.
-            let Ok(Some(datagram)) = socket.receive(&mut buffer) else { break };
+            let Ok(Some((datagram, sent))) = received else { break };
             match datagram.sender {
                 Some(who) if who.uid == voice.ears.uid || who.uid == 0 => {
                     let words = Words::read(&buffer[..datagram.len], datagram.cut);
+                    if most > 0 && (words.store || words.unstore) {
+                        fds.push((words.unstore, words.fd_name.clone(), sent));
+                    }
                     all = Some(match all {
                         Some(before) => before.and(words),
                         None => words,
@@ -217,12 +239,29 @@ impl Edge {
                 None => {}
             }
         }
+        for (gone, name, sent) in fds {
+            self.store(id, gone, name.as_deref(), sent, most);
+        }
+        let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         if let Some(uid) = stranger.filter(|_| !std::mem::replace(&mut voice.strangers, true)) {
             let text = format!("{}: a notification from user {uid} was ignored", self.name_of_run(id));
             self.say(Level::Warn, text);
         }
         if let Some(words) = all {
             self.take_words(id, words);
+        }
+    }
+
+    fn store(&mut self, id: RunId, gone: bool, name: Option<&str>, fds: Vec<OwnedFd>, most: u32) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let service = run.unit.config.spec.name.clone();
+        if gone {
+            return self.ready_runs.stored.forget(&self.keeper, &service, Some(name.unwrap_or_default()));
+        }
+        let refused = self.ready_runs.stored.store(&self.keeper, &service, name, fds, most);
+        if refused > 0 {
+            let text = format!("{service}: {refused} descriptors were not stored: `fd_store` allows {most}");
+            self.say(Level::Warn, text);
         }
     }
 
