@@ -323,7 +323,14 @@ impl Step<'_> {
                     | StopPhase::Rest { kill_at: kill_at @ Some(_) },
                 ..
             } => *kill_at = kill_at.and_then(later),
-            _ => return,
+            State::Stopped
+            | State::Pending { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Restarting { .. }
+            | State::Completed
+            | State::Failed { .. } => return,
         }
         if to != record.state {
             self.move_to(run.service, to);

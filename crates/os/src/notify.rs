@@ -124,7 +124,7 @@ fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
         if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             // SAFETY: computes a number.
             let head = unsafe { libc::CMSG_LEN(0) } as usize;
-            let count = (message.cmsg_len as usize).saturating_sub(head) / size_of::<i32>();
+            let count = message.cmsg_len.saturating_sub(head) / size_of::<i32>();
             // SAFETY: the data of a message stands behind its head.
             let data = unsafe { libc::CMSG_DATA(message) }.cast::<i32>();
             for at in 0..count {

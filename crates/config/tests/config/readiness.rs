@@ -19,10 +19,9 @@ fn probe(keys: &str) -> Probe {
 }
 
 fn http(keys: &str) -> HttpTarget {
-    match probe(keys).target {
-        ProbeTarget::Http(target) => *target,
-        other => panic!("{keys}: {other:?}"),
-    }
+    let target = probe(keys).target;
+    let ProbeTarget::Http(target) = target else { panic!("{keys}: {target:?}") };
+    *target
 }
 
 #[test]

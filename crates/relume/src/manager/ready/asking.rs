@@ -33,7 +33,24 @@ impl Edge {
                     self.ready_runs.stored.forget(&self.keeper, &record.name, None);
                 }
             }
-            _ => {}
+            What::Added { .. }
+            | What::Retired { .. }
+            | What::Removed { .. }
+            | What::IntentSet { .. }
+            | What::ReplaceSet { .. }
+            | What::Moved { .. }
+            | What::RunBegan { .. }
+            | What::RunEnded { .. }
+            | What::HistorySet { .. }
+            | What::SideMoved { .. }
+            | What::SideEnded { .. }
+            | What::ConfigApplied { .. }
+            | What::ConfigRefused { .. }
+            | What::ShutdownBegan { .. }
+            | What::StillAlive { .. }
+            | What::LooksForking { .. }
+            | What::Stale { .. }
+            | What::Adopted { .. } => {}
         }
     }
 

@@ -29,7 +29,6 @@ mod watchdog;
 mod words;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use relume_core::{Event, Health, Moment, Record, RunId, State};
@@ -45,6 +44,7 @@ use super::edge::Edge;
 use super::inbox::News;
 use super::publish::{Level, Note};
 use prober::Asking;
+use stored::Sent;
 use watchdog::Dogs;
 use words::Words;
 
@@ -228,7 +228,7 @@ impl Edge {
                 Some(who) if who.uid == voice.ears.uid || who.uid == 0 => {
                     let words = Words::read(&buffer[..datagram.len], datagram.cut);
                     if most > 0 && (words.store || words.unstore) {
-                        fds.push((words.unstore, words.fd_name.clone(), sent));
+                        fds.push(Sent { gone: words.unstore, name: words.fd_name.clone(), fds: sent });
                     }
                     all = Some(match all {
                         Some(before) => before.and(words),
@@ -239,8 +239,8 @@ impl Edge {
                 None => {}
             }
         }
-        for (gone, name, sent) in fds {
-            self.store(id, gone, name.as_deref(), sent, most);
+        for sent in fds {
+            self.store(id, sent, most);
         }
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         if let Some(uid) = stranger.filter(|_| !std::mem::replace(&mut voice.strangers, true)) {
@@ -252,13 +252,14 @@ impl Edge {
         }
     }
 
-    fn store(&mut self, id: RunId, gone: bool, name: Option<&str>, fds: Vec<OwnedFd>, most: u32) {
+    fn store(&mut self, id: RunId, sent: Sent, most: u32) {
         let Some(run) = self.runs.get(&id) else { return };
         let service = run.unit.config.spec.name.clone();
-        if gone {
-            return self.ready_runs.stored.forget(&self.keeper, &service, Some(name.unwrap_or_default()));
+        if sent.gone {
+            let name = sent.name.as_deref().unwrap_or_default();
+            return self.ready_runs.stored.forget(&self.keeper, &service, Some(name));
         }
-        let refused = self.ready_runs.stored.store(&self.keeper, &service, name, fds, most);
+        let refused = self.ready_runs.stored.store(&self.keeper, &service, sent, most);
         if refused > 0 {
             let text = format!("{service}: {refused} descriptors were not stored: `fd_store` allows {most}");
             self.say(Level::Warn, text);

@@ -136,11 +136,13 @@ fn without_lookup(host: &str) -> Option<Vec<IpAddr>> {
 }
 
 fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens there".into(),
-        io::ErrorKind::NotFound => "there is no such thing".into(),
-        _ => error.to_string(),
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return "nobody listens there".into();
     }
+    if error.kind() == io::ErrorKind::NotFound {
+        return "there is no such thing".into();
+    }
+    error.to_string()
 }
 
 #[cfg(test)]

@@ -26,6 +26,17 @@ pub(crate) struct One {
     fd: Arc<OwnedFd>,
 }
 
+/// What one datagram has to say about descriptors.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// `FDSTOREREMOVE=1`: those of this name are not needed any more.
+    pub(super) gone: bool,
+    /// `FDNAME=`.
+    pub(super) name: Option<String>,
+    /// Those that came along.
+    pub(super) fds: Vec<OwnedFd>,
+}
+
 impl Stored {
     /// What an earlier manager had, out of what the guardian has kept.
     pub(crate) fn again(kept: &mut Kept) -> Self {
@@ -46,22 +57,16 @@ impl Stored {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores what there is room for; how many there was none for.
-    pub(super) fn store(
-        &self,
-        keeper: &Keeper,
-        service: &str,
-        name: Option<&str>,
-        fds: Vec<OwnedFd>,
-        most: u32,
-    ) -> usize {
+    /// Stores what there is room for among `most`; how many there was none for.
+    pub(super) fn store(&self, keeper: &Keeper, service: &str, sent: Sent, most: u32) -> usize {
+        let Sent { name, fds, .. } = sent;
         let mut all = self.lock();
         let ones = all.entry(service.to_owned()).or_default();
         let room = (most as usize).saturating_sub(ones.len());
         let refused = fds.len().saturating_sub(room);
         for fd in fds.into_iter().take(room) {
             let number = ones.last().map_or(1, |last| last.number + 1);
-            let name = name.unwrap_or(NAMELESS).to_owned();
+            let name = name.clone().unwrap_or_else(|| NAMELESS.to_owned());
             keeper.keep(&keeper::stored_name(service, number, &name), &[fd.as_fd()]);
             ones.push(One { number, name, fd: Arc::new(fd) });
         }
