@@ -20,6 +20,7 @@
 //! through `Debug`: those are secrets.
 #![forbid(unsafe_code)]
 
+mod alert;
 mod de;
 mod diagnostic;
 mod digest;
@@ -44,6 +45,7 @@ mod schema;
 mod source;
 mod words;
 
+pub use alert::Alert;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use files::{Entry, FileError, FileErrorKind, Files};
 pub use load::{DISCOVERY, Loaded, Options, Override, load};

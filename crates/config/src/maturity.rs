@@ -22,7 +22,6 @@ const SERVICE: &[Later] = &[
     later(&["unless"]),
     later(&["inputs"]),
     later(&["requires"]),
-    later(&["alerts"]),
     later(&["schedule"]),
     later(&["timezone"]),
     later(&["overlap"]),
@@ -46,11 +45,6 @@ pub(crate) fn service(node: &Node, prefix: &str, sink: &mut Sink) {
 /// Warns of what the manager is told in vain.
 pub(crate) fn manager(node: &Node, sink: &mut Sink) {
     warn(MANAGER, node, "manager", sink);
-}
-
-/// Warns of top-level keys that are known and not acted on.
-pub(crate) fn top_level(pair: &Pair, sink: &mut Sink) {
-    sink.add(not_yet(pair, &pair.key));
 }
 
 fn warn(table: &[Later], node: &Node, prefix: &str, sink: &mut Sink) {

@@ -48,6 +48,7 @@ impl Step<'_> {
             },
             Event::Probed { run, check, failure, counts } => self.probed(run, check, failure, counts),
             Event::ProbeDue { run, check } => self.probe_due(run, check),
+            Event::AlertDue { service, which } => self.alert_due(service, which),
             Event::Silent { run } => self.silent(run),
             Event::Extended { run, by } => self.extend(run, by),
         }

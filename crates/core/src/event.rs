@@ -79,6 +79,13 @@ pub enum Event {
         /// What.
         check: Check,
     },
+    /// A target of alerts that is a command is to be told of a service's change of state.
+    AlertDue {
+        /// The service.
+        service: ServiceId,
+        /// Which of its targets.
+        which: u8,
+    },
     /// The run has not shown within its `watchdog` time that it lives.
     Silent {
         /// The run.

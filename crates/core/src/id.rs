@@ -32,6 +32,8 @@ pub enum RunKind {
     Hook(Hook),
     /// A command that answers whether the service is well.
     Probe(Check),
+    /// A command that tells somebody of a change of state: which of the service's targets.
+    Alert(u8),
 }
 
 /// The moments in the life of a service at which a user's command can run.

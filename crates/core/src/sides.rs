@@ -9,6 +9,7 @@ use crate::fact::What;
 use crate::id::{Hook, RunId, RunKind, ServiceId};
 use crate::lives::KILL_AGAIN;
 use crate::planted::Bug;
+use crate::policy::HOOK_TIMEOUT;
 use crate::record::{Side, SidePhase};
 use crate::state::{StartPhase, State, StopPhase};
 use crate::supervisor::{Step, Supervisor};
@@ -17,6 +18,16 @@ impl Step<'_> {
     /// Starts a hook.
     pub(crate) fn begin_hook(&mut self, id: ServiceId, hook: Hook, limit: Duration) -> RunId {
         self.begin_side(id, RunKind::Hook(hook), limit)
+    }
+
+    /// Somebody is to be told of a change of state. One that is still being told is not told twice at once, and nobody is
+    /// while everything is being stopped: that would put off the end.
+    pub(crate) fn alert_due(&mut self, service: ServiceId, which: u8) {
+        let kind = RunKind::Alert(which);
+        let free = |record: &crate::record::Record| record.sides.iter().all(|side| side.kind != kind);
+        if self.core.memory.shutdown.is_none() && self.core.record(service).is_some_and(free) {
+            self.begin_side(service, kind, HOOK_TIMEOUT);
+        }
     }
 
     /// Ends a side run with SIGKILL, unless that is under way.

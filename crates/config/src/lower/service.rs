@@ -206,6 +206,7 @@ fn instance(
     let (hooks, hook_times) = hooks(work, &context, base.policy.timeout_stop);
     let mut readiness = base.readiness.clone();
     readiness::commands(&mut readiness, work, &context);
+    let alerts = super::alerts::lower(work, globals, &context);
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
     let launch = launch::lower(work, globals, argv, shell, environment);
@@ -215,7 +216,17 @@ fn instance(
         policy,
         launch: digest::launch(&launch, pid_file.as_deref(), &readiness, &log),
     };
-    ServiceConfig { spec, launch, hooks, pid_file, readiness, log, shown, base_name: base_name.to_owned() }
+    ServiceConfig {
+        spec,
+        launch,
+        hooks,
+        pid_file,
+        readiness,
+        alerts,
+        log,
+        shown,
+        base_name: base_name.to_owned(),
+    }
 }
 
 fn program(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<(Vec<String>, bool)> {

@@ -397,6 +397,14 @@ pub(crate) struct RawAlert {
     pub(crate) template: Option<String>,
 }
 
+/// The node of each of one or many.
+pub(crate) fn nodes_of(node: &crate::node::Node) -> Vec<&crate::node::Node> {
+    match &node.value {
+        crate::node::Value::List(_) => node.elements().iter().collect(),
+        _ => vec![node],
+    }
+}
+
 /// A state as users see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Derive, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -314,7 +314,6 @@ fn manager_settings_are_judged_and_warn() {
             "1:33 W `self_respawn` is not acted on by this version yet",
             "1:66 E unknown key `statedir`; did you mean `state_dir`?",
             "1:79 W `api` is not acted on by this version yet",
-            "2:1 W `alerts` is not acted on by this version yet",
             "2:16 E unknown value `crashd`; did you mean `crashed`?",
         ],
     );

@@ -103,6 +103,7 @@ fn event_order() -> Vec<String> {
         "restart asked",
         "reload asked",
         "signal asked",
+        "alert due",
         "configured, its launch the same",
         "configured with another launch",
         "left out of the configuration",

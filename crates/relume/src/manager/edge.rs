@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use relume_core::{Event, Fact, Moment, RunId, Snapshot};
+use relume_core::{Event, Fact, Moment, RunId, ServiceId, Snapshot};
 use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
 use relume_os::exit::ExitStatus;
@@ -58,6 +58,8 @@ pub(crate) struct Edge {
     pub(crate) next_token: u64,
     /// What runs say of themselves, and which are waited for.
     pub(crate) ready_runs: Readying,
+    /// What the commands of alerts that are due are told.
+    pub(crate) dossiers: HashMap<(ServiceId, u8), Vec<(String, String)>>,
     /// Whose `cgroup.events` an inotify watch stands for.
     pub(crate) emptying: HashMap<i32, RunId>,
     /// When to look for orphans that wait to be reaped.

@@ -71,6 +71,10 @@ fn command(unit: &Unit, kind: RunKind) -> &[String] {
     let hook = match kind {
         RunKind::Service | RunKind::Job => return &unit.config.launch.argv,
         RunKind::Probe(check) => return probe_command(unit, check),
+        RunKind::Alert(which) => {
+            let alert = unit.config.alerts.get(usize::from(which));
+            return alert.and_then(|alert| alert.command.as_deref()).unwrap_or_default();
+        }
         RunKind::Hook(Hook::PreStart) => &hooks.pre_start,
         RunKind::Hook(Hook::PostStart) => &hooks.post_start,
         RunKind::Hook(Hook::PreStop) => &hooks.pre_stop,

@@ -69,6 +69,7 @@ fn run_ended(event: &Event) -> Option<RunId> {
         | Event::MainFound { .. }
         | Event::Probed { .. }
         | Event::ProbeDue { .. }
+        | Event::AlertDue { .. }
         | Event::Silent { .. }
         | Event::Extended { .. }
         | Event::ShutdownAsked { .. } => None,

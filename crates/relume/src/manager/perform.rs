@@ -51,7 +51,11 @@ impl Edge {
             Some(unit) => {
                 self.spawns_under_way += 1;
                 let main_pid = self.main_pid_for(core, run, kind);
-                self.spawning.order(Order { run, kind, unit, main_pid });
+                let told = match kind {
+                    RunKind::Alert(which) => self.dossiers.remove(&(run.service, which)).unwrap_or_default(),
+                    RunKind::Service | RunKind::Job | RunKind::Hook(_) | RunKind::Probe(_) => Vec::new(),
+                };
+                self.spawning.order(Order { run, kind, unit, main_pid, told });
             }
             None => {
                 // The core's services and ours come from one configuration; a hook of a service that has just

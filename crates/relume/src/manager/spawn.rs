@@ -45,6 +45,8 @@ pub(crate) struct Order {
     pub(crate) unit: Arc<Unit>,
     /// For a hook: the service's main process, if it has one.
     pub(crate) main_pid: Option<u32>,
+    /// Variables that only this process gets.
+    pub(crate) told: Vec<(String, String)>,
 }
 
 /// What there is of a process that was started.
@@ -216,6 +218,7 @@ impl Ground {
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }
+        request.environment.extend(order.told.iter().map(|(name, value)| (name.into(), value.into())));
         let mut output = Output::default();
         let generation = order.run.generation;
         let ears = self.ears(order, &mut request, &mut output)?;

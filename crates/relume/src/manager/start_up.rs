@@ -18,6 +18,7 @@ use relume_os::signals::{self, SignalFd};
 use relume_os::{clock, limits, notify, prctl, sockets, users};
 
 use super::Options;
+use super::alerts::Alerts;
 use super::api::{self, Door, Office};
 use super::archive::{Archive, Copy};
 use super::capture::{Capture, LOG_MODE, LogTarget, Rotate, Stream, StreamId};
@@ -139,6 +140,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
     let net = api::start(door, Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive })?;
+    let alerts = Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)));
+    shown.publisher.send(Note::Alerts(alerts));
 
     let publisher = shown.publisher;
     let mut edge = edge(Parts {
@@ -295,6 +298,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         runs: HashMap::new(),
         watched: HashMap::new(),
         next_token: FIRST_PROCESS,
+        dossiers: HashMap::new(),
         emptying: HashMap::new(),
         orphans_at: None,
         spawns_under_way: 0,

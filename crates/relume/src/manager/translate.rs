@@ -146,6 +146,11 @@ impl Edge {
                 News::Claimed { run, found } => self.claimed(run, found),
                 News::Probed { run, number, what } => self.probed(run, number, what),
                 News::LineSeen { run } => self.line_seen(run),
+                News::Warned(text) => self.say(Level::Warn, text),
+                News::Alert { service, which, told } => {
+                    self.dossiers.insert((service, which), told);
+                    self.events.push_back(Event::AlertDue { service, which });
+                }
                 News::Asked { ticket, command } => {
                     self.events.push_back(Event::Commanded { ticket, command });
                 }

@@ -125,6 +125,7 @@ pub(crate) fn addressed(
         Event::Probed { run, failure: None, .. } => of_run(core, *run, "probe succeeded"),
         Event::Probed { run, .. } => of_run(core, *run, "probe failed"),
         Event::ProbeDue { run, .. } => of_run(core, *run, "probe due"),
+        Event::AlertDue { service, .. } => vec![(*service, "alert due".into())],
         Event::Silent { run } => of_run(core, *run, "silent"),
         Event::Extended { run, .. } => of_run(core, *run, "asks for more time"),
     }

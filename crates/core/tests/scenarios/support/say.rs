@@ -62,6 +62,7 @@ impl World {
         let name = self.name_of(run.service);
         match self.run_kinds.get(&run) {
             Some(RunKind::Probe(check)) => format!("{name} {} probe", check.key()),
+            Some(RunKind::Alert(which)) => format!("{name} alert {which}"),
             _ => self.hook_of(run).map_or_else(|| name.clone(), |hook| format!("{name} {}", hook.key())),
         }
     }
@@ -69,7 +70,7 @@ impl World {
     fn hook_of(&self, run: RunId) -> Option<Hook> {
         match self.run_kinds.get(&run) {
             Some(RunKind::Hook(hook)) => Some(*hook),
-            Some(RunKind::Service | RunKind::Job | RunKind::Probe(_)) | None => None,
+            Some(RunKind::Service | RunKind::Job | RunKind::Probe(_) | RunKind::Alert(_)) | None => None,
         }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) use own_log::OwnLog;
 pub(crate) use report::status_report;
 pub(crate) use store::Store;
 
+use super::alerts::Alerts;
 use super::archive::{self, Archive};
 use super::capture::Report;
 use super::units::Units;
@@ -89,6 +90,8 @@ pub(crate) enum Note {
     },
     /// News of the log files.
     Capture(Report),
+    /// Who wants to know of changes of state can be told from now on.
+    Alerts(Box<Alerts>),
     /// The archive has lost what it knew of the services.
     RememberAll,
     /// The manager leaves: everything is to be brought out.
@@ -134,12 +137,14 @@ pub(crate) fn start(publishing: Publishing) -> std::io::Result<(Publisher, JoinH
     let (notes, queue) = channel();
     let thread = std::thread::Builder::new()
         .name("publish".into())
-        .spawn(move || Thread { publishing, stale_since: None }.run(&queue))?;
+        .spawn(move || Thread { publishing, alerts: None, stale_since: None }.run(&queue))?;
     Ok((Publisher { notes }, thread))
 }
 
 struct Thread {
     publishing: Publishing,
+    /// There are none before there is a network thread.
+    alerts: Option<Box<Alerts>>,
     /// Since when the status file has been behind.
     stale_since: Option<Instant>,
 }
@@ -182,6 +187,10 @@ impl Thread {
                     archive.reached(fact.seq);
                     remember(archive, &board, &fact);
                     if let Some(record) = record {
+                        let unit = fact.what.service().and_then(|id| Some((id, board.unit(id)?)));
+                        if let (Some(alerts), Some((service, unit))) = (&mut self.alerts, unit) {
+                            alerts.tell(service, unit, &record);
+                        }
                         archive.event(record.clone());
                         desk.tell(record);
                     }
@@ -212,6 +221,7 @@ impl Thread {
                     archive.remember(Remembered::of(record), archive::is_asked(record.intent));
                 }
             }
+            Note::Alerts(alerts) => self.alerts = Some(alerts),
             Note::Leave => {}
         }
     }

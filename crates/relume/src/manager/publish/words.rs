@@ -38,6 +38,14 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
                 format!("its {} was ended: it took too long or was not needed any more", hook.key()),
             ),
         },
+        What::SideEnded { kind: RunKind::Alert(_), exit, error, .. } => match (exit, error) {
+            (Some(Exit::Code(0)), _) => return None,
+            (Some(exit), _) => (EventKind::Warning, format!("the command of its alert {}", in_words(*exit))),
+            (None, Some(error)) => {
+                (EventKind::Warning, format!("the command of its alert could not be started: {}", error.text))
+            }
+            (None, None) => (EventKind::Warning, "the command of its alert took too long".into()),
+        },
         What::ConfigApplied { added, changed, removed, .. } => (
             EventKind::Config,
             format!("configuration applied: {added} new, {changed} changed, {removed} removed"),

@@ -1,7 +1,7 @@
 //! A probe by HTTP: one request, the head of the answer, and of its body only where a text is looked for in it.
 
 use axum::body::Body;
-use axum::http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
+use axum::http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -21,16 +21,27 @@ const MOST_BODY: usize = 64 * 1024;
 /// Sends the request and judges the answer: why it is not good.
 pub(super) async fn ask(http: &HttpTarget, connection: TcpStream) -> Result<(), String> {
     if http.tls {
-        return exchange(http, super::tls::over(&http.host, connection).await?).await;
+        return exchange(http, None, super::tls::over(&http.host, connection, false).await?).await;
     }
-    exchange(http, connection).await
+    exchange(http, None, connection).await
+}
+
+/// Posts a text to whoever is named, if he can prove his name where that is asked by `https`: why it has not worked.
+pub(in crate::manager) async fn post(http: &HttpTarget, text: String) -> Result<(), String> {
+    let connection = TcpStream::connect((http.host.as_str(), http.port)).await;
+    let connection = connection.map_err(|error| format!("cannot connect: {error}"))?;
+    if http.tls {
+        return exchange(http, Some(text), super::tls::over(&http.host, connection, true).await?).await;
+    }
+    exchange(http, Some(text), connection).await
 }
 
 async fn exchange(
     http: &HttpTarget,
+    text: Option<String>,
     connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(), String> {
-    let request = request(http)?;
+    let request = request(http, text)?;
     let mut builder = hyper::client::conn::http1::Builder::new();
     builder.max_buf_size(MOST_HEAD);
     let (mut sender, connection) = builder.handshake(TokioIo::new(connection)).await.map_err(broken)?;
@@ -71,19 +82,25 @@ async fn look_for(text: &str, mut body: Incoming) -> Result<(), String> {
     Err(format!("its answer does not contain `{text}`"))
 }
 
-fn request(http: &HttpTarget) -> Result<Request<Body>, String> {
+fn request(http: &HttpTarget, text: Option<String>) -> Result<Request<Body>, String> {
     let usual = if http.tls { 443 } else { 80 };
     let host = bracketed(&http.host);
     let host = if http.port == usual { host } else { format!("{host}:{}", http.port) };
+    let json = text.as_ref().is_some_and(|text| text.starts_with(['{', '[']));
+    let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
+    let posts = text.is_some();
     let mut request = Request::builder()
         .method(http.method.as_str())
         .uri(http.path.as_str())
-        .body(Body::empty())
+        .body(text.map_or_else(Body::empty, Body::from))
         .map_err(|error| format!("cannot ask {}: {error}", http.path))?;
     let headers = request.headers_mut();
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("relume/", env!("CARGO_PKG_VERSION"))));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if posts {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
     let own = http.headers.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in std::iter::once((HOST.as_str(), host.as_str())).chain(own) {
         // The value may be a password: it is not shown.
