@@ -399,9 +399,10 @@ pub(crate) struct RawAlert {
 
 /// The node of each of one or many.
 pub(crate) fn nodes_of(node: &crate::node::Node) -> Vec<&crate::node::Node> {
-    match &node.value {
-        crate::node::Value::List(_) => node.elements().iter().collect(),
-        _ => vec![node],
+    if matches!(node.value, crate::node::Value::List(_)) {
+        node.elements().iter().collect()
+    } else {
+        vec![node]
     }
 }
 

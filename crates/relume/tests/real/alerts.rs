@@ -82,9 +82,9 @@ fn a_crash_is_posted_and_told_to_a_command_with_the_last_lines() {
 fn a_target_that_cannot_be_told_is_a_warning_and_holds_up_nobody() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let relume = Relume::with(&json!({
-        "alerts": [{"on": "failed", "webhook": format!("http://127.0.0.1:{port}/secret")}, {"on": "failed", "command": "exit 9"}],
+        "alerts": [{"on": "failed", "webhook": format!("http://127.0.0.1:{port}/secret")}, {"on": "failed", "command": "true; exit 9"}],
         "services": {
-            "web": {"command": "exit 3", "restart_policy": "never"},
+            "web": {"command": "true; exit 3", "restart_policy": "never"},
             "other": {"command": [fixture("never-ready")]}}}));
     relume.wait_state("web", "failed");
     relume.wait_state("other", "running");
