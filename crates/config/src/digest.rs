@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::model::{Account, Launch, LogConfig, Stderr};
 use crate::readiness::{Readiness, Said};
+use crate::stand_in::StandIn;
 
 /// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -53,6 +54,7 @@ impl Digest {
 /// under a running service.
 pub(crate) fn launch(
     launch: &Launch,
+    stand_in: Option<&StandIn>,
     pid_file: Option<&Path>,
     readiness: &Readiness,
     log: &LogConfig,
@@ -76,6 +78,9 @@ pub(crate) fn launch(
         for bound in [value.soft, value.hard] {
             digest.field("bound", &bound.unwrap_or(u64::MAX).to_le_bytes());
         }
+    }
+    if let Some(stand_in) = stand_in.and_then(|stand_in| serde_json::to_vec(stand_in).ok()) {
+        digest.field("stand_in", &stand_in);
     }
     if let Some(path) = pid_file {
         digest.field("pid_file", path.as_os_str().as_encoded_bytes());

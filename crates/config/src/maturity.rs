@@ -16,12 +16,6 @@ const fn later(path: &'static [&'static str]) -> Later {
 
 const SERVICE: &[Later] = &[
     later(&["limits"]),
-    later(&["start_command"]),
-    later(&["status_command"]),
-    later(&["creates"]),
-    later(&["unless"]),
-    later(&["inputs"]),
-    later(&["requires"]),
     later(&["schedule"]),
     later(&["timezone"]),
     later(&["overlap"]),
@@ -34,8 +28,7 @@ const SERVICE: &[Later] = &[
     later(&["log", "rotate", "compress"]),
 ];
 
-const MANAGER: &[Later] =
-    &[later(&["self_respawn"]), later(&["apply_on_respawn"]), later(&["watchdog"]), later(&["api"])];
+const MANAGER: &[Later] = &[later(&["self_respawn"]), later(&["apply_on_respawn"]), later(&["api"])];
 
 /// Warns of what a service says in vain.
 pub(crate) fn service(node: &Node, prefix: &str, sink: &mut Sink) {

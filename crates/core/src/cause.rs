@@ -62,6 +62,8 @@ pub enum Cause {
     Asked,
     /// The main process ended by itself.
     Exited(Exit),
+    /// A job had been done already, so nothing was started.
+    AlreadyDone,
     /// A `forking` service's first process ended with success and nothing was left behind it.
     LeftNothing,
     /// The process could not be started.
@@ -101,7 +103,12 @@ impl Cause {
             | Self::HookFailed { .. }
             | Self::Unhealthy(_)
             | Self::Watchdog => true,
-            Self::Asked | Self::Dependency(_) | Self::ConfigChanged | Self::Removed | Self::Shutdown => false,
+            Self::AlreadyDone
+            | Self::Asked
+            | Self::Dependency(_)
+            | Self::ConfigChanged
+            | Self::Removed
+            | Self::Shutdown => false,
         }
     }
 

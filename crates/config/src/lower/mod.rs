@@ -2,7 +2,9 @@
 
 mod alerts;
 mod command;
+mod container;
 mod graph;
+mod job;
 mod launch;
 pub(crate) mod manager;
 mod policy;

@@ -87,7 +87,7 @@ fn fd_store(work: &mut Work<'_, '_>) -> u32 {
 }
 
 fn said(work: &mut Work<'_, '_>) -> Option<Said> {
-    let notify = work.raw.r#type == Some(RawType::Notify);
+    let notify = matches!(work.raw.r#type, Some(RawType::Notify | RawType::External));
     let Some(number) = work.raw.notification_fd else { return notify.then_some(Said::Notify) };
     if notify {
         let help = "`type: notify` listens on NOTIFY_SOCKET, `notification_fd` on a descriptor";

@@ -79,6 +79,13 @@ pub(crate) enum News {
     },
     /// Something has not worked that people should know of.
     Warned(String),
+    /// Whether a job has been done already, where no process was needed to tell.
+    Judged {
+        /// The run of the check.
+        run: RunId,
+        /// Whether it has.
+        done: bool,
+    },
     /// A client's command.
     Asked {
         /// What its answers carry.

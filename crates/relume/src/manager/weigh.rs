@@ -45,6 +45,7 @@ impl Edge {
     /// A configuration holds from now on.
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
+        self.keep_config();
         self.retarget();
         self.probe_anew();
         self.publisher.send(Note::Units(self.units.clone()));
@@ -140,6 +141,7 @@ mod tests {
             environment: Vec::new().into_iter().collect(),
             overrides: Vec::new(),
             manager_only: false,
+            show_secrets: false,
         };
         let loaded = relume_config::load(&One(text.to_owned()), &options).into_result();
         Arc::new(Units::new(loaded.expect("the config of the test is valid").0))

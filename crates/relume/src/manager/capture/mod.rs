@@ -53,6 +53,7 @@ pub(crate) use self::look::Look;
 pub(crate) use self::report::Report;
 
 use self::disk::{Disk, RealDisk};
+pub(crate) use self::inbox::Halt;
 use self::inbox::Inbox;
 use self::slot::Slot;
 
@@ -211,6 +212,12 @@ impl Capture {
     pub(crate) fn activity(&self) -> Activity {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Activity { passes: read(&self.inbox.passes), bytes: read(&self.inbox.bytes) }
+    }
+
+    /// Keeps the thread from beginning another pass for as long as what is returned lives, so that no byte is between
+    /// pipe and file. None: it was still at work after `patience`.
+    pub(crate) fn halt(&self, patience: Duration) -> Option<Halt<'_>> {
+        self.inbox.halt(patience)
     }
 
     /// Moves what all pipes hold, reports each stream as finished, and ends the thread. What cannot be written is
