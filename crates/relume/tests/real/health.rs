@@ -79,8 +79,7 @@ fn events(relume: &Relume, name: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Shown to fail: without the answers being told to the core it stays `running`; without SIGCONT after the stop signal
-/// it takes `timeout_stop` longer.
+/// Shown to fail: without SIGCONT after the stop signal it takes `timeout_stop` longer.
 #[test]
 fn a_service_that_stops_answering_is_restarted_in_time() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -168,7 +167,7 @@ fn under_never_a_service_that_is_ill_is_stopped_and_failed() {
     assert!(status.reason("web").contains("500") && !status.has_pid("web"), "{status}");
 }
 
-/// Shown to fail: with the time limit of the command left out of the core, its processes stay.
+/// Shown to fail: with a time limit of days in the core it never comes to be ill.
 #[test]
 fn the_whole_tree_of_a_command_that_hangs_is_killed_at_its_timeout() {
     let relume = Relume::with(&json!({"services": {"web": quiet(&json!({"liveness": {
@@ -273,7 +272,7 @@ fn kill_manager(relume: &Relume) {
     });
 }
 
-/// Shown to fail: with the counts left out of the record each manager begins at zero, and the fourth failure is not the last.
+/// Shown to fail: with counts that a recovery forgets it takes seven failures and not four.
 #[test]
 fn counts_and_watchdogs_go_on_after_the_managers_death() {
     let answers = Answers::new(200);
