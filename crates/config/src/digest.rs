@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::model::{Account, Launch, LogConfig, Stderr};
-use crate::readiness::Said;
+use crate::readiness::{Readiness, Said};
 use crate::stand_in::StandIn;
 
 /// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
@@ -56,7 +56,7 @@ pub(crate) fn launch(
     launch: &Launch,
     stand_in: Option<&StandIn>,
     pid_file: Option<&Path>,
-    said: Option<Said>,
+    readiness: &Readiness,
     log: &LogConfig,
 ) -> u64 {
     let mut digest = Digest(BASIS);
@@ -94,10 +94,15 @@ pub(crate) fn launch(
         digest.field("survive", b"");
     }
     // A probe is not among it: the process knows nothing of it.
-    match said {
+    match readiness.said {
+        // Only that there is a socket is told the process.
+        None if readiness.notifies() => digest.field("notify", b"beside"),
         None => {}
         Some(Said::Notify) => digest.field("notify", b""),
         Some(Said::Fd(number)) => digest.number("notification_fd", Some(i64::from(number))),
+    }
+    if let Some(watchdog) = readiness.watchdog {
+        digest.field("watchdog", &watchdog.as_micros().to_le_bytes());
     }
     digest.0
 }

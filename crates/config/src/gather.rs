@@ -37,6 +37,8 @@ pub(crate) struct Gather<'a> {
     pub(crate) sources: &'a mut Sources,
     pub(crate) sink: &'a mut Sink,
     pub(crate) units: Vec<Unit>,
+    /// Who is told of changes of all services.
+    pub(crate) alerts: Vec<(crate::raw::RawAlert, Node)>,
     /// In reading order.
     pub(crate) paths: Vec<PathBuf>,
     budget: Budget,
@@ -59,6 +61,7 @@ impl<'a> Gather<'a> {
             sources,
             sink,
             units: Vec::new(),
+            alerts: Vec::new(),
             paths: Vec::new(),
             budget: Budget::default(),
             seen: HashMap::new(),
@@ -208,9 +211,10 @@ impl<'a> Gather<'a> {
             "alerts" => {
                 let mut node = pair.node.clone();
                 crate::expand::expand_tree(&mut node, &Vars(vec![&self.options.environment]), self.sink);
-                let _: crate::raw::OneOrMany<crate::raw::RawAlert> =
+                let raw: Option<crate::raw::OneOrMany<crate::raw::RawAlert>> =
                     crate::de::decode(&node, "alerts", self.sink);
-                crate::maturity::top_level(&pair, self.sink);
+                let nodes = crate::raw::nodes_of(&node).into_iter().cloned();
+                self.alerts.extend(raw.into_iter().flat_map(|raw| raw.0).zip(nodes));
             }
             // A place for YAML anchors, as in compose files.
             key if key.starts_with("x-") => {}

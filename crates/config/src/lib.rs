@@ -20,6 +20,7 @@
 //! through `Debug`: those are secrets.
 #![forbid(unsafe_code)]
 
+mod alert;
 mod de;
 mod diagnostic;
 mod digest;
@@ -46,11 +47,12 @@ mod source;
 mod stand_in;
 mod words;
 
+pub use alert::Alert;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use files::{Entry, FileError, FileErrorKind, Files};
 pub use glob::expand as matching;
 pub use load::{DISCOVERY, Loaded, Options, Override, load};
 pub use model::*;
-pub use readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};
+pub use readiness::{GrpcTarget, HttpTarget, Probe, ProbeTarget, Probes, Readiness, Said};
 pub use schema::{reference_markdown, schema};
 pub use stand_in::{Container, Engine, External, Port, StandIn, Volume};

@@ -79,7 +79,7 @@ pub fn load(files: &dyn Files, options: &Options) -> Loaded {
     let mut sink = Sink::default();
     let mut gather = Gather::new(files, options, &mut sources, &mut sink);
     let config_dir = gather.roots();
-    let (mut units, paths) = (gather.units, gather.paths);
+    let (mut units, paths, alerts) = (gather.units, gather.paths, gather.alerts);
     let mut reader = EnvFiles {
         files,
         sources: &mut sources,
@@ -100,6 +100,7 @@ pub fn load(files: &dyn Files, options: &Options) -> Loaded {
             shared: &settings.environment,
             config_dir: &config_dir,
             log_dir: &manager.log_dir,
+            alerts: &alerts,
         };
         services = lower::services(written, &globals, &mut reader);
     }

@@ -16,21 +16,6 @@ const fn later(path: &'static [&'static str]) -> Later {
 
 const SERVICE: &[Later] = &[
     later(&["limits"]),
-    later(&["health_check", "exec"]),
-    later(&["health_check", "grpc"]),
-    later(&["health_check", "unix"]),
-    later(&["health_check", "file"]),
-    later(&["health_check", "log_line"]),
-    later(&["startup"]),
-    later(&["readiness", "exec"]),
-    later(&["readiness", "grpc"]),
-    later(&["readiness", "unix"]),
-    later(&["readiness", "file"]),
-    later(&["readiness", "log_line"]),
-    later(&["readiness", "retries"]),
-    later(&["readiness", "grace_period"]),
-    later(&["liveness"]),
-    later(&["alerts"]),
     later(&["catch_up"]),
     later(&["sockets"]),
     later(&["max_memory"]),
@@ -47,11 +32,6 @@ pub(crate) fn service(node: &Node, prefix: &str, sink: &mut Sink) {
 /// Warns of what the manager is told in vain.
 pub(crate) fn manager(node: &Node, sink: &mut Sink) {
     warn(MANAGER, node, "manager", sink);
-}
-
-/// Warns of top-level keys that are known and not acted on.
-pub(crate) fn top_level(pair: &Pair, sink: &mut Sink) {
-    sink.add(not_yet(pair, &pair.key));
 }
 
 fn warn(table: &[Later], node: &Node, prefix: &str, sink: &mut Sink) {

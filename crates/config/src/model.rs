@@ -98,6 +98,8 @@ pub struct ServiceConfig {
     pub pid_file: Option<PathBuf>,
     /// What is waited for before it counts as ready.
     pub readiness: Readiness,
+    /// Who is told of changes of its state.
+    pub alerts: Vec<crate::alert::Alert>,
     /// Where its output goes.
     pub log: LogConfig,
     /// What people are shown.

@@ -49,10 +49,11 @@ impl Step<'_> {
                 Some(State::Starting { phase: StartPhase::Forked, .. }) => self.become_ready(run),
                 _ => self.note(What::Stale { run }),
             },
-            Event::Unhealthy { run } => match self.core.state_of(run) {
-                Some(State::Running { .. }) => self.begin_stop(run.service, Cause::Unhealthy),
-                _ => self.note(What::Stale { run }),
-            },
+            Event::Probed { run, check, failure, counts } => self.probed(run, check, failure, counts),
+            Event::ProbeDue { run, check } => self.probe_due(run, check),
+            Event::AlertDue { service, which } => self.alert_due(service, which),
+            Event::Silent { run } => self.silent(run),
+            Event::Extended { run, by } => self.extend(run, by),
         }
     }
 
@@ -309,7 +310,10 @@ impl Step<'_> {
             record.sides.iter().filter(|side| side.phase.deadline() <= now).copied().collect();
         for side in due {
             match side.phase {
-                SidePhase::Active { .. } | SidePhase::Rest { .. } => self.kill_side(side.run),
+                SidePhase::Active { .. } | SidePhase::Rest { .. } => {
+                    self.kill_side(side.run);
+                    self.probe_late(side);
+                }
                 SidePhase::Killed { exit, .. } => {
                     let phase = SidePhase::Killed { again_at: now.after(KILL_AGAIN), exit };
                     self.note(What::SideMoved { run: side.run, kind: side.kind, phase });

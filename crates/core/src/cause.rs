@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::Check;
 use crate::id::{Hook, ServiceId};
 use crate::policy::RestartPolicy;
 
@@ -76,8 +77,10 @@ pub enum Cause {
         /// How it ended.
         exit: Option<Exit>,
     },
-    /// Its liveness was judged bad.
-    Unhealthy,
+    /// A check of its health failed too often in a row.
+    Unhealthy(Check),
+    /// It has not shown within its `watchdog` time that it lives.
+    Watchdog,
     /// A dependency with `restart: true` went down; as an answer: this dependency does not come up by itself.
     Dependency(ServiceId),
     /// What it is started with has changed.
@@ -98,7 +101,8 @@ impl Cause {
             | Self::SpawnFailed(_)
             | Self::StartTimeout
             | Self::HookFailed { .. }
-            | Self::Unhealthy => true,
+            | Self::Unhealthy(_)
+            | Self::Watchdog => true,
             Self::AlreadyDone
             | Self::Asked
             | Self::Dependency(_)
@@ -106,6 +110,12 @@ impl Cause {
             | Self::Removed
             | Self::Shutdown => false,
         }
+    }
+
+    /// Whether the service was judged ill, so that it may not answer when it is asked.
+    #[must_use]
+    pub fn is_illness(&self) -> bool {
+        matches!(self, Self::Unhealthy(_) | Self::Watchdog)
     }
 
     /// Whether the run ended or could not begin for want of something the machine lacks just now.

@@ -2,10 +2,12 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cause::{Exit, SpawnError};
+use crate::health::Check;
 use crate::id::{RunId, ServiceId, Ticket};
 use crate::policy::{ManagerPolicy, Reach, ServiceSpec};
 
@@ -59,8 +61,33 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
-    /// The liveness of the run was judged bad.
-    Unhealthy {
+    /// A probe of the run was answered.
+    Probed {
+        /// The run that was asked.
+        run: RunId,
+        /// What was asked.
+        check: Check,
+        /// Why it was answered badly, for people; none: it was answered well.
+        failure: Option<String>,
+        /// Whether a failure counts: a probe between the regular ones only looks for a success.
+        counts: bool,
+    },
+    /// It is time for a probe of the run that is a command.
+    ProbeDue {
+        /// The run to be asked about.
+        run: RunId,
+        /// What.
+        check: Check,
+    },
+    /// A target of alerts that is a command is to be told of a service's change of state.
+    AlertDue {
+        /// The service.
+        service: ServiceId,
+        /// Which of its targets.
+        which: u8,
+    },
+    /// The run has not shown within its `watchdog` time that it lives.
+    Silent {
         /// The run.
         run: RunId,
     },
@@ -72,6 +99,13 @@ pub enum Event {
         cause: String,
         /// How long nobody supervised, in microseconds.
         took_us: u64,
+    },
+    /// The service of the run asks for more time to start or to stop.
+    Extended {
+        /// The run.
+        run: RunId,
+        /// From now.
+        by: Duration,
     },
     /// relume shall stop everything and leave.
     ShutdownAsked {

@@ -10,6 +10,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::{Cause, Exit, SpawnError};
+use crate::health::{Check, Health};
 use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
 use crate::record::{History, Intent, SidePhase};
@@ -100,6 +101,17 @@ pub enum What {
         /// The whole of it.
         history: History,
     },
+    /// Probes have made or changed a mind, or are on their way to it.
+    Probed {
+        /// The run that was asked.
+        run: RunId,
+        /// What was asked.
+        check: Check,
+        /// Why it was answered badly; none: it was answered well.
+        failure: Option<String>,
+        /// All that the answers have come to.
+        health: Health,
+    },
     /// A run beside the main one moved on.
     SideMoved {
         /// The run.
@@ -188,6 +200,7 @@ impl What {
             | Self::HistorySet { service, .. } => Some(*service),
             Self::RunBegan { run, .. }
             | Self::RunEnded { run, .. }
+            | Self::Probed { run, .. }
             | Self::SideMoved { run, .. }
             | Self::SideEnded { run, .. }
             | Self::StillAlive { run }

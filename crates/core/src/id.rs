@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::health::Check;
 use serde::{Deserialize, Serialize};
 
 /// A service of one supervisor. Never given to another service while the supervisor lives.
@@ -29,6 +30,10 @@ pub enum RunKind {
     Job,
     /// A command of the user's around a life of the service.
     Hook(Hook),
+    /// A command that answers whether the service is well.
+    Probe(Check),
+    /// A command that tells somebody of a change of state: which of the service's targets.
+    Alert(u8),
 }
 
 /// The moments in the life of a service at which a user's command can run.

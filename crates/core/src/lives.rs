@@ -89,7 +89,7 @@ impl Step<'_> {
     pub(crate) fn begin_stop(&mut self, id: ServiceId, why: Cause) {
         let now = self.core.now;
         let Some((record, policy, _)) = self.core.look(id) else { return };
-        let kill_at = policy.timeout_stop.map(|span| now.after(span));
+        let kill_at = policy.timeout_stop_for(&why).map(|span| now.after(span));
         let pre_stop = policy.hooks.pre_stop;
         match record.state {
             State::Starting { run, phase: StartPhase::PreStart { hook }, .. } => {
@@ -109,7 +109,7 @@ impl Step<'_> {
                 self.ask(run);
             }
             State::Running { run, since } => match pre_stop {
-                Some(limit) if why != Cause::Unhealthy => {
+                Some(limit) if !why.is_illness() => {
                     let hook = self.begin_hook(id, Hook::PreStop, limit);
                     self.stopping(run, why, StopPhase::PreStop { hook }, Some(since));
                 }
@@ -125,6 +125,7 @@ impl Step<'_> {
             | State::Completed
             | State::Failed { .. } => {}
         }
+        self.end_probes(id);
     }
 
     fn stopping(&mut self, run: RunId, why: Cause, phase: StopPhase, ready_at: Option<Moment>) {
@@ -135,7 +136,7 @@ impl Step<'_> {
     /// may not answer a command, so that one gets the signal.
     pub(crate) fn ask(&mut self, run: RunId) {
         let Some((record, policy, _)) = self.core.look(run.service) else { return };
-        let ill = matches!(record.state, State::Stopping { why: Cause::Unhealthy, .. });
+        let ill = matches!(&record.state, State::Stopping { why, .. } if why.is_illness());
         match policy.hooks.stop.filter(|_| !ill) {
             Some(limit) => {
                 self.begin_hook(run.service, Hook::Stop, limit);
@@ -242,6 +243,7 @@ impl Step<'_> {
         let failed = cause.is_failure(&policy.restart) && !cause.is_shortage();
         let hooks = policy.hooks.clone();
         self.end_askers(run);
+        self.end_probes(id);
         // At least one nanosecond, so that zero keeps meaning "never ready".
         let ready_ns = ready_at.map_or(0, |at| (now.0.saturating_sub(at.0)).max(1));
         self.note(What::RunEnded { run, exit, cause: cause.clone(), ready_ns });
@@ -342,6 +344,12 @@ impl Supervisor {
 }
 
 impl Policy {
+    /// How long a stop for this cause may take.
+    fn timeout_stop_for(&self, why: &Cause) -> Option<Duration> {
+        let grace = if let Cause::Unhealthy(check) = why { self.checks.rule(*check) } else { None };
+        grace.and_then(|rule| rule.grace).or(self.timeout_stop)
+    }
+
     pub(crate) fn run_kind(&self) -> RunKind {
         match self.kind {
             ServiceKind::Oneshot => RunKind::Job,

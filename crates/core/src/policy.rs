@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::health::Checks;
 use serde::{Deserialize, Serialize};
 
 /// One service as the core is told about it.
@@ -41,6 +42,8 @@ pub struct Policy {
     pub stop_to: Reach,
     /// The number of the signal that asks the service to read its own config again.
     pub reload_signal: i32,
+    /// How its health is judged.
+    pub checks: Checks,
     /// Commands of the user's around a life of the service. The core knows only that they exist.
     pub hooks: Hooks,
 }
@@ -207,6 +210,7 @@ impl Default for Policy {
             stop_signal: SIGTERM,
             stop_to: Reach::Main,
             reload_signal: SIGHUP,
+            checks: Checks::default(),
             hooks: Hooks::default(),
         }
     }

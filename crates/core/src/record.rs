@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::{Cause, Exit};
 use crate::fact::{Fact, What};
+use crate::health::Health;
 use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
 use crate::state::State;
@@ -76,6 +77,8 @@ pub struct Record {
     pub replace: Option<Cause>,
     /// No longer in the configuration.
     pub retired: bool,
+    /// What the probes of the latest run have said.
+    pub health: Health,
     /// The runs beside the main one.
     pub sides: Vec<Side>,
 }
@@ -175,6 +178,7 @@ impl Record {
             last_end: None,
             replace: None,
             retired: false,
+            health: Health::default(),
             sides: Vec::new(),
         }
     }
@@ -228,6 +232,7 @@ impl Snapshot {
             | What::Moved { .. }
             | What::RunEnded { .. }
             | What::HistorySet { .. }
+            | What::Probed { .. }
             | What::SideMoved { .. }
             | What::SideEnded { .. }
             | What::ConfigRefused { .. }
@@ -273,12 +278,14 @@ impl Record {
                 self.restarts += u64::from(*automatic && !again);
                 if matches!(kind, RunKind::Service | RunKind::Job) {
                     self.launch = *launch;
+                    self.health = Health::default();
                 }
             }
             What::RunEnded { run, exit, cause, ready_ns } => {
                 self.last_end =
                     Some(End { run: *run, exit: *exit, cause: cause.clone(), at, ready_ns: *ready_ns });
             }
+            What::Probed { health, .. } => self.health.clone_from(health),
             What::SideMoved { run, kind, phase } => {
                 let side = Side { run: *run, kind: *kind, phase: *phase };
                 match self.sides.iter_mut().find(|known| known.run == *run) {

@@ -67,7 +67,7 @@ impl Step<'_> {
         let Some(service) = core.services.get(&id) else { return };
         let hit = |dependent: &ServiceId| {
             let needs = core.services.get(dependent).map_or(&[][..], |d| &d.needs);
-            let lost = needs.iter().any(|(need, how)| *need == id && how.restart && !core.is_met(id, *how));
+            let lost = needs.iter().any(|(need, how)| *need == id && how.restart && !core.stands(id, *how));
             let record = core.record(*dependent);
             let alive = record.is_some_and(|r| {
                 r.replace.is_none() && matches!(r.state, State::Starting { .. } | State::Running { .. })
@@ -213,6 +213,15 @@ impl Supervisor {
     /// that nobody starts on it.
     #[must_use]
     pub fn is_met(&self, dependency: ServiceId, how: Dependency) -> bool {
+        let usable = || {
+            let (record, policy, _) = self.look(dependency)?;
+            Some(!matches!(record.state, State::Running { .. }) || record.health.is_usable(&policy.checks))
+        };
+        self.stands(dependency, how) && (how.condition != Condition::Ready || usable().unwrap_or(false))
+    }
+
+    /// The same, whatever its readiness says: one that cannot be used for a while is not down.
+    fn stands(&self, dependency: ServiceId, how: Dependency) -> bool {
         let (Some(record), Some(service)) = (self.record(dependency), self.services.get(&dependency)) else {
             return false;
         };

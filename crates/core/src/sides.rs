@@ -3,13 +3,13 @@
 
 use core::time::Duration;
 
-use crate::action::Action;
 use crate::cause::{Cause, Exit, SpawnError};
 use crate::event::Rest;
 use crate::fact::What;
 use crate::id::{Hook, RunId, RunKind, ServiceId};
 use crate::lives::KILL_AGAIN;
 use crate::planted::Bug;
+use crate::policy::HOOK_TIMEOUT;
 use crate::record::{Side, SidePhase};
 use crate::state::{StartPhase, State, StopPhase};
 use crate::supervisor::{Step, Supervisor};
@@ -17,13 +17,17 @@ use crate::supervisor::{Step, Supervisor};
 impl Step<'_> {
     /// Starts a hook.
     pub(crate) fn begin_hook(&mut self, id: ServiceId, hook: Hook, limit: Duration) -> RunId {
-        let run = self.core.next_run(id);
-        let kind = RunKind::Hook(hook);
-        let give_up_at = self.core.now.after(limit);
-        self.note(What::RunBegan { run, kind, launch: 0, automatic: false });
-        self.note(What::SideMoved { run, kind, phase: SidePhase::Active { give_up_at } });
-        self.act(Action::Spawn { run, kind });
-        run
+        self.begin_side(id, RunKind::Hook(hook), limit)
+    }
+
+    /// Somebody is to be told of a change of state. One that is still being told is not told twice at once, and nobody is
+    /// while everything is being stopped: that would put off the end.
+    pub(crate) fn alert_due(&mut self, service: ServiceId, which: u8) {
+        let kind = RunKind::Alert(which);
+        let free = |record: &crate::record::Record| record.sides.iter().all(|side| side.kind != kind);
+        if self.core.memory.shutdown.is_none() && self.core.record(service).is_some_and(free) {
+            self.begin_side(service, kind, HOOK_TIMEOUT);
+        }
     }
 
     /// Ends a side run with SIGKILL, unless that is under way.
@@ -48,6 +52,15 @@ impl Step<'_> {
 
     /// The main process of a side run ended.
     pub(crate) fn side_exited(&mut self, side: Side, exit: Exit, rest: Rest) {
+        if matches!((side.phase, side.kind, rest), (SidePhase::Active { .. }, RunKind::Probe(_), Rest::Alive))
+        {
+            // The answer is there; what the command left behind has no purpose.
+            let again_at = self.core.now.after(KILL_AGAIN);
+            let phase = SidePhase::Killed { again_at, exit: Some(exit) };
+            self.note(What::SideMoved { run: side.run, kind: side.kind, phase });
+            self.kill_tree(side.run);
+            return self.probe_ended(side, Some(exit), None);
+        }
         let phase = match (side.phase, rest) {
             (SidePhase::Active { .. }, Rest::Gone) => return self.side_over(side, Some(exit), None),
             (SidePhase::Killed { .. }, Rest::Gone) => return self.side_over(side, None, None),
@@ -79,6 +92,11 @@ impl Step<'_> {
     pub(crate) fn side_over(&mut self, side: Side, exit: Option<Exit>, error: Option<SpawnError>) {
         let run = side.run;
         self.note(What::SideEnded { run, kind: side.kind, exit, error: error.clone() });
+        if let (RunKind::Probe(_), SidePhase::Active { .. } | SidePhase::Rest { .. }) =
+            (side.kind, side.phase)
+        {
+            return self.probe_ended(side, exit, error.as_ref());
+        }
         let Some(record) = self.core.record(run.service) else { return };
         let retired = record.retired;
         let well = exit == Some(Exit::Code(0));

@@ -246,6 +246,7 @@ struct Mark {
 struct Face {
     live: bool,
     leaving: bool,
+    unusable: [Option<bool>; 2],
     stage: (Discriminant<State>, bool),
 }
 
@@ -261,6 +262,7 @@ impl Face {
             matches!(record.state, State::Starting { phase: StartPhase::Alive | StartPhase::Forked, .. });
         Self {
             live: record.state.is_live(),
+            unusable: [record.health.readiness.well, record.health.health.well],
             leaving: record.replace.is_some() || record.retired || record.intent == Intent::Down,
             stage: (discriminant(&record.state), alive),
         }

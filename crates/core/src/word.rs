@@ -60,7 +60,7 @@ impl Word {
             State::Pending { .. } => Self::Pending,
             State::Starting { .. } => Self::Starting,
             State::Running { .. } => Self::Running,
-            State::Stopping { why: Cause::Unhealthy, .. } => Self::Unhealthy,
+            State::Stopping { why: Cause::Unhealthy(_) | Cause::Watchdog, .. } => Self::Unhealthy,
             State::Stopping { .. } => Self::Stopping,
             State::Restarting { pace: Pace::Slow, .. } | State::Failed { exhausted: true, .. } => {
                 Self::MaxRestarts

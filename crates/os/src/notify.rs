@@ -6,7 +6,7 @@
 //! directory that others can pass through and not list. The file belongs to the service's user alone; the kernel says with each datagram
 //! who has sent it (`SCM_CREDENTIALS`, unix(7)).
 //!
-//! Descriptors sent along are never received: the room for control data ends behind the credentials, which the kernel puts first,
+//! Descriptors sent along are not received unless they are asked for: the room for control data ends behind the credentials, which the kernel puts first,
 //! and what does not fit it closes. So a sender that waits for its descriptor to be closed (`BARRIER=1`) goes on at once, and
 //! nobody can fill our table.
 //!
@@ -72,16 +72,26 @@ impl NotifySocket {
         &self.path
     }
 
-    /// The next datagram that waits; `None`: there is none.
+    /// The next datagram that waits; `None`: there is none. Descriptors sent along are closed by the kernel.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<Datagram>> {
         let mut room = Control([0; CREDENTIALS]);
+        Ok(self.receive_into(buffer, &mut room.0)?.map(|(datagram, _)| datagram))
+    }
+
+    /// The same, with the descriptors sent along: at most as many as one datagram can carry. Whoever wants none drops them.
+    pub fn receive_all(&self, buffer: &mut [u8]) -> Result<Option<(Datagram, Vec<OwnedFd>)>> {
+        let mut room = Control([0; CREDENTIALS + DESCRIPTORS]);
+        self.receive_into(buffer, &mut room.0)
+    }
+
+    fn receive_into(&self, buffer: &mut [u8], room: &mut [u8]) -> Result<Option<(Datagram, Vec<OwnedFd>)>> {
         let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         // SAFETY: all zeros is a valid msghdr: no address, no data, no control data.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = &raw mut part;
         header.msg_iovlen = 1;
-        header.msg_control = room.0.as_mut_ptr().cast();
-        header.msg_controllen = CREDENTIALS as _;
+        header.msg_control = room.as_mut_ptr().cast();
+        header.msg_controllen = room.len() as _;
         let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
         // SAFETY: the header points to `buffer` and `room` with their own lengths; both outlive the call.
         let len = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, flags) };
@@ -91,8 +101,41 @@ impl NotifySocket {
                 errno => Err(OsError::new("receive a notification", errno)),
             };
         };
-        Ok(Some(Datagram { len, cut: header.msg_flags & libc::MSG_TRUNC != 0, sender: sender(&header) }))
+        let descriptors = descriptors(&header);
+        let datagram =
+            Datagram { len, cut: header.msg_flags & libc::MSG_TRUNC != 0, sender: sender(&header) };
+        Ok(Some((datagram, descriptors)))
     }
+}
+
+/// Room for as many descriptors as one message can carry (SCM_MAX_FD, unix(7)).
+// SAFETY: computes a number.
+const DESCRIPTORS: usize = unsafe { libc::CMSG_SPACE(253 * size_of::<i32>() as u32) } as usize;
+
+/// All descriptors that the kernel has given us with a message: each is ours from now on.
+fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
+    use std::os::fd::FromRawFd;
+
+    let mut all = Vec::new();
+    // SAFETY: the header is one that recvmsg has filled in; the result lies within its control data, or is null.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: not null, so it is a message of the control data.
+    while let Some(message) = unsafe { next.as_ref() } {
+        if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: computes a number.
+            let head = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = message.cmsg_len.saturating_sub(head) / size_of::<i32>();
+            // SAFETY: the data of a message stands behind its head.
+            let data = unsafe { libc::CMSG_DATA(message) }.cast::<i32>();
+            for at in 0..count {
+                // SAFETY: within the message by its own length; may stand at any address. The kernel has opened it for us alone.
+                all.push(unsafe { OwnedFd::from_raw_fd(data.add(at).read_unaligned()) });
+            }
+        }
+        // SAFETY: `message` is one of this header's.
+        next = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+    all
 }
 
 /// Room for exactly one set of credentials: what the kernel fills in first.
@@ -101,8 +144,8 @@ const CREDENTIALS: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as
 
 /// Control data begins where a `cmsghdr` can stand.
 #[repr(align(8))]
-struct Control([u8; CREDENTIALS]);
-const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
+struct Control<const N: usize>([u8; N]);
+const _: () = assert!(align_of::<Control<1>>() >= align_of::<libc::cmsghdr>());
 
 /// Who has sent the message. Not by rustix, whose process ids cannot be 0: that is what a sender from outside of our pid
 /// namespace has.

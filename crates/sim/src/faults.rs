@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use relume_core::{Event, Exit, Moment, Rest, RunId, ServiceId, Snapshot, SpawnError, State, Survivor};
+use relume_core::{
+    Check, Event, Exit, Moment, Rest, RunId, ServiceId, Snapshot, SpawnError, State, Survivor,
+};
 
 use crate::dice::Dice;
 use crate::options::FaultOptions;
@@ -116,7 +118,7 @@ impl Faults {
         let id = ids[self.dice.index(ids.len())];
         let record = memory.services.get(&id)?;
         if self.dice.chance(self.options.unhealthy) {
-            return record.state.run().map(|run| Event::Unhealthy { run });
+            return record.state.run().map(|run| self.judgement(run));
         }
         if self.options.spurious == 0 {
             return None;
@@ -130,6 +132,19 @@ impl Faults {
         (!present).then(|| self.about(run))
     }
 
+    /// What probes and watchdogs say; whether anybody asked is the core's to know.
+    fn judgement(&mut self, run: RunId) -> Event {
+        let check = self.dice.pick(&[Check::Liveness, Check::Health]);
+        let failure = self.dice.chance(800).then(|| "no answer".into());
+        match self.dice.range(0, 6) {
+            0 => Event::Silent { run },
+            6 => Event::AlertDue { service: run.service, which: 0 },
+            1 => Event::Extended { run, by: self.dice.millis(0, 2_000) },
+            2 => Event::ProbeDue { run, check },
+            _ => Event::Probed { run, check, failure, counts: self.dice.chance(900) },
+        }
+    }
+
     fn about(&mut self, run: RunId) -> Event {
         let rest = if self.dice.chance(500) { Rest::Alive } else { Rest::Gone };
         let exit = self.dice.pick(&[Exit::Code(0), Exit::Code(1), Exit::Unknown]);
@@ -138,7 +153,7 @@ impl Faults {
             1 => Event::Ready { run },
             2 => Event::MainFound { run },
             3 => Event::Emptied { run },
-            4 => Event::Unhealthy { run },
+            4 => self.judgement(run),
             5 => Event::SpawnFailed { run, error: SpawnError { text: "late".into(), shortage: false } },
             _ => Event::Exited { run, exit, rest },
         }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use relume_core::{
-    Backoff, Command, Condition, Config, Dependency, Event, ExitWhen, Hooks, ManagerPolicy, Policy, Reach,
-    RespawnRate, RestartMode, RestartPolicy, ServiceId, ServiceKind, ServiceSpec, Ticket, WhenExhausted,
+    Backoff, Checks, Command, Condition, Config, Dependency, Event, ExitWhen, Hooks, ManagerPolicy, Policy,
+    Reach, RespawnRate, RestartMode, RestartPolicy, Rule, ServiceId, ServiceKind, ServiceSpec, Ticket,
+    WhenExhausted,
 };
 
 use crate::checks::Wish;
@@ -339,6 +340,7 @@ impl Operator {
             stop_signal: relume_core::SIGTERM,
             stop_to: if self.dice.chance(300) { Reach::Tree } else { Reach::Main },
             reload_signal: relume_core::SIGHUP,
+            checks: self.checks(kind),
             hooks: self.hooks(timeout_stop.is_some()),
         }
     }
@@ -351,6 +353,23 @@ impl Operator {
             return Some(Duration::ZERO);
         }
         Some(self.dice.millis(4_000, 20_000))
+    }
+
+    /// Checks that end a life when they fail; none that a program would have to answer well first.
+    fn checks(&mut self, kind: ServiceKind) -> Checks {
+        let mut rule = || {
+            self.dice.chance(400).then(|| Rule {
+                failures: u32::try_from(self.dice.range(1, 3)).unwrap_or(1),
+                successes: u32::try_from(self.dice.range(1, 2)).unwrap_or(1),
+                command: self.dice.chance(500).then(|| self.dice.millis(100, 3_000)),
+                grace: self.dice.chance(200).then(|| self.dice.millis(0, 3_000)),
+            })
+        };
+        Checks {
+            liveness: rule(),
+            health: rule().filter(|_| kind == ServiceKind::Simple),
+            ..Checks::default()
+        }
     }
 
     /// A `stop_command` only asks: what it asks in vain, and without a limit, goes on for ever as it was told to.

@@ -241,7 +241,9 @@ impl Sim {
         let name = spec.name.clone();
         let programs = self.operator.programs.get(&name).copied();
         let (role, nuisance) = match kind {
-            RunKind::Hook(_) => (Role::Hook, programs.map(|programs| programs.hooks)),
+            RunKind::Hook(_) | RunKind::Probe(_) | RunKind::Alert(_) => {
+                (Role::Hook, programs.map(|programs| programs.hooks))
+            }
             RunKind::Service | RunKind::Job => {
                 (Role::Service(spec.policy.kind), programs.map(|programs| programs.main))
             }

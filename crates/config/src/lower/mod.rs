@@ -1,5 +1,6 @@
 //! From what is written to what is meant.
 
+mod alerts;
 mod command;
 mod container;
 mod graph;
@@ -11,6 +12,7 @@ mod readiness;
 mod schedule;
 mod service;
 mod shape;
+mod targets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -32,6 +34,8 @@ pub(crate) struct Globals<'a> {
     pub(crate) shared: &'a Values,
     pub(crate) config_dir: &'a Path,
     pub(crate) log_dir: &'a Path,
+    /// Who is told of changes of all services.
+    pub(crate) alerts: &'a [(crate::raw::RawAlert, Node)],
 }
 
 /// A service with its defaults under it and one name for each key.

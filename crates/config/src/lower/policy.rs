@@ -35,6 +35,7 @@ pub(super) fn lower(work: &mut Work<'_, '_>) -> Policy {
             Some(RawReach::Tree) => Reach::Tree,
         },
         reload_signal: raw.reload_signal.as_ref().map_or(defaults.reload_signal, |signal| signal.0),
+        checks: relume_core::Checks::default(),
         hooks: Hooks::default(),
     };
     Policy { restart: restart(work, oneshot), ..policy }

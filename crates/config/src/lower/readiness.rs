@@ -1,44 +1,89 @@
-//! How a service becomes ready: what it says itself, and what it is asked.
+//! How a service becomes ready and shows that it is well: what it says itself, and what it is asked.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use relume_core::ServiceKind;
+use relume_core::{Check, ServiceKind};
 
+use super::command::{self, Context};
 use super::service::Work;
-use crate::model::Environment;
-use crate::raw::{RawHttp, RawHttpMap, RawProbe, RawProbeMap, RawTcp, RawTcpMap, RawType};
-use crate::readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};
+use super::targets;
+use crate::raw::{RawExec, RawExecMap, RawProbe, RawProbeMap, RawType};
+use crate::readiness::{Probe, ProbeTarget, Probes, Readiness, Said};
 
-/// Where a probe connects to when nothing else is said.
-const HERE: &str = "127.0.0.1";
+/// The most descriptors that a service can have kept: as many as one datagram can carry (SCM_MAX_FD), twice over.
+const MOST_KEPT: u32 = 512;
 
-/// What is waited for; nothing for a type whose readiness is its own end or the finding of its main process.
+/// What is waited for and asked; less for a type whose readiness is its own end or the finding of its main process.
 pub(super) fn lower(work: &mut Work<'_, '_>, kind: ServiceKind) -> Readiness {
-    let written = Readiness { said: said(work), probe: probe(work) };
+    let mut written = Readiness {
+        said: said(work),
+        probes: probes(work),
+        watchdog: watchdog(work),
+        fd_store: fd_store(work),
+    };
+    if let Some(Said::Fd(number)) = written.said
+        && i64::from(number) < 3 + i64::from(written.fd_store)
+    {
+        let message = format!("descriptors from 3 to {} are those of `fd_store`", 2 + written.fd_store);
+        work.error(&["notification_fd"], message);
+    }
     let instead = match kind {
         ServiceKind::Simple | ServiceKind::Notify => return written,
         ServiceKind::Oneshot => "a oneshot is ready when it has ended with success",
         ServiceKind::Forking => "a `forking` service is ready when its main process is known",
     };
-    for key in ["notification_fd", "readiness", "health_check"] {
-        if is_on(work, key) {
-            work.warning(
-                &[key],
-                format!("`{key}` decides nothing here: {instead}"),
-                "leave it out, or change `type`",
-            );
-        }
+    let mut useless = vec!["notification_fd", "startup", "readiness"];
+    if kind == ServiceKind::Oneshot {
+        useless.extend(["liveness", "health_check", "watchdog"]);
     }
-    Readiness::default()
+    for key in useless.into_iter().filter(|key| is_on(work, key)).collect::<Vec<_>>() {
+        work.warning(
+            &[key],
+            format!("`{key}` decides nothing here: {instead}"),
+            "leave it out, or change `type`",
+        );
+    }
+    written.said = None;
+    if kind == ServiceKind::Oneshot {
+        return Readiness { fd_store: written.fd_store, ..Readiness::default() };
+    }
+    // Whoever is ready by other signs can still be asked whether it lives.
+    let liveness = written.probes.liveness.take().or(written.probes.health.take());
+    written.probes = Probes { liveness, ..Probes::default() };
+    written
 }
 
 fn is_on(work: &Work<'_, '_>, key: &str) -> bool {
     match key {
-        "readiness" => work.raw.readiness.as_ref().is_some_and(|probe| *probe != RawProbe::Off),
-        "health_check" => work.raw.health_check.as_ref().is_some_and(|probe| *probe != RawProbe::Off),
-        _ => work.raw.notification_fd.is_some(),
+        "notification_fd" => work.raw.notification_fd.is_some(),
+        "watchdog" => work.raw.watchdog.as_ref().is_some_and(|span| span.0.is_some()),
+        key => raw_probe(work, key).is_some_and(|probe| *probe != RawProbe::Off),
     }
+}
+
+fn raw_probe<'a>(work: &'a Work<'_, '_>, key: &str) -> Option<&'a RawProbe> {
+    match key {
+        "startup" => work.raw.startup.as_ref(),
+        "readiness" => work.raw.readiness.as_ref(),
+        "liveness" => work.raw.liveness.as_ref(),
+        _ => work.raw.health_check.as_ref(),
+    }
+}
+
+fn watchdog(work: &mut Work<'_, '_>) -> Option<Duration> {
+    let span = work.raw.watchdog.as_ref()?.0?;
+    if span.is_zero() {
+        work.error(&["watchdog"], "the service needs some time between two signs of life");
+    }
+    Some(span)
+}
+
+fn fd_store(work: &mut Work<'_, '_>) -> u32 {
+    let most = work.raw.fd_store.unwrap_or(0);
+    if most > MOST_KEPT {
+        work.error(&["fd_store"], format!("at most {MOST_KEPT} descriptors are kept for a service"));
+    }
+    most.min(MOST_KEPT)
 }
 
 fn said(work: &mut Work<'_, '_>) -> Option<Said> {
@@ -58,29 +103,48 @@ fn said(work: &mut Work<'_, '_>) -> Option<Said> {
     }
 }
 
-/// `readiness`, else `health_check`; `readiness: off` leaves the latter to liveness.
-fn probe(work: &mut Work<'_, '_>) -> Option<Probe> {
-    if is_on(work, "health_check") {
-        let message = "`health_check` decides when it is ready; that it fails later is not acted on by this version yet";
-        work.warning(&["health_check"], message, "`readiness` says the same without promising more");
+/// `health_check` is readiness and liveness in one; where one of them is written too, it is the other.
+fn probes(work: &mut Work<'_, '_>) -> Probes {
+    let mut probes = Probes {
+        startup: probe(work, Check::Startup),
+        readiness: probe(work, Check::Readiness),
+        liveness: probe(work, Check::Liveness),
+        health: probe(work, Check::Health),
+    };
+    let (readiness, liveness) = (work.raw.readiness.is_some(), work.raw.liveness.is_some());
+    match (readiness, liveness, probes.health.take()) {
+        (true, false, health @ Some(_)) => probes.liveness = health,
+        (false, true, health @ Some(_)) => probes.readiness = health,
+        (true, true, Some(_)) => {
+            let help = "leave it out";
+            work.warning(&["health_check"], "`readiness` and `liveness` say already all that it could", help);
+        }
+        (_, _, health) => probes.health = health,
     }
-    let (key, raw, timeout) = match (work.raw.readiness.clone(), work.raw.health_check.clone()) {
-        (Some(raw), _) => ("readiness", raw, Duration::from_secs(1)),
-        (None, Some(raw)) => ("health_check", raw, Duration::from_secs(3)),
-        (None, None) => return None,
-    };
-    let (target, map) = match raw {
+    probes
+}
+
+fn probe(work: &mut Work<'_, '_>, check: Check) -> Option<Probe> {
+    let key = check.key();
+    let timeout = if check == Check::Health { Duration::from_secs(3) } else { Duration::from_secs(1) };
+    let (target, map) = match raw_probe(work, key)?.clone() {
         RawProbe::Off => return None,
-        RawProbe::Url(url) => (target_of_url(work, &[key], &url)?, RawProbeMap::default()),
-        RawProbe::Map(map) => (target_of_map(work, key, &map)?, *map),
+        RawProbe::Url(url) => (targets::of_url(work, &[key], &url)?, RawProbeMap::default()),
+        RawProbe::Map(map) => (targets::of_map(work, key, &map)?, *map),
     };
+    if matches!(target, ProbeTarget::LogLine(_)) && check != Check::Readiness {
+        let help = "a line is printed once: it says that a service is ready, not that it still is";
+        work.error_with(&[key, "log_line"], "`log_line` is for `readiness` only", help);
+    }
     let span = |raw: &Option<crate::raw::Span>, default| raw.as_ref().map_or(default, |span| span.0);
     let probe = Probe {
         target,
         interval: span(&map.interval, Duration::from_secs(10)),
         timeout: span(&map.timeout, timeout),
         start_period: span(&map.start_period, Duration::ZERO),
+        failures: map.retries.unwrap_or(3),
         successes: map.successes.unwrap_or(1),
+        grace: map.grace_period.as_ref().map(|span| span.0),
     };
     let none = [("interval", probe.interval.is_zero()), ("timeout", probe.timeout.is_zero())];
     for (name, _) in none.into_iter().filter(|(_, zero)| *zero) {
@@ -89,157 +153,38 @@ fn probe(work: &mut Work<'_, '_>) -> Option<Probe> {
     if probe.successes == 0 {
         work.error(&[key, "successes"], "a probe must succeed at least once");
     }
+    if probe.failures == 0 {
+        work.error(&[key, "retries"], "a probe must fail at least once before that counts");
+    }
+    if probe.grace.is_some() && !check.is_vital() {
+        let help = "leave it out";
+        work.warning(&[key, "grace_period"], "failing readiness never stops a service", help);
+    }
     Some(probe)
 }
 
-fn target_of_map(work: &mut Work<'_, '_>, key: &'static str, map: &RawProbeMap) -> Option<ProbeTarget> {
-    // The others are not acted on yet; `maturity` has said so.
-    match (&map.http, &map.tcp) {
-        (Some(RawHttp(http)), _) => target_of_http(work, key, http),
-        (None, Some(RawTcp(RawTcpMap { host, port }))) => {
-            let port = port_of(work, &[key, "tcp"], *port, None)?;
-            let host = host_of(work, &[key, "tcp"], host.as_deref().unwrap_or(HERE))?;
-            Some(ProbeTarget::Tcp { host, port })
-        }
-        (None, None) => None,
-    }
-}
-
-fn target_of_http(work: &mut Work<'_, '_>, key: &'static str, http: &RawHttpMap) -> Option<ProbeTarget> {
-    let at = [key, "http"];
-    let mut target = match &http.url {
-        Some(url) => {
-            if http.host.is_some() || http.scheme.is_some() || http.path.is_some() || http.port.is_some() {
-                work.error(&at, "`url` says already where to ask");
+/// The commands of probes, with the variables of one instance.
+pub(super) fn commands(readiness: &mut Readiness, work: &mut Work<'_, '_>, context: &Context<'_>) {
+    for check in Check::ALL {
+        for key in [check.key(), "health_check"] {
+            let Some(RawProbe::Map(map)) = raw_probe(work, key).cloned() else { continue };
+            let Some(RawExec::Command(command) | RawExec::Map(RawExecMap { command: Some(command) })) =
+                map.exec
+            else {
+                continue;
+            };
+            let Some(Probe { target: ProbeTarget::Exec(argv), .. }) = readiness.probes.get_mut(check) else {
+                continue;
+            };
+            if !argv.is_empty() {
+                continue;
             }
-            if let Err(problem) = crate::raw::probe_url(url.trim()) {
-                work.error(&at, problem);
-                return None;
-            }
-            match target_of_url(work, &at, url)? {
-                ProbeTarget::Http(target) => target,
-                ProbeTarget::Tcp { .. } => {
-                    work.error(&at, "expected a URL with `http://`");
-                    return None;
-                }
+            let Some(node) = work.node.get(key).and_then(|node| node.get("exec")) else { continue };
+            let node = node.get("command").unwrap_or(node);
+            let name = format!("{}.{key}.exec", work.prefix);
+            if let Some((words, _)) = command::lower(&command, node, &name, context, work.files) {
+                *argv = words;
             }
         }
-        None => {
-            // Kubernetes writes it in capitals.
-            match http.scheme.as_deref().unwrap_or("http").to_ascii_lowercase().as_str() {
-                "http" => {}
-                "https" => return no_tls(work, &at),
-                _ => {
-                    work.error(&[key, "http", "scheme"], "expected `http` or `https`");
-                    return None;
-                }
-            }
-            let port = port_of(work, &at, http.port, Some(80))?;
-            let host = host_of(work, &at, http.host.as_deref().unwrap_or(HERE))?;
-            let path = path_of(work, &at, http.path.as_deref().unwrap_or("/"))?;
-            HttpTarget { host, port, path, headers: Environment::default(), status: None }
-        }
-    };
-    target.status = http.status;
-    if target.status.is_some_and(|status| !(200..=599).contains(&status)) {
-        work.error(&[key, "http", "status"], "an answer has a status from 200 to 599");
     }
-    target.headers = headers(work, key, http);
-    Some(ProbeTarget::Http(target))
-}
-
-fn headers(work: &mut Work<'_, '_>, key: &'static str, http: &RawHttpMap) -> Environment {
-    let mut all = BTreeMap::new();
-    for (name, value) in http.headers.iter().flat_map(|raw| &raw.0) {
-        let value = value.clone().unwrap_or_default();
-        // A token of RFC 9110, 5.6.2.
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.is_empty() || !name.chars().all(token) {
-            work.error(
-                &[key, "http", "headers"],
-                format!("`{}` is no name of a header", crate::node::shortened(name)),
-            );
-        } else if value.chars().any(char::is_control) {
-            work.error(
-                &[key, "http", "headers"],
-                format!("the value of the header `{name}` has control characters"),
-            );
-        } else {
-            all.insert(name.clone(), value);
-        }
-    }
-    Environment(all)
-}
-
-/// The scheme, the host and the number are known to be there; see `RawProbe`.
-fn target_of_url(work: &mut Work<'_, '_>, at: &[&str], url: &str) -> Option<ProbeTarget> {
-    let (scheme, rest) = url.trim().split_once("://")?;
-    if scheme == "https" {
-        return no_tls(work, at);
-    }
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, rest) = rest.split_at(end);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        Some(_) | None => (authority, None),
-    };
-    // A URL without a port means the port of its scheme, whatever the service says.
-    let port = port_of(work, at, port.or((scheme == "http").then_some(80)), None)?;
-    let host = host_of(work, at, host)?;
-    if scheme == "tcp" {
-        return Some(ProbeTarget::Tcp { host, port });
-    }
-    let path = rest.split('#').next().unwrap_or_default();
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let path = path_of(work, at, &path)?;
-    Some(ProbeTarget::Http(HttpTarget { host, port, path, headers: Environment::default(), status: None }))
-}
-
-fn no_tls(work: &mut Work<'_, '_>, at: &[&str]) -> Option<ProbeTarget> {
-    let help = "`http://` or `tcp://` can be asked";
-    work.warning(at, "a probe by `https` is not acted on by this version yet", help);
-    None
-}
-
-/// The probe's own port, else the one the service says it listens on.
-fn port_of(work: &mut Work<'_, '_>, at: &[&str], own: Option<u16>, usual: Option<u16>) -> Option<u16> {
-    let port = own.or(work.raw.port).or(usual);
-    match port {
-        Some(1..) => return port,
-        Some(0) => work.error(at, "a port is a number from 1 to 65535"),
-        None => work.error_with(at, "the probe names no port", "the `port` of the service serves too"),
-    }
-    None
-}
-
-fn host_of(work: &mut Work<'_, '_>, at: &[&str], host: &str) -> Option<String> {
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let good = match inner {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
-                || host.parse::<std::net::Ipv6Addr>().is_ok()
-        }
-    };
-    if !good {
-        let help = "a name, an IPv4 address, or an IPv6 address in brackets";
-        work.error_with(at, format!("`{}` is no host that can be asked", crate::node::shortened(host)), help);
-        return None;
-    }
-    Some(inner.unwrap_or(host).to_owned())
-}
-
-fn path_of(work: &mut Work<'_, '_>, at: &[&str], path: &str) -> Option<String> {
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    // What must be percent-encoded in a URL and is passed on by nobody (RFC 3986, 2).
-    if path.chars().any(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}#".contains(c)) {
-        let help = "write it percent-encoded, a space as %20";
-        work.error_with(
-            at,
-            format!("`{}` has characters that no URL can have", crate::node::shortened(&path)),
-            help,
-        );
-        return None;
-    }
-    Some(path)
 }

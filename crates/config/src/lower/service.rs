@@ -126,6 +126,10 @@ impl Base {
         if readiness.is_awaited() {
             policy.kind = ServiceKind::Notify;
         }
+        if let (Some(startup), None) = (&readiness.probes.startup, &work.raw.timeout_start) {
+            // Its own threshold ends a start that takes too long; the default limit must not come first.
+            policy.timeout_start = policy.timeout_start.map(|limit| limit.saturating_add(startup.patience()));
+        }
         let shown = shown(work);
         let log = launch::log(work, globals);
         let environment = launch::Layers::of(work, globals);
@@ -260,17 +264,20 @@ fn instance(
     let (mut hooks, mut hook_times) = hooks(work, &context, base.policy.timeout_stop);
     hooks.check = super::job::lower(work, base.policy.kind, &context);
     hook_times.check = hooks.check.as_ref().map(|_| relume_core::HOOK_TIMEOUT);
+    let mut readiness = base.readiness.clone();
+    readiness::commands(&mut readiness, work, &context);
+    let alerts = super::alerts::lower(work, globals, &context);
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
     let launch = launch::lower(work, globals, argv, shell, environment);
     let schedule = super::schedule::lower(work, base.policy.kind);
     let autostart = base.policy.autostart && schedule.is_none();
-    let policy = Policy { hooks: hook_times, autostart, ..base.policy.clone() };
-    let readiness = base.readiness.clone();
+    let checks = readiness.probes.checks();
+    let policy = Policy { hooks: hook_times, checks, autostart, ..base.policy.clone() };
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
         policy,
-        launch: digest::launch(&launch, stand_in.as_ref(), pid_file.as_deref(), readiness.said, &log),
+        launch: digest::launch(&launch, stand_in.as_ref(), pid_file.as_deref(), &readiness, &log),
     };
     ServiceConfig {
         spec,
@@ -279,6 +286,7 @@ fn instance(
         hooks,
         pid_file,
         readiness,
+        alerts,
         log,
         shown,
         schedule,

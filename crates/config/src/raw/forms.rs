@@ -71,9 +71,18 @@ impl<'de, E: Error> Deserializer<'de> for Scalar<'_, E> {
         }
     }
 
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, E> {
+        visitor.visit_enum(serde::de::value::StrDeserializer::new(self.0))
+    }
+
     serde::forward_to_deserialize_any! {
         bool i8 i16 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct RawProbeMap {
     pub(crate) tcp: Option<RawTcp>,
     /// A command that exits with 0.
     pub(crate) exec: Option<RawExec>,
-    /// `host:port` of a service with the gRPC health protocol.
-    pub(crate) grpc: Option<String>,
+    /// A port or `host:port` with the gRPC health protocol, or a map with `service`.
+    pub(crate) grpc: Option<RawGrpc>,
     /// A unix socket that accepts a connection.
     pub(crate) unix: Option<PathText>,
     /// A file that exists.
@@ -211,6 +211,11 @@ pub(crate) struct RawHttpMap {
     /// Headers to send.
     #[serde(alias = "httpHeaders")]
     pub(crate) headers: Option<RawEnvironment>,
+    /// How it is asked.
+    #[schemars(extend("x-default" = "GET"))]
+    pub(crate) method: Option<String>,
+    /// A text that the first 64 KiB of the answer must contain.
+    pub(crate) body: Option<String>,
     /// The one status that is good, in place of 200 to 399.
     #[serde(alias = "status_code")]
     pub(crate) status: Option<u16>,
@@ -242,6 +247,28 @@ word_or_map! {
         let bare = text.strip_prefix("tcp://").unwrap_or(text);
         let (host, port) = bare.rsplit_once(':').map_or((None, bare), |(host, port)| (Some(host.to_owned()), port));
         port.parse().map(|port| RawTcpMap { host, port: Some(port) })
+            .map_err(|_| format!("expected a port or `host:port`, found `{}`", crate::node::shortened(text)))
+    }
+}
+
+/// What a gRPC probe asks.
+#[derive(Debug, Clone, Default, PartialEq, Derive, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawGrpcMap {
+    /// Where to.
+    #[schemars(extend("x-default" = "127.0.0.1"))]
+    pub(crate) host: Option<String>,
+    /// The port.
+    pub(crate) port: Option<u16>,
+    /// The service that is asked for, in place of the server as a whole.
+    pub(crate) service: Option<String>,
+}
+
+word_or_map! {
+    /// A port, `host:port`, or a map.
+    RawGrpc, RawGrpcMap, "a port, `host:port`, or a map", |text| {
+        let (host, port) = text.rsplit_once(':').map_or((None, text), |(host, port)| (Some(host.to_owned()), port));
+        port.parse().map(|port| RawGrpcMap { host, port: Some(port), service: None })
             .map_err(|_| format!("expected a port or `host:port`, found `{}`", crate::node::shortened(text)))
     }
 }
@@ -368,6 +395,15 @@ pub(crate) struct RawAlert {
     pub(crate) command: Option<CommandText>,
     /// The text that is sent.
     pub(crate) template: Option<String>,
+}
+
+/// The node of each of one or many.
+pub(crate) fn nodes_of(node: &crate::node::Node) -> Vec<&crate::node::Node> {
+    if matches!(node.value, crate::node::Value::List(_)) {
+        node.elements().iter().collect()
+    } else {
+        vec![node]
+    }
 }
 
 /// A state as users see it.

@@ -135,6 +135,12 @@ pub(crate) struct RawService {
     pub(crate) readiness: Option<RawProbe>,
     /// Whether it is well. Failing restarts it.
     pub(crate) liveness: Option<RawProbe>,
+    /// How often it must send WATCHDOG=1 to NOTIFY_SOCKET, else it is restarted; `off` for never.
+    #[schemars(extend("x-default" = "off"))]
+    pub(crate) watchdog: Option<SpanOrOff>,
+    /// Descriptors that it may have kept for its next life by FDSTORE=1, at most so many.
+    #[schemars(range(max = 512), extend("x-default" = "0"))]
+    pub(crate) fd_store: Option<u32>,
     /// The number of a file descriptor it writes a newline to when it is ready, in the manner of s6.
     #[schemars(range(min = 3))]
     pub(crate) notification_fd: Option<u32>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relume_config::{HttpTarget, Probe, ProbeTarget, Readiness, Said, ServiceConfig};
+use relume_config::{GrpcTarget, HttpTarget, Probe, ProbeTarget, Readiness, Said, ServiceConfig};
 use relume_core::ServiceKind;
 
 use crate::common::{check, good, load_one};
@@ -14,21 +14,21 @@ fn service(keys: &str) -> ServiceConfig {
 fn probe(keys: &str) -> Probe {
     let service = service(keys);
     assert_eq!(service.spec.policy.kind, ServiceKind::Notify, "{keys}");
-    service.readiness.probe.expect("there is a probe")
+    let probes = service.readiness.probes;
+    probes.readiness.or(probes.health).expect("there is a probe")
 }
 
 fn http(keys: &str) -> HttpTarget {
-    match probe(keys).target {
-        ProbeTarget::Http(target) => target,
-        other => panic!("{keys}: {other:?}"),
-    }
+    let target = probe(keys).target;
+    let ProbeTarget::Http(target) = target else { panic!("{keys}: {target:?}") };
+    *target
 }
 
 #[test]
 fn a_service_says_that_it_is_ready_in_one_of_two_ways() {
     let notify = service("type: notify");
     assert_eq!(notify.spec.policy.kind, ServiceKind::Notify);
-    assert_eq!(notify.readiness, Readiness { said: Some(Said::Notify), probe: None });
+    assert_eq!(notify.readiness, Readiness { said: Some(Said::Notify), ..Readiness::default() });
     let fd = service("notification_fd: 3");
     assert_eq!(fd.spec.policy.kind, ServiceKind::Notify);
     assert_eq!(fd.readiness.said, Some(Said::Fd(3)));
@@ -82,18 +82,77 @@ fn times_have_the_defaults_of_their_key() {
     assert_eq!((probe.interval, probe.timeout), (Duration::from_secs(10), Duration::from_secs(1)));
     assert_eq!((probe.start_period, probe.successes), (Duration::from_secs(5), 1));
     let found = load_one("c.yaml", "services: {a: {command: x, health_check: {tcp: 1}}}").config;
-    assert_eq!(found.services[0].readiness.probe.as_ref().unwrap().timeout, Duration::from_secs(3));
+    assert_eq!(found.services[0].readiness.probes.health.as_ref().unwrap().timeout, Duration::from_secs(3));
 }
 
 #[test]
-fn readiness_wins_over_health_check_and_both_can_be_off() {
-    let text = "services: {a: {command: x, health_check: {tcp: 1}, readiness: {tcp: 2}}, \
-                b: {command: x, health_check: {tcp: 1}, readiness: off}, c: {command: x, health_check: off}}";
-    let services = load_one("c.yaml", text).config.services;
-    let target = services[0].readiness.probe.as_ref().unwrap().target.clone();
-    assert_eq!(target, ProbeTarget::Tcp { host: "127.0.0.1".into(), port: 2 });
-    assert!(!services[1].readiness.is_awaited() && !services[2].readiness.is_awaited());
-    assert_eq!(services[1].spec.policy.kind, ServiceKind::Simple);
+fn a_health_check_is_whatever_is_not_written_beside_it() {
+    let probes = |keys: &str| service(keys).readiness.probes;
+    let tcp = |port| ProbeTarget::Tcp { host: "127.0.0.1".into(), port };
+    let port = |probe: &Option<Probe>| probe.as_ref().map(|probe| probe.target.clone());
+    let both = probes("health_check: {tcp: 1}");
+    assert!(both.health.is_some() && both.readiness.is_none() && both.liveness.is_none());
+    let live = probes("health_check: {tcp: 1}, readiness: {tcp: 2}");
+    assert_eq!(
+        (port(&live.readiness), port(&live.liveness), live.health),
+        (Some(tcp(2)), Some(tcp(1)), None)
+    );
+    let ready = probes("health_check: {tcp: 1}, liveness: {tcp: 2}");
+    assert_eq!((port(&ready.readiness), port(&ready.liveness)), (Some(tcp(1)), Some(tcp(2))));
+    let off = service("health_check: {tcp: 1}, readiness: off");
+    assert!(!off.readiness.is_awaited() && off.readiness.probes.liveness.is_some());
+    assert_eq!(off.spec.policy.kind, ServiceKind::Simple);
+    assert!(off.spec.policy.checks.liveness.is_some());
+    assert_eq!(probes("health_check: off"), Default::default());
+}
+
+#[test]
+fn each_kind_of_probe_can_be_written_in_its_short_form_and_as_kubernetes_does() {
+    let target = |keys: &str| probe(keys).target;
+    let exec = |words: &[&str]| ProbeTarget::Exec(words.iter().map(|word| (*word).to_owned()).collect());
+    assert_eq!(
+        target("environment: {P: 70}, readiness: {exec: 'check -p ${P}'}"),
+        exec(&["check", "-p", "70"])
+    );
+    assert_eq!(target("readinessProbe: {exec: {command: [cat, /tmp/it]}}"), exec(&["cat", "/tmp/it"]));
+    assert_eq!(target("health_check: {exec: 'a | b'}"), exec(&["/bin/sh", "-c", "a | b"]));
+    let grpc = |host: &str, port, service: &str| {
+        ProbeTarget::Grpc(GrpcTarget { host: host.into(), port, service: service.into() })
+    };
+    assert_eq!(target("readiness: {grpc: 'db:70'}"), grpc("db", 70, ""));
+    assert_eq!(target("readinessProbe: {grpc: {port: 70, service: s}}"), grpc("127.0.0.1", 70, "s"));
+    assert_eq!(target("readiness: {unix: /run/it.sock}"), ProbeTarget::Unix("/run/it.sock".into()));
+    assert_eq!(target("readiness: {file: /run/it}"), ProbeTarget::File("/run/it".into()));
+    assert_eq!(target("readiness: {log_line: 'listening on'}"), ProbeTarget::LogLine("listening on".into()));
+    let https = http("readiness: 'https://h/up'");
+    assert_eq!((https.tls, https.port, https.method.as_str()), (true, 443, "GET"));
+    let asked = http("readiness: {http: {scheme: HTTPS, method: head, body: ok, port: 1}}");
+    assert_eq!((asked.tls, asked.method.as_str(), asked.body.as_deref()), (true, "HEAD", Some("ok")));
+}
+
+#[test]
+fn thresholds_and_times_of_probes_reach_the_rules_of_the_core() {
+    let config = service(
+        "startup: {exec: x, retries: 30, interval: 2s}, \
+         livenessProbe: {tcpSocket: {port: 1}, failureThreshold: 5, terminationGracePeriodSeconds: 4}, watchdog: 20s",
+    );
+    let checks = &config.spec.policy.checks;
+    let startup = checks.startup.unwrap();
+    assert_eq!((startup.failures, startup.command), (30, Some(Duration::from_secs(1))));
+    let liveness = checks.liveness.unwrap();
+    assert_eq!((liveness.failures, liveness.grace), (5, Some(Duration::from_secs(4))));
+    // A start may take as long as its own probe lets it, and then the usual time.
+    assert_eq!(config.spec.policy.timeout_start, Some(Duration::from_secs(60 + 30 * 2 + 1)));
+    assert_eq!(config.readiness.watchdog, Some(Duration::from_secs(20)));
+    assert!(config.readiness.notifies() && !service("watchdog: off").readiness.notifies());
+    let set = service("startup: {tcp: 1}, timeout_start: 5s").spec.policy.timeout_start;
+    assert_eq!(set, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_forking_service_can_be_asked_whether_it_lives() {
+    let probes = service("type: forking, health_check: {tcp: 1}").readiness.probes;
+    assert!(probes.liveness.is_some() && probes.health.is_none());
 }
 
 #[test]
@@ -104,7 +163,7 @@ fn what_cannot_be_asked_is_an_error_at_its_place() {
         ("readiness: 'http://host/a b'", "has characters that no URL can have"),
         ("readiness: 'tcp://host:0'", "a port is a number from 1 to 65535"),
         ("readiness: {http: {url: 'host:80'}}", "expected a URL"),
-        ("readiness: {http: {url: 'tcp://host:80'}}", "expected a URL with `http://`"),
+        ("readiness: {http: {url: 'tcp://host:80'}}", "expected a URL with `http://` or `https://`"),
         ("readiness: {http: {url: 'http://host', path: /x}}", "`url` says already where to ask"),
         ("readiness: {http: {scheme: ftp}}", "expected `http` or `https`"),
         ("readiness: {http: {headers: {'a(b': c}}}", "is no name of a header"),
@@ -113,6 +172,14 @@ fn what_cannot_be_asked_is_an_error_at_its_place() {
         ("readiness: {tcp: {host: h}}", "the probe names no port"),
         ("readiness: {tcp: 1, interval: 0}", "the interval of a probe cannot be zero"),
         ("readiness: {tcp: 1, timeout: 0}", "the timeout of a probe cannot be zero"),
+        ("readiness: {tcp: 1, retries: 0}", "a probe must fail at least once"),
+        ("readiness: {http: {method: BREW}}", "is no method a probe can use"),
+        ("readiness: {exec: {}}", "the probe has no `command`"),
+        ("liveness: {log_line: x}", "`log_line` is for `readiness` only"),
+        ("readiness: {log_line: \"a\\nb\"}", "within one line"),
+        ("watchdog: 0", "needs some time between two signs of life"),
+        ("fd_store: 4, notification_fd: 6", "descriptors from 3 to 6 are those of `fd_store`"),
+        ("fd_store: 1000", "at most 512 descriptors"),
         ("readiness: {tcp: 1, successes: 0}", "a probe must succeed at least once"),
         ("notification_fd: 2", "a notification descriptor has a number from 3 to 1023"),
         ("notification_fd: 1024", "a notification descriptor has a number from 3 to 1023"),
@@ -134,18 +201,16 @@ fn what_is_not_looked_at_warns_and_leaves_the_service_as_it_is() {
     check(
         "yaml",
         "services:\n  a: {command: x, type: oneshot, readiness: {tcp: 1}}\n  b: {command: x, type: forking, notification_fd: 3}\n  \
-         c: {command: x, readiness: 'https://h/'}\n  d: {command: x, readiness: {exec: 'true'}}\n  e: {command: x, health_check: {tcp: 1}}\n",
+         c: {command: x, readiness: {tcp: 1, grace_period: 1s}}\n  d: {command: x, readiness: {tcp: 1}, liveness: {tcp: 1}, health_check: {tcp: 1}}\n",
         &[
             "2:45 W `readiness` decides nothing here: a oneshot is ready when it has ended with success",
             "3:51 W `notification_fd` decides nothing here: a `forking` service is ready when its main process is known",
-            "4:30 W a probe by `https` is not acted on by this version yet",
-            "5:31 W `exec` is not acted on by this version yet",
-            "6:33 W `health_check` decides when it is ready; that it fails later is not acted on by this version yet",
+            "4:53 W failing readiness never stops a service",
+            "5:74 W `readiness` and `liveness` say already all that it could",
         ],
     );
-    let text = "services: {a: {command: x, type: oneshot, readiness: {tcp: 1}}, b: {command: x, readiness: {exec: x}}}";
+    let text = "services: {a: {command: x, type: oneshot, readiness: {tcp: 1}}}";
     let services = load_one("c.yaml", text).config.services;
     assert_eq!(services[0].spec.policy.kind, ServiceKind::Oneshot);
-    assert_eq!(services[1].spec.policy.kind, ServiceKind::Simple);
     assert!(services.iter().all(|service| !service.readiness.is_awaited()));
 }

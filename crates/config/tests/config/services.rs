@@ -289,6 +289,36 @@ fn stderr_is_merged_unless_told_otherwise() {
 }
 
 #[test]
+fn a_service_has_its_own_targets_of_alerts_and_those_of_all() {
+    let text = "alerts: {webhook: 'https://hooks.example/x?y=1', template: '{service}'}\n\
+                services: {a: {command: x, alerts: [{on: [running, stopped], command: 'tell ${W}'}], environment: {W: me}}, b: {command: x}}";
+    let services = crate::common::good("c.yaml", text).services;
+    let (a, b) = (&services[0].alerts, &services[1].alerts);
+    assert_eq!((a.len(), b.len()), (2, 1));
+    assert_eq!(a[0].on, [relume_core::Word::Running, relume_core::Word::Stopped]);
+    assert_eq!(a[0].command.as_deref(), Some(&["tell".to_owned(), "me".to_owned()][..]));
+    assert_eq!((b[0].on.as_slice(), &a[1]), (&relume_config::Alert::USUAL[..], &b[0]));
+    let hook = b[0].webhook.as_ref().unwrap();
+    assert_eq!(
+        (hook.tls, hook.port, hook.path.as_str(), hook.method.as_str()),
+        (true, 443, "/x?y=1", "POST")
+    );
+}
+
+#[test]
+fn an_alert_that_tells_nobody_or_nowhere_is_an_error() {
+    for (alert, message) in [
+        ("{on: crashed}", "the alert tells nobody"),
+        ("{webhook: 'tcp://host:1'}", "a webhook is a URL"),
+        ("{webhook: 'http://'}", "names no host"),
+    ] {
+        let text = format!("services: {{a: {{command: x, alerts: {alert}}}}}");
+        let found = crate::common::load_one("c.yaml", &text).diagnostics;
+        assert!(found.0.iter().any(|d| d.message.contains(message)), "{alert}: {found:?}");
+    }
+}
+
+#[test]
 fn a_container_has_the_services_variables_under_its_own_and_a_name_for_each_instance() {
     let text = "services: {a@1: {instances: 2, environment: {A: a, B: b}, container: {image: i, env: {B: c}, volumes: ['./x:/y:ro', data:/z]}}}";
     let config = good("c.yaml", text);

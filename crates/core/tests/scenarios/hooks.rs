@@ -14,6 +14,31 @@ scenarios! {
         w.expect_actions(["spawn web"]);
     }
 
+    fn an_alert_is_told_beside_what_follows_and_not_twice_at_once(w) {
+        w.config([svc("web")]);
+        w.up("web");
+        w.exited("web", 1);
+        w.skip();
+        let service = w.id("web");
+        w.tell(Event::AlertDue { service, which: 0 });
+        w.tell(Event::AlertDue { service, which: 0 });
+        w.tell(Event::AlertDue { service, which: 1 });
+        w.expect_actions(["spawn web alert 0", "spawn web alert 1"]);
+        w.wait(1.0);
+        w.expect_actions(["spawn web"]);
+        w.wait(60.0);
+        w.expect_actions(["kill web alert 0", "kill web alert 1"]);
+    }
+
+    fn nobody_is_told_while_everything_is_being_stopped(w) {
+        w.config([svc("web")]);
+        w.up("web");
+        w.shutdown();
+        w.skip();
+        w.tell(Event::AlertDue { service: w.id("web"), which: 0 });
+        w.expect_nothing();
+    }
+
     fn on_failure_does_not_run_after_a_clean_end(w) {
         w.config([svc("web").on_failure()]);
         w.up("web");
@@ -121,7 +146,7 @@ scenarios! {
         w.up("web");
         let run = w.hook("web", Hook::PostStart);
         w.tell(Event::Ready { run });
-        w.tell(Event::Unhealthy { run });
+        w.tell(Event::Silent { run });
         w.tell(Event::MainFound { run });
         assert_eq!(w.stale(), 3);
         w.expect_word("web", Word::Running);

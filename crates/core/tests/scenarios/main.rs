@@ -9,6 +9,7 @@ mod configuration;
 mod crossing;
 mod dependencies;
 mod forking;
+mod health;
 mod hooks;
 mod planning;
 mod readiness;

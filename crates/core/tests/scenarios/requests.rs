@@ -158,7 +158,7 @@ scenarios! {
         w.config([svc("web").stop_command()]);
         w.up("web");
         w.skip();
-        w.unhealthy("web");
+        w.silent("web");
         w.expect_actions(["stop web"]);
     }
 }

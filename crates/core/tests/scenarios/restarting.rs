@@ -289,7 +289,7 @@ scenarios! {
     fn an_unhealthy_service_is_stopped_and_started_again(w) {
         w.config([svc("web").pre_stop()]);
         w.up("web");
-        w.unhealthy("web");
+        w.silent("web");
         w.expect_actions(["spawn web", "stop web"]);
         w.expect_word("web", Word::Unhealthy);
         w.exited("web", 0);
@@ -300,7 +300,7 @@ scenarios! {
     fn an_unhealthy_service_that_never_restarts_is_stopped_and_failed(w) {
         w.config([svc("web").mode(RestartMode::Never)]);
         w.up("web");
-        w.unhealthy("web");
+        w.silent("web");
         w.expect_actions(["spawn web", "stop web"]);
         w.exited("web", 0);
         w.expect_word("web", Word::Failed);

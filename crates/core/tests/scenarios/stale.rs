@@ -80,7 +80,7 @@ scenarios! {
         w.config([svc("web").notify()]);
         w.spawned("web");
         w.skip();
-        w.unhealthy("web");
+        w.silent("web");
         w.expect_word("web", Word::Starting);
         w.expect_nothing();
     }

@@ -9,7 +9,7 @@ use crate::support::{Reached, STATES, Scenario};
 use crate::walk::{self, RUN_EVENTS};
 
 /// The scenarios by subject, in the order of a life.
-const SUBJECTS: [(&str, &[Scenario]); 15] = [
+const SUBJECTS: [(&str, &[Scenario]); 16] = [
     ("starting", crate::starting::ALL),
     ("restarting", crate::restarting::ALL),
     ("respawn_rate", crate::respawn_rate::ALL),
@@ -23,6 +23,7 @@ const SUBJECTS: [(&str, &[Scenario]); 15] = [
     ("crossing", crate::crossing::ALL),
     ("forking", crate::forking::ALL),
     ("hooks", crate::hooks::ALL),
+    ("health", crate::health::ALL),
     ("recovering", crate::recovering::ALL),
     ("stale", crate::stale::ALL),
 ];
@@ -102,6 +103,7 @@ fn event_order() -> Vec<String> {
         "restart asked",
         "reload asked",
         "signal asked",
+        "alert due",
         "configured, its launch the same",
         "configured with another launch",
         "left out of the configuration",

@@ -3,7 +3,7 @@
 use crate::support::*;
 
 /// The kinds of events that speak of a run.
-pub(crate) const RUN_EVENTS: [&str; 11] = [
+pub(crate) const RUN_EVENTS: [&str; 15] = [
     "spawned",
     "spawn failed",
     "spawn failed for a shortage",
@@ -14,13 +14,18 @@ pub(crate) const RUN_EVENTS: [&str; 11] = [
     "exited badly, tree gone",
     "exited badly, tree alive",
     "emptied",
-    "unhealthy",
+    "probe succeeded",
+    "probe failed",
+    "probe due",
+    "silent",
+    "asks for more time",
 ];
 
 /// An event of that kind about a run.
 pub(crate) fn run_event(kind: &str, run: RunId) -> Event {
     let failed = |shortage| Event::SpawnFailed { run, error: SpawnError { text: "no".into(), shortage } };
     let exited = |code, rest| Event::Exited { run, exit: Exit::Code(code), rest };
+    let probed = |failure| Event::Probed { run, check: Check::Liveness, failure, counts: true };
     match kind {
         "spawned" => Event::Spawned { run },
         "spawn failed" => failed(false),
@@ -32,7 +37,11 @@ pub(crate) fn run_event(kind: &str, run: RunId) -> Event {
         "exited badly, tree gone" => exited(1, Rest::Gone),
         "exited badly, tree alive" => exited(1, Rest::Alive),
         "emptied" => Event::Emptied { run },
-        "unhealthy" => Event::Unhealthy { run },
+        "probe succeeded" => probed(None),
+        "probe failed" => probed(Some("no answer".into())),
+        "probe due" => Event::ProbeDue { run, check: Check::Liveness },
+        "silent" => Event::Silent { run },
+        "asks for more time" => Event::Extended { run, by: secs(1_000.0) },
         other => panic!("no such event: {other}"),
     }
 }
@@ -94,7 +103,7 @@ fn arrange_live(w: &mut World, state: &str) {
         "stopping: post_stop" => svc("s").post_stop(),
         _ => svc("s"),
     };
-    w.config([service]);
+    w.config([service.liveness(1)]);
     match state {
         "starting: pre_start" | "starting: spawning" => {}
         "starting: alive" | "running" => w.spawned("s"),

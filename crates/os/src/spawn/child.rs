@@ -33,6 +33,8 @@ pub(super) struct Work<'a> {
     /// Pointers into the plan's strings, null-terminated.
     pub(super) argv: Vec<*const libc::c_char>,
     pub(super) environment: Vec<*const libc::c_char>,
+    /// One of the strings of the environment, to be completed by the child: its own pid.
+    pub(super) listen_pid: Option<Box<ListenPid>>,
     /// Sorted by target; the child may overwrite the sources.
     pub(super) placements: Vec<Placement>,
     /// `cgroup.procs`, open for writing, or -1.
@@ -44,6 +46,35 @@ pub(super) struct Work<'a> {
     /// Highest descriptor that may be open, for closing one by one where close_range is missing.
     pub(super) highest_open: i32,
     pub(super) outcome: Outcome,
+}
+
+/// `LISTEN_PID=`, with room for any pid and the NUL behind it.
+pub(super) type ListenPid = [u8; LISTEN_PID.len() + 11];
+
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+
+/// To be completed by the child.
+pub(super) fn listen_pid() -> Box<ListenPid> {
+    let mut text = [0; LISTEN_PID.len() + 11];
+    text[..LISTEN_PID.len()].copy_from_slice(LISTEN_PID);
+    Box::new(text)
+}
+
+/// Decimal digits without zeros in front, which some readers take for octal.
+fn name_own_pid(work: &mut Work<'_>) {
+    let Some(text) = &mut work.listen_pid else { return };
+    let mut pid = call(libc::SYS_getpid, [0; 5]).unsigned_abs();
+    let (mut digits, mut count) = ([0u8; 10], 0);
+    while count == 0 || (pid > 0 && count < digits.len()) {
+        digits[count] = b'0' + (pid % 10) as u8;
+        pid /= 10;
+        count += 1;
+    }
+    for (at, digit) in digits[..count].iter().rev().enumerate() {
+        let place = text.as_mut_ptr().wrapping_add(LISTEN_PID.len() + at);
+        // SAFETY: within the text, by the lengths above; volatile because the reader is the kernel's execve.
+        unsafe { place.write_volatile(*digit) };
+    }
 }
 
 type Step = Result<(), (SpawnStep, usize, i32)>;
@@ -225,6 +256,7 @@ fn become_user(plan: &SpawnPlan) -> Step {
 fn execute(work: &mut Work<'_>) -> Step {
     // SAFETY: a plain store through our exclusive reference, volatile as in `run`.
     unsafe { std::ptr::write_volatile(&raw mut work.outcome, Outcome::Executing) };
+    name_own_pid(work);
     let empty = 0u64;
     let args = [libc::SIG_SETMASK as usize, (&raw const empty).expose_provenance(), 0, 8, 0];
     check(SpawnStep::Signals, call(libc::SYS_rt_sigprocmask, args))?;

@@ -33,6 +33,8 @@ pub struct SpawnRequest {
     pub oom_score_adj: Option<i32>,
     /// Limits to set, usually those this program was started with ([`crate::limits::snapshot`]) overlaid by the service's.
     pub limits: Vec<(Resource, Limit)>,
+    /// `LISTEN_PID` is the child's own pid, which nobody knows beforehand (sd_listen_fds(3)).
+    pub listen_pid: bool,
     /// Stay in our session and process group (only for helpers of a foreground command).
     pub keep_session: bool,
 }
@@ -53,6 +55,7 @@ pub struct SpawnPlan {
     pub(super) oom_score_adj: Option<Vec<u8>>,
     pub(super) limits: Vec<(Resource, libc::rlimit64)>,
     pub(super) session: bool,
+    pub(super) listen_pid: bool,
 }
 
 /// The numbers of [`Credentials`].
@@ -90,6 +93,7 @@ impl SpawnPlan {
             oom_score_adj: request.oom_score_adj.map(|n| n.to_string().into_bytes()),
             limits: request.limits.iter().map(|(r, l)| (*r, l.to_raw())).collect(),
             session: !request.keep_session,
+            listen_pid: request.listen_pid,
         })
     }
 

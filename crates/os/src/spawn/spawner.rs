@@ -109,10 +109,16 @@ impl Spawner {
         };
         let clone3 = self.method == SpawnMethod::Clone3;
         let slots = self.slots.iter().map(AsRawFd::as_raw_fd);
+        let mut listen_pid = plan.listen_pid.then(child::listen_pid);
+        let mut environment = pointers(&plan.environment);
+        if let Some(text) = &mut listen_pid {
+            environment.insert(0, text.as_mut_ptr().cast());
+        }
         let mut work = Work {
             plan,
             argv: pointers(&plan.argv),
-            environment: pointers(&plan.environment),
+            environment,
+            listen_pid,
             placements,
             cgroup_procs: procs,
             highest_needed: slots.max().unwrap_or(2).max(2),

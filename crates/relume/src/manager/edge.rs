@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::SystemTime;
 
-use relume_core::{Event, Fact, Moment, RunId, Snapshot};
+use relume_core::{Event, Fact, Moment, RunId, ServiceId, Snapshot};
 use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
 use relume_os::signals::SignalFd;
@@ -63,6 +63,8 @@ pub(crate) struct Edge {
     pub(crate) next_token: u64,
     /// What runs say of themselves, and which are waited for.
     pub(crate) ready_runs: Readying,
+    /// What the commands of alerts that are due are told.
+    pub(crate) dossiers: HashMap<(ServiceId, u8), Vec<(String, String)>>,
     /// Whose `cgroup.events` an inotify watch stands for.
     pub(crate) emptying: HashMap<i32, RunId>,
     /// When to look for orphans that wait to be reaped.
@@ -125,7 +127,8 @@ impl Edge {
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
         let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
         let attention = self.attend();
-        let first = [deadline, orphans, attention, self.respawn.deadline()].into_iter().flatten().min();
+        let (respawn, bite) = (self.respawn.deadline(), self.ready_runs.next_bite());
+        let first = [deadline, orphans, attention, respawn, bite].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
         self.epoll.wait(&mut self.ready, None)
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use relume_core::{Command, RunId, SpawnError, Ticket};
+use relume_core::{Command, RunId, ServiceId, SpawnError, Ticket};
 use relume_os::epoll::EventFd;
 use relume_os::pidfd::{PidFd, ProcessId};
 use tokio::sync::oneshot;
@@ -65,6 +65,22 @@ pub(crate) enum News {
         /// What.
         what: Probed,
     },
+    /// The line that makes a run ready was in its output.
+    LineSeen {
+        /// The run.
+        run: RunId,
+    },
+    /// A command is to be told of a service's change of state.
+    Alert {
+        /// The service.
+        service: ServiceId,
+        /// Which of its targets.
+        which: u8,
+        /// What it is told, as variables.
+        told: Vec<(String, String)>,
+    },
+    /// Something has not worked that people should know of.
+    Warned(String),
     /// Whether a job has been done already, where no process was needed to tell.
     Judged {
         /// The run of the check.

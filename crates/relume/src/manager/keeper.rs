@@ -285,6 +285,21 @@ pub(crate) fn ears_name(service: &str, generation: u64) -> String {
     format!("ears/{service}/{generation}")
 }
 
+/// What the names begin with under which descriptors are kept that a service has stored.
+pub(crate) const STORED: &str = "stored/";
+
+/// The name under which one descriptor is kept that a service has stored under `name`.
+pub(crate) fn stored_name(service: &str, number: u64, name: &str) -> String {
+    format!("{STORED}{service}/{number}/{name}")
+}
+
+/// Service, number and name of a stored descriptor.
+pub(crate) fn stored(kept: &str) -> Option<(&str, u64, &str)> {
+    let (service, rest) = kept.strip_prefix(STORED)?.split_once('/')?;
+    let (number, name) = rest.split_once('/')?;
+    Some((service, number.parse().ok()?, name))
+}
+
 /// Whether this is one of the names above.
 pub(crate) fn is_of_a_run(name: &str) -> bool {
     ["process/", "output/", "ears/"].iter().any(|kind| name.starts_with(kind))

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use relume_config::{Account, Rlimit, RlimitValue, StandIn};
-use relume_core::{Hook, RunKind, SpawnError};
+use relume_config::{Account, ProbeTarget, Rlimit, RlimitValue, StandIn};
+use relume_core::{Check, Hook, RunKind, SpawnError};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
@@ -77,7 +77,7 @@ pub(crate) fn request(
     let mut arg0 = None;
     let mut argv = match kind {
         RunKind::Hook(Hook::Check) => job::argv(unit, done)?,
-        RunKind::Service | RunKind::Job | RunKind::Hook(_) => {
+        RunKind::Service | RunKind::Job | RunKind::Hook(_) | RunKind::Probe(_) | RunKind::Alert(_) => {
             command(unit, kind).iter().map(OsString::from).collect()
         }
     };
@@ -96,6 +96,7 @@ pub(crate) fn request(
         nice: launch.nice,
         oom_score_adj: launch.oom_score_adj,
         limits: limits(&inherited.limits, &launch.rlimits),
+        listen_pid: false,
         keep_session: false,
     })
 }
@@ -104,6 +105,11 @@ fn command(unit: &Unit, kind: RunKind) -> &[String] {
     let hooks = &unit.config.hooks;
     let hook = match kind {
         RunKind::Service | RunKind::Job | RunKind::Hook(Hook::Check) => return &unit.config.launch.argv,
+        RunKind::Probe(check) => return probe_command(unit, check),
+        RunKind::Alert(which) => {
+            let alert = unit.config.alerts.get(usize::from(which));
+            return alert.and_then(|alert| alert.command.as_deref()).unwrap_or_default();
+        }
         RunKind::Hook(Hook::PreStart) => &hooks.pre_start,
         RunKind::Hook(Hook::PostStart) => &hooks.post_start,
         RunKind::Hook(Hook::PreStop) => &hooks.pre_stop,
@@ -114,6 +120,13 @@ fn command(unit: &Unit, kind: RunKind) -> &[String] {
     };
     // A hook that was configured away since the core asked for it: an empty command is refused by name.
     hook.as_ref().map_or(&[], |hook| &hook.argv)
+}
+
+fn probe_command(unit: &Unit, check: Check) -> &[String] {
+    match unit.config.readiness.probes.get(check).map(|probe| &probe.target) {
+        Some(ProbeTarget::Exec(argv)) => argv,
+        _ => &[],
+    }
 }
 
 fn environment(

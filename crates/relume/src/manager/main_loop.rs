@@ -64,6 +64,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> En
 fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option<RunId>) -> Option<i32> {
     for fact in &out.facts {
         edge.note_fact(fact);
+        edge.follow(core, fact);
     }
     edge.checkpoint(core.snapshot(), &out.facts);
     if !out.facts.is_empty() || ended.is_some() {
@@ -88,8 +89,12 @@ fn run_ended(event: &Event) -> Option<RunId> {
         | Event::SpawnFailed { .. }
         | Event::Ready { .. }
         | Event::MainFound { .. }
-        | Event::Unhealthy { .. }
         | Event::Returned { .. }
+        | Event::Probed { .. }
+        | Event::ProbeDue { .. }
+        | Event::AlertDue { .. }
+        | Event::Silent { .. }
+        | Event::Extended { .. }
         | Event::ShutdownAsked { .. } => None,
     }
 }

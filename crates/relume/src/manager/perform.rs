@@ -19,15 +19,14 @@ impl Edge {
         match action {
             Action::Spawn { run, kind } => self.spawn(core, run, kind),
             Action::Signal { run, signal: Signal::Stop(signal), to } => {
-                self.stop_probing(run);
                 self.signal(core, run, signal, to);
+                self.wake(run);
             }
             Action::Signal { run, signal: Signal::Asked(signal), to } => self.signal(core, run, signal, to),
             Action::Signal { run, signal: Signal::Kill, to: Reach::Main } => {
                 self.signal(core, run, number::KILL, Reach::Main);
             }
             Action::Signal { run, signal: Signal::Kill, to: Reach::Tree } => {
-                self.stop_probing(run);
                 self.kill(run);
             }
             Action::FindMain { run } => self.find_main(core, run),
@@ -46,7 +45,7 @@ impl Edge {
 
     /// Whom a hook is about: what stops or reloads a service has to know its process.
     fn main_pid_for(&self, core: &Supervisor, run: RunId, kind: RunKind) -> Option<u32> {
-        let RunKind::Hook(_) = kind else { return None };
+        let (RunKind::Hook(_) | RunKind::Probe(_)) = kind else { return None };
         let main = core.record(run.service)?.state.run()?;
         self.runs.get(&main)?.main().map(|(process, _)| process.pid)
     }
@@ -57,7 +56,11 @@ impl Edge {
             Some(unit) => {
                 self.spawns_under_way += 1;
                 let main_pid = self.main_pid_for(core, run, kind);
-                self.spawning.order(Order { run, kind, unit, main_pid });
+                let told = match kind {
+                    RunKind::Alert(which) => self.dossiers.remove(&(run.service, which)).unwrap_or_default(),
+                    RunKind::Service | RunKind::Job | RunKind::Hook(_) | RunKind::Probe(_) => Vec::new(),
+                };
+                self.spawning.order(Order { run, kind, unit, main_pid, told });
             }
             None => {
                 // The core's services and ours come from one configuration; a hook of a service that has just
@@ -86,6 +89,14 @@ impl Edge {
                 }
                 tree @ Tree::Marked { .. } => self.trees.signal(tree, signal),
             },
+        }
+    }
+
+    /// A stopped process (SIGSTOP, SIGTSTP) acts on no signal to end until it goes on.
+    fn wake(&self, id: RunId) {
+        if let Some((_, pidfd)) = self.runs.get(&id).and_then(super::runs::Run::main) {
+            // Gone already is as well.
+            let _gone = pidfd.send_signal(number::CONT);
         }
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use relume_core::{Event, Exit, Moment, Rest, RunId, RunKind, Survivor};
+use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Survivor};
 use relume_os::exit;
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
@@ -232,7 +232,7 @@ pub(crate) fn run_id(service: relume_core::ServiceId, survivor: &Survivor) -> Ru
 
 impl Edge {
     /// Watches a run that was found from now on.
-    pub(crate) fn adopt(&mut self, id: RunId, found: Found, ready: bool) {
+    pub(crate) fn adopt(&mut self, id: RunId, found: Found, record: Option<&Record>) {
         let Found { run, kept, ears, .. } = found;
         let Some(run) = run else {
             // Nothing of it lives: what the guardian kept of it can go.
@@ -249,7 +249,7 @@ impl Edge {
         let tree = run.tree.clone();
         self.runs.insert(id, run);
         if let Some(ears) = ears {
-            self.listen_again(id, ears, ready);
+            self.listen_again(id, ears, record);
         }
         if main {
             return;

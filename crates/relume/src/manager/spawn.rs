@@ -20,12 +20,12 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
-use super::capture::{Capture, LogTarget, Origin, Stream, StreamId};
+use super::capture::{Capture, LogTarget, Look, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::job::{self, Judgement};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
-use super::ready::{Ears, Mouth};
+use super::ready::{Ears, Mouth, Stored};
 use super::units::Unit;
 
 /// A start that takes longer counts as stuck. A start takes well under a millisecond; five on a machine that
@@ -46,6 +46,8 @@ pub(crate) struct Order {
     pub(crate) unit: Arc<Unit>,
     /// For a hook: the service's main process, if it has one.
     pub(crate) main_pid: Option<u32>,
+    /// Variables that only this process gets.
+    pub(crate) told: Vec<(String, String)>,
 }
 
 /// What there is of a process that was started.
@@ -94,6 +96,8 @@ pub(crate) struct Ground {
     /// On a tmpfs, for what a run leaves to its successor.
     pub(crate) runtime_dir: PathBuf,
     pub(crate) keeper: Arc<Keeper>,
+    /// What services have stored for their next life.
+    pub(crate) stored: Arc<Stored>,
     /// What the inputs of jobs were.
     pub(crate) archive: super::archive::Archive,
 }
@@ -188,7 +192,9 @@ fn work(shared: &Shared, spawner: &mut Spawner) {
         let run = order.run;
         let judgement = match order.kind {
             RunKind::Hook(Hook::Check) => job::judge(&order.unit, &shared.ground.archive),
-            RunKind::Service | RunKind::Job | RunKind::Hook(_) => Judgement::Ask { done: false },
+            RunKind::Service | RunKind::Job | RunKind::Hook(_) | RunKind::Probe(_) | RunKind::Alert(_) => {
+                Judgement::Ask { done: false }
+            }
         };
         let done = match judgement {
             Judgement::Ask { done } => done,
@@ -212,6 +218,7 @@ struct Output {
     err: Option<OwnedFd>,
     streams: Vec<StreamId>,
     mouth: Mouth,
+    stored: Vec<Arc<OwnedFd>>,
     pipes: Vec<(u64, u64)>,
 }
 
@@ -229,11 +236,15 @@ impl Ground {
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }
+        request.environment.extend(order.told.iter().map(|(name, value)| (name.into(), value.into())));
         let mut output = Output::default();
         let generation = order.run.generation;
         let ears = self.ears(order, &mut request, &mut output)?;
         let made = SpawnPlan::prepare(&request).map_err(refused).and_then(|plan| {
-            self.connect(&order.unit, generation, &request, &mut output)?;
+            if !matches!(order.kind, RunKind::Probe(_)) {
+                self.connect(&order.unit, generation, &request, &mut output)?;
+                self.look_for_line(order, &output);
+            }
             let cgroup = self.cgroup(name, order.run.generation)?;
             self.spawn(spawner, &plan, &output, cgroup)
         });
@@ -269,6 +280,7 @@ impl Ground {
         let readiness = &order.unit.config.readiness;
         let (ears, mouth) = Ears::open(readiness, &self.notify_dir, request).map_err(failed)?;
         output.mouth = mouth;
+        output.stored = self.stored.give(&order.unit.config.spec.name, request);
         let fds = ears.fds();
         if !fds.is_empty() {
             let name = &order.unit.config.spec.name;
@@ -297,12 +309,13 @@ impl Ground {
             EntryWay::Born => CgroupEntry::Born(dir.as_fd()),
             EntryWay::Move => CgroupEntry::Move(dir.as_fd()),
         });
-        let extra = output.mouth.extra();
+        let stored = (3..).zip(output.stored.iter().map(|fd| fd.as_fd()));
+        let extra: Vec<_> = stored.chain(output.mouth.extra()).collect();
         let fds = SpawnFds {
             stdin: None,
             stdout: output.out.as_ref().map(AsFd::as_fd),
             stderr: output.err.as_ref().map(AsFd::as_fd),
-            extra: extra.as_slice(),
+            extra: &extra,
             cgroup: entry,
         };
         match spawner.spawn(plan, &fds) {
@@ -349,6 +362,16 @@ impl Ground {
             output.err = Some(reader_too(out)?);
         }
         Ok(())
+    }
+
+    /// The line that makes the service ready is looked for where its output passes.
+    fn look_for_line(&self, order: &Order, output: &Output) {
+        let line = super::ready::awaited_line(&order.unit).filter(|_| order.kind == RunKind::Service);
+        for id in line.into_iter().flat_map(|_| &output.streams) {
+            let (inbox, run) = (Arc::clone(&self.inbox), order.run);
+            let found = move || inbox.send(News::LineSeen { run });
+            self.capture.look_for(*id, Look::new(line.unwrap_or_default(), Box::new(found)));
+        }
     }
 
     fn capture(

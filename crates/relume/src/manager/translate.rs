@@ -38,6 +38,7 @@ pub(crate) mod number {
     pub(crate) const USR2: i32 = 12;
     pub(crate) const TERM: i32 = 15;
     pub(crate) const CHLD: i32 = 17;
+    pub(crate) const CONT: i32 = 18;
     pub(crate) const KILL: i32 = 9;
 }
 
@@ -58,6 +59,7 @@ impl Edge {
                     // Whatever was due, the next step finds it by the clock.
                     let _fired = self.timer.drain();
                     self.armed = None;
+                    self.bite();
                     self.events.push_back(Event::Tick);
                 }
                 INBOX => self.read_inbox(),
@@ -143,6 +145,12 @@ impl Edge {
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),
                 News::Probed { run, number, what } => self.probed(run, number, what),
+                News::LineSeen { run } => self.line_seen(run),
+                News::Warned(text) => self.say(Level::Warn, text),
+                News::Alert { service, which, told } => {
+                    self.dossiers.insert((service, which), told);
+                    self.events.push_back(Event::AlertDue { service, which });
+                }
                 News::Asked { ticket, command } => {
                     self.events.push_back(Event::Commanded { ticket, command });
                 }

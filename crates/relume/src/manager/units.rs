@@ -97,6 +97,7 @@ impl Unit {
             hooks: relume_config::HookCommands::default(),
             pid_file: None,
             readiness: relume_config::Readiness::default(),
+            alerts: Vec::new(),
             log,
             shown: relume_config::Shown::default(),
             schedule: None,

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed, here and now")]
 #![expect(clippy::print_stderr, reason = "the test runner shows it beside the failed test")]
 
+mod alerts;
 mod apply;
 mod archive;
 mod containers;
@@ -22,6 +23,7 @@ mod external;
 mod guardian;
 mod guardian_death;
 mod harness;
+mod health;
 mod hostile_configs;
 mod jobs;
 mod lifecycle;

@@ -10,7 +10,7 @@ pub(super) fn action(view: &View<'_>, action: &Action) -> Result<(), String> {
     if view.kernel.tree_of(*run).is_some() {
         return Err(format!("{run} is spawned a second time"));
     }
-    if matches!(kind, RunKind::Hook(_)) {
+    if matches!(kind, RunKind::Hook(_) | RunKind::Probe(_) | RunKind::Alert(_)) {
         return Ok(());
     }
     let other = view

@@ -124,7 +124,12 @@ pub(crate) fn addressed(
         Event::MainFound { run } => of_run(core, *run, "main found"),
         Event::Exited { run, exit, rest } => of_run(core, *run, exited(core, *run, *exit, *rest)),
         Event::Emptied { run } => of_run(core, *run, "emptied"),
-        Event::Unhealthy { run } => of_run(core, *run, "unhealthy"),
+        Event::Probed { run, failure: None, .. } => of_run(core, *run, "probe succeeded"),
+        Event::Probed { run, .. } => of_run(core, *run, "probe failed"),
+        Event::ProbeDue { run, .. } => of_run(core, *run, "probe due"),
+        Event::AlertDue { service, .. } => vec![(*service, "alert due".into())],
+        Event::Silent { run } => of_run(core, *run, "silent"),
+        Event::Extended { run, .. } => of_run(core, *run, "asks for more time"),
     }
 }
 

@@ -60,13 +60,17 @@ impl World {
 
     fn run_name(&self, run: RunId) -> String {
         let name = self.name_of(run.service);
-        self.hook_of(run).map_or_else(|| name.clone(), |hook| format!("{name} {}", hook.key()))
+        match self.run_kinds.get(&run) {
+            Some(RunKind::Probe(check)) => format!("{name} {} probe", check.key()),
+            Some(RunKind::Alert(which)) => format!("{name} alert {which}"),
+            _ => self.hook_of(run).map_or_else(|| name.clone(), |hook| format!("{name} {}", hook.key())),
+        }
     }
 
     fn hook_of(&self, run: RunId) -> Option<Hook> {
         match self.run_kinds.get(&run) {
             Some(RunKind::Hook(hook)) => Some(*hook),
-            Some(RunKind::Service | RunKind::Job) | None => None,
+            Some(RunKind::Service | RunKind::Job | RunKind::Probe(_) | RunKind::Alert(_)) | None => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relume_core::{Condition, Dependency, Policy, RestartMode, ServiceKind, ServiceSpec};
+use relume_core::{Condition, Dependency, Policy, RestartMode, Rule, ServiceKind, ServiceSpec};
 
 /// A service being described. Its delays have no jitter, so that scenarios can name them exactly.
 #[derive(Debug, Clone)]
@@ -38,6 +38,12 @@ impl Svc {
     /// A oneshot, with the mode that is its default.
     pub(crate) fn oneshot(self) -> Self {
         self.kind(ServiceKind::Oneshot).mode(RestartMode::OnFailure)
+    }
+
+    /// Judged ill after so many failures in a row of a probe that is a command.
+    pub(crate) fn liveness(self, failures: u32) -> Self {
+        let rule = Rule { failures, successes: 1, command: Some(Duration::from_secs(3)), grace: None };
+        self.with(|policy| policy.checks.liveness = Some(rule))
     }
 
     pub(crate) fn mode(self, mode: RestartMode) -> Self {

@@ -1,8 +1,8 @@
 //! What can happen, in one line each. A name without a run means the run that the service has now.
 
 use relume_core::{
-    Command, Event, Exit, Hook, ManagerPolicy, Reach, Rest, RunId, RunKind, ServiceId, SpawnError, State,
-    Survivor, Ticket,
+    Check, Command, Event, Exit, Hook, ManagerPolicy, Reach, Rest, RunId, RunKind, ServiceId, SpawnError,
+    State, Survivor, Ticket,
 };
 
 use super::{Svc, World};
@@ -132,8 +132,34 @@ impl World {
     }
 
     #[track_caller]
-    pub(crate) fn unhealthy(&mut self, name: &str) {
-        self.tell(Event::Unhealthy { run: self.run(name) });
+    pub(crate) fn silent(&mut self, name: &str) {
+        self.tell(Event::Silent { run: self.run(name) });
+    }
+
+    /// A regular probe of the present run was answered well.
+    #[track_caller]
+    pub(crate) fn probe_well(&mut self, name: &str, check: Check) {
+        self.tell(Event::Probed { run: self.run(name), check, failure: None, counts: true });
+    }
+
+    /// A regular probe of the present run was answered badly.
+    #[track_caller]
+    pub(crate) fn probe_badly(&mut self, name: &str, check: Check) {
+        let failure = Some("no answer".into());
+        self.tell(Event::Probed { run: self.run(name), check, failure, counts: true });
+    }
+
+    #[track_caller]
+    pub(crate) fn probe_due(&mut self, name: &str, check: Check) {
+        self.tell(Event::ProbeDue { run: self.run(name), check });
+    }
+
+    /// The run of a probe's command that is under way.
+    #[track_caller]
+    pub(crate) fn probe_run(&self, name: &str, check: Check) -> RunId {
+        let record = self.core.record(self.id(name)).expect("a known service has a record");
+        let found = record.sides.iter().rev().find(|side| side.kind == RunKind::Probe(check));
+        found.unwrap_or_else(|| panic!("{name} runs no {} probe", check.key())).run
     }
 
     #[track_caller]

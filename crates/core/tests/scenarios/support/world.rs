@@ -144,6 +144,7 @@ impl World {
                 | What::Moved { .. }
                 | What::RunBegan { .. }
                 | What::HistorySet { .. }
+                | What::Probed { .. }
                 | What::SideMoved { .. }
                 | What::ConfigApplied { .. }
                 | What::ConfigRefused { .. }

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use relume_os::epoll::EventFd;
 
 use super::compress::Done;
-use super::{LogTarget, Refused, Stream, StreamId};
+use super::{LogTarget, Look, Refused, Stream, StreamId};
 use crate::output_index::Kind;
 
 /// Orders since the thread last looked. They are carried out in the order of the fields.
 #[derive(Default)]
 pub(super) struct Orders {
     pub(super) attach: Vec<Stream>,
+    pub(super) look: Vec<(StreamId, Look)>,
     pub(super) retarget: BTreeMap<StreamId, Arc<LogTarget>>,
     pub(super) reopen: bool,
     pub(super) compressed: Vec<Done>,
@@ -128,6 +129,15 @@ impl Inbox {
         let mut state = self.lock();
         if state.live.contains(&id) {
             state.orders.retarget.insert(id, target);
+            drop(state);
+            self.ring();
+        }
+    }
+
+    pub(super) fn look_for(&self, id: StreamId, look: Look) {
+        let mut state = self.lock();
+        if state.live.contains(&id) {
+            state.orders.look.push((id, look));
             drop(state);
             self.ring();
         }

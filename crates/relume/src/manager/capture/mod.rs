@@ -33,6 +33,7 @@ mod file;
 mod format;
 mod inbox;
 mod ledger;
+mod look;
 mod lru;
 mod marks;
 mod packing;
@@ -59,6 +60,7 @@ use std::time::Duration;
 use relume_os::epoll::EventFd;
 
 pub(crate) use self::format::Origin;
+pub(crate) use self::look::Look;
 pub(crate) use self::report::Report;
 
 use relume_config::{Compression as Compress, LineFormat as Format};
@@ -242,6 +244,11 @@ impl Capture {
     /// From now on the pipe's bytes go to the file. Answered by `Report::Finished` after [`Capture::finish`].
     pub(crate) fn attach(&self, stream: Stream) -> Result<(), Refused> {
         self.inbox.attach(stream)
+    }
+
+    /// Tells once when a text passes in the stream; to be said before there is anybody to write.
+    pub(crate) fn look_for(&self, id: StreamId, look: Look) {
+        self.inbox.look_for(id, look);
     }
 
     /// The run's tree is gone: move what its pipe holds, close it, report `Finished`.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use relume_os::pipes;
 
 use super::dropping::Dropped;
-use super::{Origin, Stream, StreamId};
+use super::{Look, Origin, Stream, StreamId};
 
 /// Names a log file in the thread's table.
 pub(super) type FileKey = u64;
@@ -48,6 +48,8 @@ pub(super) struct Pipe {
     pub(super) lead: Vec<u8>,
     /// What was dropped since its file cannot be written, and not yet told.
     pub(super) dropped: Option<Dropped>,
+    /// A text that somebody waits for.
+    pub(super) look: Option<Look>,
     fd: File,
     capacity: usize,
     hot: u8,
@@ -71,6 +73,7 @@ impl Pipe {
             origin,
             lead: Vec::new(),
             dropped: None,
+            look: None,
             fd,
             capacity,
             hot: 0,
@@ -108,6 +111,13 @@ impl Pipe {
             if let Ok(capacity) = pipes::set_capacity(&self.fd, HOT_BYTES) {
                 self.capacity = capacity;
             }
+        }
+    }
+
+    /// Looks through what was read, where a text is waited for.
+    pub(super) fn looked_at(&mut self, bytes: &[u8]) {
+        if self.look.as_mut().is_some_and(|look| look.sees(bytes)) {
+            self.look = None;
         }
     }
 

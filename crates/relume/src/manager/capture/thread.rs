@@ -168,9 +168,14 @@ impl Worker {
     }
 
     fn obey(&mut self, orders: Orders) {
-        let Orders { attach, retarget, finish, reopen, stop, leave, compressed, marks } = orders;
+        let Orders { attach, look, retarget, finish, reopen, stop, leave, compressed, marks } = orders;
         for stream in attach {
             self.attach(stream);
+        }
+        for (id, look) in look {
+            if let Some(pipe) = self.pipes.get_mut(&id) {
+                pipe.look = Some(look);
+            }
         }
         for (id, log) in retarget {
             self.retarget(id, log);
@@ -340,6 +345,7 @@ impl Worker {
             let got = pipe.read(slot.begin(&file.target, pipe.origin, place, (&lead, wanted)));
             slot.filled(got);
             pipe.bytes += got as u64;
+            pipe.looked_at(slot.pending());
             if let Some(last) = &mut pipe.last_bytes {
                 // A pipe that gives less than it said has another reader; what it took is not ours to wait for.
                 *last = if got == 0 { 0 } else { *last - (got as u64).min(*last) };

@@ -25,6 +25,8 @@ pub(crate) struct Board {
     forkers: HashMap<ServiceId, RunId>,
     /// What is said of a service's run, by itself or its probes: the last of each service.
     told: HashMap<ServiceId, (RunId, String)>,
+    /// Why a probe of a service failed last.
+    failures: HashMap<ServiceId, String>,
     pub(crate) places: Places,
     pub(crate) began: Moment,
     /// How often a manager has come back.
@@ -76,6 +78,7 @@ impl Board {
             safe_mode: false,
             forkers: HashMap::new(),
             told: HashMap::new(),
+            failures: HashMap::new(),
             places,
             began,
         }
@@ -83,8 +86,9 @@ impl Board {
 
     /// Takes a fact in, and says it as an event where it is one that people follow.
     pub(crate) fn learn(&mut self, fact: &Fact) -> Option<EventRecord> {
-        // Before the fold: a removed service still has its name.
-        let early = matches!(fact.what, What::Removed { .. }).then(|| words::event(self, fact)).flatten();
+        // Before the fold: a removed service still has its name, and what probes have changed can be seen.
+        let early = matches!(fact.what, What::Removed { .. } | What::Probed { .. });
+        let early = early.then(|| words::event(self, fact)).flatten();
         match &fact.what {
             What::Added { service, name } => {
                 self.ids.insert(Arc::from(name.as_str()), *service);
@@ -94,6 +98,10 @@ impl Board {
                 self.mains.remove(service);
                 self.forkers.remove(service);
                 self.told.remove(service);
+                self.failures.remove(service);
+            }
+            What::Probed { run, failure: Some(failure), .. } => {
+                self.failures.insert(run.service, failure.clone());
             }
             What::LooksForking { run } => {
                 self.forkers.insert(run.service, *run);
@@ -107,6 +115,7 @@ impl Board {
             | What::Moved { .. }
             | What::RunBegan { .. }
             | What::RunEnded { .. }
+            | What::Probed { failure: None, .. }
             | What::HistorySet { .. }
             | What::SideMoved { .. }
             | What::SideEnded { .. }
@@ -118,6 +127,9 @@ impl Board {
             | What::Stale { .. } => {}
         }
         self.memory.fold(fact);
+        if matches!(fact.what, What::Probed { .. }) {
+            return early;
+        }
         early.or_else(|| words::event(self, fact))
     }
 
@@ -155,6 +167,11 @@ impl Board {
     pub(crate) fn told_of(&self, service: ServiceId) -> Option<&str> {
         let (run, text) = self.told.get(&service)?;
         (self.mains.get(&service) == Some(run)).then_some(text.as_str())
+    }
+
+    /// Why a probe of a service failed last.
+    pub(crate) fn last_failure(&self, service: ServiceId) -> Option<&str> {
+        self.failures.get(&service).map(String::as_str)
     }
 
     /// The present main process of a service.

@@ -35,6 +35,7 @@ pub(crate) use own_log::OwnLog;
 pub(crate) use report::status_report;
 pub(crate) use store::Store;
 
+use super::alerts::Alerts;
 use super::archive::{self, Archive};
 use super::capture::Report;
 use super::units::Units;
@@ -105,6 +106,8 @@ pub(crate) enum Note {
     },
     /// News of the log files.
     Capture(Report),
+    /// Who wants to know of changes of state can be told from now on.
+    Alerts(Box<Alerts>),
     /// The archive has lost what it knew of the services.
     RememberAll,
     /// Answered when all before it has been shown.
@@ -153,12 +156,14 @@ pub(crate) fn start(publishing: Publishing) -> std::io::Result<(Publisher, JoinH
     let (notes, queue) = channel();
     let thread = std::thread::Builder::new()
         .name("publish".into())
-        .spawn(move || Thread { publishing, stale_since: None }.run(&queue))?;
+        .spawn(move || Thread { publishing, alerts: None, stale_since: None }.run(&queue))?;
     Ok((Publisher { notes }, thread))
 }
 
 struct Thread {
     publishing: Publishing,
+    /// There are none before there is a network thread.
+    alerts: Option<Box<Alerts>>,
     /// Since when the status file has been behind.
     stale_since: Option<Instant>,
 }
@@ -207,6 +212,10 @@ impl Thread {
                         archive.job_done(name);
                     }
                     if let Some(record) = record {
+                        let unit = fact.what.service().and_then(|id| Some((id, board.unit(id)?)));
+                        if let (Some(alerts), Some((service, unit))) = (&mut self.alerts, unit) {
+                            alerts.tell(service, unit, &record);
+                        }
                         archive.event(record.clone());
                         desk.tell(record);
                     }
@@ -247,6 +256,7 @@ impl Thread {
                 // Whoever asked has waited long enough.
                 let _gone = done.send(());
             }
+            Note::Alerts(alerts) => self.alerts = Some(alerts),
             Note::Leave => {}
         }
     }
@@ -278,6 +288,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::Moved { .. }
         | What::SideMoved { .. }
         | What::SideEnded { .. }
+        | What::Probed { .. }
         | What::ConfigApplied { .. }
         | What::ConfigRefused { .. }
         | What::ShutdownBegan { .. }

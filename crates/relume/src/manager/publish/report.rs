@@ -88,6 +88,8 @@ fn configured(board: &Board, id: ServiceId, record: &Record, report: &mut Servic
     report.display_name.clone_from(&record.name);
     let Some(unit) = board.unit(id) else { return };
     let (policy, shown) = (&unit.config.spec.policy, &unit.config.shown);
+    report.ready &= record.health.is_usable(&policy.checks);
+    report.healthy = record.health.judgement(&policy.checks).filter(|_| record.state.is_live());
     report.display_name.clone_from(&shown.display_name);
     report.description.clone_from(&shown.description);
     report.urls.clone_from(&shown.urls);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Condition, Exit, Fact, Hook, Moment, Pace, Record, RunKind, StartPhase, State, StopPhase, WaitFor,
-    What, Word,
+    Cause, Check, Condition, Count, Exit, Fact, Hook, Moment, Pace, Record, RunId, RunKind, StartPhase,
+    State, StopPhase, WaitFor, What, Word,
 };
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
@@ -20,6 +20,13 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
             let record = board.memory.services.get(&run.service)?;
             (EventKind::Exit, ended(record)?)
         }
+        What::Probed { run, check, failure, health } => {
+            let before = board.memory.services.get(&run.service)?.health.count(*check);
+            (
+                EventKind::Probe,
+                probed(board, *run, *check, failure.as_deref(), (before, health.count(*check)))?,
+            )
+        }
         What::SideEnded { kind: RunKind::Hook(hook), exit, error, .. } => match (exit, error) {
             (Some(Exit::Code(0)), _) => return None,
             // What it has found is told by what follows.
@@ -32,6 +39,14 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
                 EventKind::Warning,
                 format!("its {} was ended: it took too long or was not needed any more", hook.key()),
             ),
+        },
+        What::SideEnded { kind: RunKind::Alert(_), exit, error, .. } => match (exit, error) {
+            (Some(Exit::Code(0)), _) => return None,
+            (Some(exit), _) => (EventKind::Warning, format!("the command of its alert {}", in_words(*exit))),
+            (None, Some(error)) => {
+                (EventKind::Warning, format!("the command of its alert could not be started: {}", error.text))
+            }
+            (None, None) => (EventKind::Warning, "the command of its alert took too long".into()),
         },
         What::ConfigApplied { added, changed, removed, .. } => (
             EventKind::Config,
@@ -111,6 +126,23 @@ fn moved(
     })
 }
 
+/// What a probe has changed, for people; a first success is seen by its being ready.
+fn probed(
+    board: &Board,
+    run: RunId,
+    check: Check,
+    failure: Option<&str>,
+    (before, after): (Count, Count),
+) -> Option<String> {
+    let key = check.key();
+    let Some(failure) = failure else {
+        let again = before.failures > 0 || before.well == Some(false);
+        return (again && after.well != Some(false)).then(|| format!("its {key} succeeds again"));
+    };
+    let most = board.unit(run.service).and_then(|unit| unit.config.spec.policy.checks.rule(check))?.failures;
+    Some(format!("its {key} failed ({} of {most}): {failure}", after.failures))
+}
+
 /// The core's word on the wire.
 pub(super) fn word(word: Word) -> wire::State {
     wire::State::from(word.as_str())
@@ -139,7 +171,8 @@ fn cause(cause: &Cause) -> wire::Cause {
         Cause::Exited(Exit::Unknown) => wire::Cause::Unknown,
         Cause::SpawnFailed(_) => wire::Cause::SpawnFailed,
         Cause::StartTimeout => wire::Cause::StartTimeout,
-        Cause::Unhealthy => wire::Cause::Unhealthy,
+        Cause::Unhealthy(_) => wire::Cause::Unhealthy,
+        Cause::Watchdog => wire::Cause::Watchdog,
         Cause::Dependency(_) => wire::Cause::Dependency,
         Cause::ConfigChanged | Cause::Removed => wire::Cause::Config,
     }
@@ -157,6 +190,9 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
             StartPhase::Alive => told(board, record).or_else(|| awaited(board, record)),
             StartPhase::Forked => Some("looking for the process it left in the background".into()),
         },
+        State::Stopping { why: why @ Cause::Unhealthy(_), phase, .. } => {
+            Some(format!("{}; {}", ill(board, record, why), stopping(*phase)))
+        }
         State::Stopping { why, phase, .. } => Some(format!("{}; {}", because(board, why), stopping(*phase))),
         State::Restarting { cause, pace, .. } => Some(match pace {
             Pace::Shortage => format!("{}; not its fault, so tried again soon", because(board, cause)),
@@ -184,7 +220,7 @@ fn hook_of(record: &Record, run: relume_core::RunId) -> &'static str {
     match side.map(|side| side.kind) {
         Some(RunKind::Hook(Hook::Check)) => "check whether there is something to do",
         Some(RunKind::Hook(hook)) => hook.key(),
-        Some(RunKind::Service | RunKind::Job) | None => "pre_start",
+        Some(RunKind::Service | RunKind::Job | RunKind::Probe(_) | RunKind::Alert(_)) | None => "pre_start",
     }
 }
 
@@ -196,10 +232,11 @@ fn told(board: &Board, record: &Record) -> Option<String> {
 /// By what it is to become ready.
 fn awaited(board: &Board, record: &Record) -> Option<String> {
     let readiness = &board.units.get(&record.name)?.config.readiness;
-    Some(match (readiness.said, &readiness.probe) {
+    Some(match (readiness.said, super::super::ready::awaited_line(board.units.get(&record.name)?)) {
         (Some(Said::Notify), _) => "waiting for its READY=1".into(),
         (Some(Said::Fd(number)), _) => format!("waiting for a newline on its descriptor {number}"),
-        (None, Some(_)) => "waiting for its probe to succeed".into(),
+        (None, Some(text)) => format!("waiting for a line with `{text}`"),
+        (None, None) if readiness.is_awaited() => "waiting for its probe to succeed".into(),
         (None, None) => return None,
     })
 }
@@ -257,17 +294,27 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
             format!("{} and left processes in the background; is it type: forking?", because(board, cause))
         }
         Cause::Exited(_) => ended(record).unwrap_or_else(|| because(board, cause)),
+        Cause::Unhealthy(_) => ill(board, record, cause),
         Cause::Asked
         | Cause::LeftNothing
         | Cause::AlreadyDone
         | Cause::SpawnFailed(_)
         | Cause::StartTimeout
         | Cause::HookFailed { .. }
-        | Cause::Unhealthy
+        | Cause::Watchdog
         | Cause::Dependency(_)
         | Cause::ConfigChanged
         | Cause::Removed
         | Cause::Shutdown => because(board, cause),
+    }
+}
+
+/// What its probes have said last.
+fn ill(board: &Board, record: &Record, cause: &Cause) -> String {
+    let id = board.ids.get(record.name.as_str());
+    match id.and_then(|id| board.last_failure(*id)) {
+        Some(failure) => format!("{}: {failure}", because(board, cause)),
+        None => because(board, cause),
     }
 }
 
@@ -287,7 +334,8 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
         Cause::HookFailed { hook, exit: None } => {
             format!("its {} took too long or could not be started", hook.key())
         }
-        Cause::Unhealthy => "its liveness was judged bad".into(),
+        Cause::Unhealthy(check) => format!("its {} failed too often in a row", check.key()),
+        Cause::Watchdog => "no sign of life within its watchdog time".into(),
         Cause::Dependency(need) => format!("{} went down", board.name(*need)),
         Cause::ConfigChanged => "its configuration changed".into(),
         Cause::Removed => "removed from the configuration".into(),

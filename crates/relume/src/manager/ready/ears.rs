@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 /// The variable that names the socket (sd_notify(3)).
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
+/// The variable that says how often a sign of life has to come (sd_watchdog_enabled(3)). There is no `WATCHDOG_PID`: the
+/// environment is made before the process.
+const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+
 /// The hearing side of one run.
 #[derive(Debug)]
 pub(crate) struct Ears {
@@ -21,6 +25,18 @@ pub(crate) struct Ears {
     pub(crate) pipe: Option<OwnedFd>,
     /// Whose datagrams are believed, beside root's: the service's user.
     pub(crate) uid: u32,
+    /// As an earlier manager has left it: its last sign of life, and whether it has said that it is ready.
+    pub(crate) watchdog: Option<Watched>,
+    pub(crate) said: bool,
+}
+
+/// A watchdog as the journal knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Watched {
+    /// When a sign of life came, in nanoseconds of this boot.
+    pub(crate) at_ns: u64,
+    /// How often one has to come.
+    pub(crate) period_ns: u64,
 }
 
 /// What the journal says of the ears of a run.
@@ -32,6 +48,12 @@ pub(crate) struct KeptEars {
     pipe: bool,
     /// Whose datagrams are believed.
     uid: u32,
+    /// Its last sign of life, or not long before that.
+    #[serde(default)]
+    pub(crate) watchdog: Option<Watched>,
+    /// It has said that it is ready.
+    #[serde(default)]
+    pub(crate) said: bool,
 }
 
 /// The speaking side, until the process has it.
@@ -48,7 +70,13 @@ impl Mouth {
 impl Ears {
     /// What a successor needs to hear this run again, beside the descriptors.
     pub(crate) fn kept(&self) -> KeptEars {
-        KeptEars { socket: self.path(), pipe: self.pipe.is_some(), uid: self.uid }
+        KeptEars {
+            socket: self.path(),
+            pipe: self.pipe.is_some(),
+            uid: self.uid,
+            watchdog: self.watchdog,
+            said: self.said,
+        }
     }
 
     /// The descriptors, in the order in which `again` takes them.
@@ -67,7 +95,7 @@ impl Ears {
             None => bind(path),
         });
         let pipe = if kept.pipe { fds.next() } else { None };
-        Self { socket, pipe, uid: kept.uid }
+        Self { socket, pipe, uid: kept.uid, watchdog: kept.watchdog, said: kept.said }
     }
 
     /// Makes what this readiness needs, and names it in the request. `dir` is where sockets go.
@@ -78,22 +106,23 @@ impl Ears {
     ) -> relume_os::Result<(Self, Mouth)> {
         let owner = request.credentials.as_ref().map(|who| (who.uid, who.gid));
         let uid = owner.map_or_else(relume_os::users::effective_uid, |(uid, _)| uid);
-        let mut ears = Self { socket: None, pipe: None, uid };
+        let mut ears = Self { socket: None, pipe: None, uid, watchdog: None, said: false };
         let mut mouth = Mouth::default();
-        match readiness.said {
-            None => {}
-            Some(Said::Notify) => {
-                let socket = NotifySocket::bind(notify::fresh_path(dir)?, owner)?;
-                request.environment.retain(|(name, _)| name != NOTIFY_SOCKET);
-                request.environment.push((NOTIFY_SOCKET.into(), socket.path().into()));
-                ears.socket = Some(socket);
-            }
-            Some(Said::Fd(number)) => {
-                let Pipe { read, write } = Pipe::new()?;
-                pipes::set_nonblocking(&read, true)?;
-                ears.pipe = Some(read);
-                mouth = Mouth(Some((number, write)));
-            }
+        if readiness.notifies() {
+            let socket = NotifySocket::bind(notify::fresh_path(dir)?, owner)?;
+            request.environment.retain(|(name, _)| name != NOTIFY_SOCKET);
+            request.environment.push((NOTIFY_SOCKET.into(), socket.path().into()));
+            ears.socket = Some(socket);
+        }
+        if let Some(period) = readiness.watchdog {
+            request.environment.retain(|(name, _)| name != WATCHDOG_USEC);
+            request.environment.push((WATCHDOG_USEC.into(), period.as_micros().to_string().into()));
+        }
+        if let Some(Said::Fd(number)) = readiness.said {
+            let Pipe { read, write } = Pipe::new()?;
+            pipes::set_nonblocking(&read, true)?;
+            ears.pipe = Some(read);
+            mouth = Mouth(Some((number, write)));
         }
         Ok((ears, mouth))
     }

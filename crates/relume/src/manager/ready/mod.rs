@@ -1,10 +1,13 @@
-//! Readiness: what a service says of itself, and what it is asked.
+//! Readiness and health: what a service says of itself, and what it is asked.
 //!
 //! # Theory of operation
 //!
-//! Three ways lead to [`Event::Ready`]: `READY=1` on the run's own notify socket, a newline on its notification descriptor, and a
+//! Three ways lead to ready: `READY=1` on the run's own notify socket, a newline on its notification descriptor, and a
 //! probe that succeeds. Where a service has a probe beside one of the others, it is probed once it has said
-//! so. Each way is taken once in a run: what comes after is news for people, or a new main process.
+//! so. Each way is taken once in a run: what comes after is news for people, signs of life, or a new main process.
+//!
+//! What the answers to probes come to is decided in the core, which counts them. Which probes are asked, and how often, follows
+//! from what the core has made of them ([`asking`]): so nothing about them has to be remembered here.
 //!
 //! Sockets and pipes are made by the spawn thread ([`Ears`]) and read here, on the supervise thread, never more than
 //! [`MOST_DATAGRAMS`] at a time: epoll tells again of what is left. Probes run on the network thread ([`Prober`]), whether a process
@@ -13,25 +16,36 @@
 //! Nobody is believed beyond his own run. Whose word it is follows from the socket; the sender must be the
 //! service's user or root; a main process must be one of the run's.
 
+mod asking;
+mod claims;
 mod ears;
-mod probe;
+mod grpc;
+pub(super) mod http;
+pub(super) mod probe;
 mod prober;
+mod stored;
+mod tls;
+mod watchdog;
 mod words;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use relume_config::Probe;
-use relume_core::{Event, RunId};
+use relume_core::{Event, Health, Moment, Record, RunId, State};
 use relume_os::epoll::Interest;
-use relume_os::pidfd::{PidFd, ProcessId};
 
+pub(crate) use asking::awaited_line;
 pub(crate) use ears::{Ears, KeptEars, Mouth};
 pub(crate) use prober::{Probed, Prober};
+pub(crate) use stored::Stored;
 
+use super::capture::Look;
 use super::edge::Edge;
+use super::inbox::News;
 use super::publish::{Level, Note};
-use super::runs::Stage;
-use prober::Probing;
+use prober::Asking;
+use stored::Sent;
+use watchdog::Dogs;
 use words::Words;
 
 /// Datagrams read from one socket before others have their turn: more than a queue holds by default
@@ -47,20 +61,32 @@ pub(crate) struct Readying {
     voices: HashMap<RunId, Voice>,
     /// Whose socket or pipe a token of the epoll set stands for.
     tokens: HashMap<u64, RunId>,
-    next_probing: u64,
+    next_asking: u64,
+    dogs: Dogs,
+    stored: Arc<Stored>,
 }
 
 /// One run's.
 struct Voice {
     ears: Ears,
     tokens: Vec<u64>,
-    /// What it is asked before it counts as ready.
-    probe: Option<Probe>,
     /// It has said that it is ready, or need not.
     said: bool,
-    /// The core was told that it is ready.
-    ready: bool,
-    probing: Option<Probing>,
+    /// Something had to happen before it counts as ready, and the core was told that it has.
+    awaited: bool,
+    told_ready: bool,
+    /// The line that makes it ready was in its output.
+    line: bool,
+    /// When it became ready, as the core has decided.
+    running: Option<Moment>,
+    /// It is being stopped: how it is concerns nobody any more.
+    over: bool,
+    /// What its answers have come to, as the core has decided.
+    health: Health,
+    /// The probes under way.
+    asking: Vec<Asking>,
+    /// What is wrong with it, in the words of its probes.
+    trouble: Option<String>,
     claim: Option<Claim>,
     /// No process of this run can become its main process any more.
     settled: bool,
@@ -81,20 +107,27 @@ struct Claim {
 }
 
 impl Readying {
-    pub(crate) fn new(prober: Prober) -> Self {
-        Self { prober, voices: HashMap::new(), tokens: HashMap::new(), next_probing: 0 }
+    pub(crate) fn new(prober: Prober, stored: Arc<Stored>) -> Self {
+        Self {
+            prober,
+            stored,
+            voices: HashMap::new(),
+            tokens: HashMap::new(),
+            next_asking: 0,
+            dogs: Dogs::default(),
+        }
+    }
+
+    /// When the next service has been silent for too long.
+    pub(crate) fn next_bite(&self) -> Option<Moment> {
+        self.dogs.next()
     }
 }
 
 impl Edge {
-    /// Listens to a run from now on, and probes it where that is asked for: by the configuration that holds
-    /// now, which may be later than the one it was started with.
+    /// Listens to a service's run from now on, and asks it what its configuration says: the one that holds now, which
+    /// may be later than the one it was started with.
     pub(crate) fn listen(&mut self, id: RunId, ears: Ears) {
-        let probe = self.probe_of(id);
-        let said = ears.socket.is_none() && ears.pipe.is_none();
-        if said && probe.is_none() {
-            return;
-        }
         let (socket, pipe) = (self.next_token, self.next_token + 1);
         self.next_token += 2;
         let mut tokens = Vec::new();
@@ -110,13 +143,19 @@ impl Edge {
             }
         }
         self.ready_runs.tokens.extend(tokens.iter().map(|token| (*token, id)));
+        let said = self.runs.get(&id).is_none_or(|run| run.unit.config.readiness.said.is_none());
         let voice = Voice {
             ears,
             tokens,
-            probe,
             said,
-            ready: false,
-            probing: None,
+            awaited: false,
+            told_ready: false,
+            line: false,
+            running: None,
+            over: false,
+            health: Health::default(),
+            asking: Vec::new(),
+            trouble: None,
             claim: None,
             settled: false,
             phase: None,
@@ -124,28 +163,42 @@ impl Edge {
             strangers: false,
         };
         self.ready_runs.voices.insert(id, voice);
-        if said {
-            self.go_on(id);
-        }
+        self.ask_on(id);
     }
 
-    /// Listens again to a run that was found; one that was ready need not become so again.
-    pub(crate) fn listen_again(&mut self, id: RunId, ears: Ears, ready: bool) {
-        if ready {
-            let Ears { socket, .. } = ears;
-            self.listen(id, Ears { socket, pipe: None, uid: ears.uid });
-            if let Some(voice) = self.ready_runs.voices.get_mut(&id) {
-                voice.ready = true;
+    /// Listens again to a run that was found, and goes on asking it: `record` is what the core remembers.
+    pub(crate) fn listen_again(&mut self, id: RunId, ears: Ears, record: Option<&Record>) {
+        let record = record.filter(|record| record.state.run() == Some(id));
+        let since = match record.map(|record| &record.state) {
+            Some(State::Running { since, .. }) => Some(*since),
+            _ => None,
+        };
+        let (watchdog, said) = (ears.watchdog, ears.said);
+        // Who is ready need not become so again.
+        let ears = if since.is_some() { Ears { pipe: None, ..ears } } else { ears };
+        self.listen(id, ears);
+        let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
+        voice.said |= said;
+        voice.health = record.map(|record| record.health.clone()).unwrap_or_default();
+        voice.over = record.is_none_or(|record| matches!(record.state, State::Stopping { .. }));
+        match since {
+            Some(since) => self.began_running(id, since, watchdog),
+            None => {
+                self.look_again(id);
+                self.ask_on(id);
             }
-        } else {
-            self.listen(id, ears);
         }
     }
 
-    fn probe_of(&self, id: RunId) -> Option<Probe> {
-        let started = &self.runs.get(&id)?.unit;
-        let now = self.units.get(&started.config.spec.name).unwrap_or(started);
-        now.config.readiness.probe.clone()
+    /// The line that a start waits for may come from now on.
+    fn look_again(&self, id: RunId) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let Some(text) = awaited_line(&run.unit) else { return };
+        for stream in &run.streams {
+            let inbox = Arc::clone(&self.inbox);
+            let found = Box::new(move || inbox.send(News::LineSeen { run: id }));
+            self.capture.look_for(*stream, Look::new(text, found));
+        }
     }
 
     /// What is ready in the epoll set is somebody's voice; whether it was.
@@ -160,13 +213,23 @@ impl Edge {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         let Some(socket) = &voice.ears.socket else { return };
         let mut buffer = [0u8; DATAGRAM];
-        let (mut all, mut stranger) = (None::<Words>, None);
+        let (mut all, mut stranger, mut fds) = (None::<Words>, None, Vec::new());
+        // Whoever may store nothing cannot make us hold anything either, not even for a moment.
+        let most = self.runs.get(&id).map_or(0, |run| run.unit.config.readiness.fd_store);
         for _ in 0..MOST_DATAGRAMS {
+            let received = if most > 0 {
+                socket.receive_all(&mut buffer)
+            } else {
+                socket.receive(&mut buffer).map(|datagram| datagram.map(|datagram| (datagram, Vec::new())))
+            };
             // An error of this socket concerns this run alone; timeout_start ends the wait.
-            let Ok(Some(datagram)) = socket.receive(&mut buffer) else { break };
+            let Ok(Some((datagram, sent))) = received else { break };
             match datagram.sender {
                 Some(who) if who.uid == voice.ears.uid || who.uid == 0 => {
                     let words = Words::read(&buffer[..datagram.len], datagram.cut);
+                    if most > 0 && (words.store || words.unstore) {
+                        fds.push(Sent { gone: words.unstore, name: words.fd_name.clone(), fds: sent });
+                    }
                     all = Some(match all {
                         Some(before) => before.and(words),
                         None => words,
@@ -176,12 +239,30 @@ impl Edge {
                 None => {}
             }
         }
+        for sent in fds {
+            self.store(id, sent, most);
+        }
+        let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         if let Some(uid) = stranger.filter(|_| !std::mem::replace(&mut voice.strangers, true)) {
             let text = format!("{}: a notification from user {uid} was ignored", self.name_of_run(id));
             self.say(Level::Warn, text);
         }
         if let Some(words) = all {
             self.take_words(id, words);
+        }
+    }
+
+    fn store(&mut self, id: RunId, sent: Sent, most: u32) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let service = run.unit.config.spec.name.clone();
+        if sent.gone {
+            let name = sent.name.as_deref().unwrap_or_default();
+            return self.ready_runs.stored.forget(&self.keeper, &service, Some(name));
+        }
+        let refused = self.ready_runs.stored.store(&self.keeper, &service, sent, most);
+        if refused > 0 {
+            let text = format!("{service}: {refused} descriptors were not stored: `fd_store` allows {most}");
+            self.say(Level::Warn, text);
         }
     }
 
@@ -197,6 +278,9 @@ impl Edge {
         if words.stopping {
             voice.phase = Some("stopping by itself");
         }
+        if let Some(trouble) = words.trouble {
+            voice.status = trouble;
+        }
         if let Some(status) = words.status {
             voice.status = status;
         }
@@ -206,6 +290,12 @@ impl Edge {
         }
         if let Some(pid) = words.main_pid {
             self.claim(id, pid);
+        }
+        if let Some(by) = words.extend {
+            self.events.push_back(Event::Extended { run: id, by });
+        }
+        if let Some(alive) = words.watchdog {
+            self.sign_of_life(id, alive, words.watchdog_every);
         }
         if words.ready {
             self.said_ready(id);
@@ -237,67 +327,8 @@ impl Edge {
     fn said_ready(&mut self, id: RunId) {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         if !std::mem::replace(&mut voice.said, true) {
-            self.go_on(id);
-        }
-    }
-
-    /// It has said all that it has to say: now it is probed, or ready.
-    fn go_on(&mut self, id: RunId) {
-        let Readying { prober, voices, next_probing, .. } = &mut self.ready_runs;
-        let Some(voice) = voices.get_mut(&id).filter(|voice| voice.said && !voice.ready) else { return };
-        match &voice.probe {
-            Some(probe) => {
-                *next_probing += 1;
-                // The one before ends first.
-                voice.probing = None;
-                voice.probing = Some(prober.begin(id, probe.clone(), *next_probing));
-            }
-            None => {
-                voice.ready = true;
-                self.events.push_back(Event::Ready { run: id });
-            }
-        }
-    }
-
-    /// News of the probes of a run.
-    pub(crate) fn probed(&mut self, id: RunId, number: u64, what: Probed) {
-        let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
-        // Of probes that were ended meanwhile nothing is believed.
-        if voice.probing.as_ref().is_none_or(|probing| probing.number != number) {
-            return;
-        }
-        let text = match what {
-            Probed::Badly(why) => Some(format!("not ready yet: {why}")),
-            Probed::Well => {
-                voice.probing = None;
-                voice.ready = true;
-                self.events.push_back(Event::Ready { run: id });
-                voice.shown()
-            }
-        };
-        self.publisher.send(Note::Told { run: id, text });
-    }
-
-    /// A run is asked to stop: whether it is ready concerns nobody any more.
-    pub(crate) fn stop_probing(&mut self, id: RunId) {
-        if let Some(voice) = self.ready_runs.voices.get_mut(&id) {
-            voice.probing = None;
-            voice.ready = true;
-        }
-    }
-
-    /// Another configuration holds: runs that are waited for are asked what that says. To be told before the
-    /// core hears of it, for which they are ready now if nothing is asked any more.
-    pub(crate) fn probe_anew(&mut self) {
-        let waiting = self.ready_runs.voices.iter().filter(|(_, voice)| !voice.ready);
-        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
-            let probe = self.probe_of(id);
-            let Some(voice) = self.ready_runs.voices.get_mut(&id).filter(|voice| voice.probe != probe) else {
-                continue;
-            };
-            voice.probe = probe;
-            voice.probing = None;
-            self.go_on(id);
+            self.note_said(id);
+            self.ask_on(id);
         }
     }
 
@@ -313,6 +344,7 @@ impl Edge {
         if let Some(socket) = &voice.ears.socket {
             let _gone = self.epoll.delete(socket);
         }
+        self.ready_runs.dogs.leave(id);
         if let Some(path) = voice.ears.path() {
             self.trees.forget(path);
         }
@@ -323,83 +355,13 @@ impl Edge {
     }
 }
 
-/// A new main process.
-impl Edge {
-    fn claim(&mut self, id: RunId, pid: u32) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let Some((main, _)) = run.main() else { return };
-        let Some(voice) = self.ready_runs.voices.get_mut(&id).filter(|voice| !voice.settled) else { return };
-        match &mut voice.claim {
-            Some(claim) => claim.next = Some(pid),
-            None if main.pid == pid => {}
-            None => {
-                voice.claim = Some(Claim { pid, next: None, ended: false });
-                self.trees.claim(id, &run.tree, pid);
-            }
-        }
-    }
-
-    /// Whether the end of a run's main process has to wait: its last words may have named another.
-    pub(crate) fn holds_end(&mut self, id: RunId) -> bool {
-        self.hear_socket(id);
-        let held = self.ready_runs.voices.get_mut(&id).and_then(|voice| voice.claim.as_mut());
-        let (Some(claim), Some(run)) = (held, self.runs.get(&id)) else { return false };
-        claim.ended = true;
-        if let Stage::Main { pidfd, .. } = &run.stage {
-            // It stays ready for ever.
-            let _gone = self.epoll.delete(pidfd);
-        }
-        true
-    }
-
-    /// Whether the process that was claimed is one of the run's: then it is the main one from now on.
-    pub(crate) fn claimed(&mut self, id: RunId, found: Option<(ProcessId, PidFd)>) {
-        let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
-        let Some(claim) = voice.claim.take() else { return };
-        match found {
-            Some((process, pidfd)) => self.change_main(id, process, pidfd),
-            None => {
-                let text = format!(
-                    "{}: {} is no process of its own: MAINPID ignored",
-                    self.name_of_run(id),
-                    claim.pid
-                );
-                self.say(Level::Warn, text);
-                if claim.ended {
-                    // One that goes on claiming cannot put off the end for ever.
-                    self.settle(id);
-                    self.main_ended(id);
-                    return;
-                }
-            }
-        }
-        if let Some(next) = claim.next {
-            self.claim(id, next);
-        }
-    }
-
-    fn settle(&mut self, id: RunId) {
-        if let Some(voice) = self.ready_runs.voices.get_mut(&id) {
-            voice.settled = true;
-        }
-    }
-
-    fn change_main(&mut self, id: RunId, process: ProcessId, pidfd: PidFd) {
-        let Some(Stage::Main { pidfd: old, .. }) = self.runs.get(&id).map(|run| &run.stage) else { return };
-        let _gone = self.epoll.delete(old);
-        self.watched.retain(|_, watched| *watched != (id, None));
-        self.watch_process(id, None, &pidfd);
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.stage = Stage::Main { process, pidfd };
-        }
-        self.note_main(id, process);
-        // The old one is a child like any other now.
-        self.expect_orphans();
-    }
-}
-
 impl Voice {
+    /// For people: what its probes say of it, else what it says itself.
     fn shown(&self) -> Option<String> {
+        if let Some(trouble) = &self.trouble {
+            let what = if self.running.is_some() { "probe failed" } else { "not ready yet" };
+            return Some(format!("{what}: {trouble}"));
+        }
         match (self.phase, self.status.as_str()) {
             (None, "") => None,
             (Some(phase), "") => Some(phase.into()),

@@ -1,55 +1,57 @@
 //! One probe: one fresh connection, one question, one answer. Whoever calls bounds its time.
 //!
-//! Bounded in bytes too: of an HTTP answer only the head is read, and a head that is too long is an error. No
-//! redirect is followed: an answer that points elsewhere was given all the same.
+//! Bounded in bytes too: a head that is too long is an error, and of a body no more is read than is looked through. No
+//! redirect is followed: an answer that points elsewhere was given all the same. What the system may answer late (a name, a
+//! file) is asked on a thread of the runtime's, and asked again only when it has answered: a dead server costs one thread a
+//! probe and not one a time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
-use axum::body::Body;
-use axum::http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
-use axum::http::{HeaderName, HeaderValue, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use relume_config::{HttpTarget, Probe, ProbeTarget};
-use tokio::net::TcpStream;
+use relume_config::{Probe, ProbeTarget};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
-/// The longest head of an answer. Real ones have a few hundred bytes.
-const MOST_HEAD: usize = 64 * 1024;
+use super::{grpc, http};
 
 /// A question with what is kept from one probe to the next.
 pub(super) struct Question {
     target: ProbeTarget,
-    /// A look-up that the system has not answered: it is waited for again instead of begun again, so that a dead name
-    /// server costs one thread a service and not one a probe.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+    look: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Question {
     pub(super) fn new(probe: &Probe) -> Self {
-        Self { target: probe.target.clone(), lookup: None }
+        Self { target: probe.target.clone(), lookup: None, look: None }
     }
 
     /// Asks once. Why the answer is not good: a fragment for people.
     pub(super) async fn ask(&mut self) -> Result<(), String> {
-        let (host, port) = match &self.target {
-            ProbeTarget::Http(http) => (http.host.clone(), http.port),
-            ProbeTarget::Tcp { host, port } => (host.clone(), *port),
-        };
-        let connection = self.connect(&host, port).await.map_err(|error| in_words(&error))?;
-        match &self.target {
-            ProbeTarget::Tcp { .. } => Ok(()),
-            ProbeTarget::Http(http) => judge(http, status(http, connection).await?),
+        match self.target.clone() {
+            ProbeTarget::Tcp { host, port } => self.reach(&host, port).await.map(drop),
+            ProbeTarget::Http(target) => {
+                let connection = self.reach(&target.host, target.port).await?;
+                http::ask(&target, connection).await
+            }
+            ProbeTarget::Grpc(target) => {
+                let connection = self.reach(&target.host, target.port).await?;
+                grpc::ask(&target, connection).await
+            }
+            ProbeTarget::Unix(path) => {
+                UnixStream::connect(&path).await.map(drop).map_err(|error| in_words(&error))
+            }
+            ProbeTarget::File(path) => self.exists(&path).await.map_err(|error| in_words(&error)),
+            // Commands are runs of the core's; a line is seen where it passes.
+            ProbeTarget::Exec(_) | ProbeTarget::LogLine(_) => {
+                Err("nothing can be asked over the network".into())
+            }
         }
     }
 
-    /// What it asks, for people.
-    pub(super) fn subject(&self) -> String {
-        let name = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        match &self.target {
-            ProbeTarget::Http(http) => format!("http://{}:{}{}", name(&http.host), http.port, http.path),
-            ProbeTarget::Tcp { host, port } => format!("tcp://{}:{port}", name(host)),
-        }
+    async fn reach(&mut self, host: &str, port: u16) -> Result<TcpStream, String> {
+        self.connect(host, port).await.map_err(|error| in_words(&error))
     }
 
     async fn connect(&mut self, host: &str, port: u16) -> io::Result<TcpStream> {
@@ -79,6 +81,16 @@ impl Question {
         self.lookup = None;
         found.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
     }
+
+    async fn exists(&mut self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        let look = self
+            .look
+            .get_or_insert_with(|| tokio::task::spawn_blocking(move || std::fs::metadata(path).map(drop)));
+        let found = look.await;
+        self.look = None;
+        found.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+    }
 }
 
 impl Drop for Question {
@@ -86,7 +98,33 @@ impl Drop for Question {
         if let Some(lookup) = &self.lookup {
             lookup.abort();
         }
+        if let Some(look) = &self.look {
+            look.abort();
+        }
     }
+}
+
+/// What a probe asks, for people.
+pub(super) fn subject(target: &ProbeTarget) -> String {
+    match target {
+        ProbeTarget::Http(http) => {
+            let scheme = if http.tls { "https" } else { "http" };
+            format!("{scheme}://{}:{}{}", bracketed(&http.host), http.port, http.path)
+        }
+        ProbeTarget::Tcp { host, port } => format!("tcp://{}:{port}", bracketed(host)),
+        ProbeTarget::Grpc(grpc) => {
+            format!("grpc://{}:{}/{}", bracketed(&grpc.host), grpc.port, grpc.service)
+        }
+        ProbeTarget::Unix(path) => format!("unix:{}", path.display()),
+        ProbeTarget::File(path) => path.display().to_string(),
+        ProbeTarget::Exec(argv) => argv.first().cloned().unwrap_or_default(),
+        ProbeTarget::LogLine(text) => format!("a line with `{text}`"),
+    }
+}
+
+/// A host as it stands before a port.
+pub(super) fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// Addresses, and the one name that always means this machine (RFC 6761, 6.3).
@@ -97,72 +135,25 @@ fn without_lookup(host: &str) -> Option<Vec<IpAddr>> {
     host.parse().ok().map(|ip| vec![ip])
 }
 
-/// Sends the request and reads the head of the answer.
-async fn status(http: &HttpTarget, connection: TcpStream) -> Result<StatusCode, String> {
-    let broken = |error: hyper::Error| format!("no HTTP answer: {error}");
-    let request = request(http)?;
-    let mut builder = hyper::client::conn::http1::Builder::new();
-    builder.max_buf_size(MOST_HEAD);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(connection)).await.map_err(broken)?;
-    // The connection makes progress only while it is polled; it is dropped with the rest of the answer unread.
-    let answer = sender.send_request(request);
-    tokio::pin!(answer, connection);
-    tokio::select! {
-        biased;
-        answer = &mut answer => return answer.map(|answer| answer.status()).map_err(broken),
-        ended = &mut connection => ended.map_err(broken)?,
-    }
-    // The other side has closed; what it said before is there by now.
-    answer.await.map(|answer| answer.status()).map_err(broken)
-}
-
-fn request(http: &HttpTarget) -> Result<Request<Body>, String> {
-    let host = if http.host.contains(':') { format!("[{}]", http.host) } else { http.host.clone() };
-    let host = if http.port == 80 { host } else { format!("{host}:{}", http.port) };
-    let mut request = Request::get(http.path.as_str())
-        .body(Body::empty())
-        .map_err(|error| format!("cannot ask {}: {error}", http.path))?;
-    let headers = request.headers_mut();
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("relume/", env!("CARGO_PKG_VERSION"))));
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    let own = http.headers.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in std::iter::once((HOST.as_str(), host.as_str())).chain(own) {
-        // The value may be a password: it is not shown.
-        let unfit = || format!("the header {name} cannot be sent");
-        let header: HeaderName = name.parse().map_err(|_| unfit())?;
-        headers.insert(header, HeaderValue::from_str(value).map_err(|_| unfit())?);
-    }
-    Ok(request)
-}
-
-fn judge(http: &HttpTarget, status: StatusCode) -> Result<(), String> {
-    let good = http.status.map_or((200..400).contains(&status.as_u16()), |wanted| status.as_u16() == wanted);
-    if good { Ok(()) } else { Err(format!("answered {status}")) }
-}
-
 fn in_words(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return "nobody listens there".into();
+    }
+    if error.kind() == io::ErrorKind::NotFound {
+        return "there is no such thing".into();
     }
     error.to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::time::Duration;
 
-    use relume_config::Environment;
-
     use super::*;
 
-    fn http(port: u16, status: Option<u16>) -> Question {
-        let headers = Environment(BTreeMap::from([("X-Token".into(), "secret".into())]));
-        let target = HttpTarget { host: "127.0.0.1".into(), port, path: "/up?x=1".into(), headers, status };
-        Question { target: ProbeTarget::Http(target), lookup: None }
+    fn question(target: ProbeTarget) -> Question {
+        Question { target, lookup: None, look: None }
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {
@@ -170,81 +161,30 @@ mod tests {
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), future).await.unwrap() })
     }
 
-    /// Answers one connection with `answer`, again and again while `endless`; gives what was asked.
-    fn server(answer: &'static [u8], endless: bool) -> (u16, std::thread::JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let serve = move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                if stream.read(&mut byte).unwrap_or(0) == 0 {
-                    break;
-                }
-                request.push(byte[0]);
-            }
-            while stream.write_all(answer).is_ok() && endless {}
-            String::from_utf8(request).unwrap()
-        };
-        (port, std::thread::spawn(serve))
-    }
-
-    #[test]
-    fn statuses_from_200_to_399_are_good_unless_one_is_named() {
-        for (answer, named, good) in [
-            (&b"HTTP/1.1 200 OK\r\n\r\n"[..], None, true),
-            (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", None, true),
-            (b"HTTP/1.0 204 No Content\r\n\r\n", None, true),
-            (b"HTTP/1.1 404 Not Found\r\n\r\n", None, false),
-            (b"HTTP/1.1 503 Busy\r\n\r\n", None, false),
-            (b"HTTP/1.1 200 OK\r\n\r\n", Some(204), false),
-            (b"HTTP/1.1 401 No\r\n\r\n", Some(401), true),
-        ] {
-            let (port, asked) = server(answer, false);
-            let said = run(http(port, named).ask());
-            assert_eq!(said.is_ok(), good, "{said:?} {}", String::from_utf8_lossy(answer));
-            let asked = asked.join().unwrap();
-            assert!(asked.starts_with("GET /up?x=1 HTTP/1.1\r\n"), "{asked}");
-            let asked = asked.to_ascii_lowercase();
-            assert!(asked.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{asked}");
-            assert!(asked.contains("\r\nx-token: secret\r\n"), "{asked}");
-        }
-    }
-
-    #[test]
-    fn an_endless_body_is_not_read_and_an_endless_head_is_an_error() {
-        let (port, asked) =
-            server(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\nxxxxxxxxxxxxxxxxxxxxx", true);
-        assert_eq!(run(http(port, None).ask()), Ok(()));
-        asked.join().unwrap();
-        let (port, asked) = server(
-            b"HTTP/1.1 200 OK\r\nX: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy",
-            true,
-        );
-        assert!(run(http(port, None).ask()).is_err());
-        asked.join().unwrap();
-    }
-
-    #[test]
-    fn what_is_no_http_is_no_answer() {
-        for answer in [&b"SSH-2.0-OpenSSH\r\n"[..], b"", b"\0\0\0\0", b"HTTP/1.1 999999 x\r\n\r\n"] {
-            let (port, asked) = server(answer, false);
-            assert!(run(http(port, None).ask()).is_err(), "{answer:?}");
-            asked.join().unwrap();
-        }
-    }
-
     #[test]
     fn a_tcp_probe_wants_a_connection_and_no_more() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut question =
-            Question { target: ProbeTarget::Tcp { host: "localhost".into(), port }, lookup: None };
+        let target = ProbeTarget::Tcp { host: "localhost".into(), port };
+        assert_eq!(subject(&target), format!("tcp://localhost:{port}"));
+        let mut question = question(target);
         assert_eq!(run(question.ask()), Ok(()));
         drop(listener);
         assert_eq!(run(question.ask()), Err("nobody listens there".into()));
-        assert_eq!(question.subject(), format!("tcp://localhost:{port}"));
+    }
+
+    #[test]
+    fn a_unix_probe_wants_a_listener_and_a_file_probe_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("it");
+        let mut unix = question(ProbeTarget::Unix(path.clone()));
+        let mut file = question(ProbeTarget::File(path.clone()));
+        assert!(run(unix.ask()).is_err() && run(file.ask()).is_err());
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!((run(unix.ask()), run(file.ask())), (Ok(()), Ok(())));
+        drop(listener);
+        assert_eq!(run(unix.ask()), Err("nobody listens there".into()));
+        assert_eq!(run(file.ask()), Ok(()));
     }
 
     #[test]

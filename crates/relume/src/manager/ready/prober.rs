@@ -1,21 +1,30 @@
-//! Probing a run until it is ready: one task on the network thread for each run that waits for it.
+//! When probes are asked: one task on the network thread for each check that is being asked of a run.
 //!
-//! Fast at first, because most services are ready within a fraction of a second and others wait for them, then ever slower up to
-//! the interval. There is one task a run, and one probe at a time in it.
+//! *Eager*, while the answer is waited for: fast at first, because most services are ready within a fraction of a second and
+//! others wait for them, then ever slower up to the interval. *Steady* afterwards: on a grid of the interval whose beginning
+//! follows from the service's name, so that probes are spread evenly over time, and a manager that comes up again asks at the
+//! very moments at which its predecessor would have.
+//!
+//! There is one probe at a time in a task. What the core counts and what it does not is said with each answer. A steady answer
+//! that cannot change anything is not told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use relume_config::Probe;
-use relume_core::RunId;
+use relume_config::{Probe, ProbeTarget};
+use relume_core::{Check, Moment, RunId};
+use relume_os::clock;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::probe::Question;
+use super::probe::{Question, subject};
 use crate::manager::inbox::{Inbox, News};
 
 /// Between the first probe and the second: a delay that nobody notices, and 20 connections a second at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The same for a command, which costs a process.
+const FIRST_COMMAND_PAUSE: Duration = Duration::from_millis(250);
 
 /// Where probes run, and where their results go.
 pub(crate) struct Prober {
@@ -23,15 +32,36 @@ pub(crate) struct Prober {
     inbox: Arc<Inbox>,
 }
 
-/// Probes under way. Dropped, they end.
-#[derive(Debug)]
-pub(crate) struct Probing {
-    task: AbortHandle,
-    /// Tells this probing's results from those of one before it.
-    pub(crate) number: u64,
+/// How often a check is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Until it is answered well.
+    Eager,
+    /// Again and again, not before this moment.
+    Steady(Moment),
 }
 
-impl Drop for Probing {
+/// What is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) run: RunId,
+    pub(super) check: Check,
+    pub(super) pace: Pace,
+    pub(super) probe: Probe,
+    /// Chooses the beginning of the grid.
+    pub(super) name: String,
+}
+
+/// Probes under way. Dropped, they end.
+#[derive(Debug)]
+pub(super) struct Asking {
+    task: AbortHandle,
+    /// Tells this asking's answers from those of one before it.
+    pub(super) number: u64,
+    pub(super) asked: Asked,
+}
+
+impl Drop for Asking {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -40,10 +70,15 @@ impl Drop for Probing {
 /// What probes have to tell of a run.
 #[derive(Debug)]
 pub(crate) enum Probed {
-    /// They succeeded: it is ready.
-    Well,
-    /// One failed, otherwise than the one before: why, for people.
-    Badly(String),
+    /// An answer.
+    Answered {
+        /// Why it is bad, for people; none: it is good.
+        failure: Option<String>,
+        /// Whether it was a regular one.
+        counts: bool,
+    },
+    /// It is time for a command.
+    Due,
 }
 
 impl Prober {
@@ -51,129 +86,119 @@ impl Prober {
         Self { net, inbox }
     }
 
-    /// Begins to probe a run. Never waits.
-    pub(crate) fn begin(&self, run: RunId, probe: Probe, number: u64) -> Probing {
+    /// Begins to ask. Never waits.
+    pub(super) fn begin(&self, asked: Asked, number: u64) -> Asking {
         let inbox = Arc::clone(&self.inbox);
+        let (run, check) = (asked.run, asked.check);
         let tell = move |what| inbox.send(News::Probed { run, number, what });
-        Probing { task: self.net.spawn(until_ready(probe, tell)).abort_handle(), number }
+        let (probe, pace, name) = (asked.probe.clone(), asked.pace, asked.name.clone());
+        let task = match pace {
+            Pace::Eager => self.net.spawn(eager(probe, check, tell)),
+            Pace::Steady(not_before) => {
+                let phase = phase(&name, check, probe.interval);
+                self.net.spawn(steady(probe, phase, not_before, tell))
+            }
+        };
+        Asking { task: task.abort_handle(), number, asked }
     }
 }
 
-async fn until_ready(probe: Probe, tell: impl Fn(Probed)) {
-    tokio::time::sleep(probe.start_period).await;
+/// Where in each interval a service is asked: FNV-1a over its name and the check, and a mix so that the names `a1`, `a2` … do
+/// not lie side by side (the finalizer of SplitMix64).
+fn phase(name: &str, check: Check, interval: Duration) -> u64 {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = name.as_bytes().iter().chain(check.key().as_bytes()).fold(0xcbf2_9ce4_8422_2325, fold);
+    let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % nanos(interval)
+}
+
+/// The first moment of the grid at or after `from`.
+fn next_on_grid(phase: u64, interval: u64, from: u64) -> u64 {
+    let passed = from.saturating_sub(phase).div_ceil(interval);
+    phase.saturating_add(passed.saturating_mul(interval))
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+async fn sleep_until(at: u64) {
+    tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::monotonic_ns()))).await;
+}
+
+/// One answer; none of a command, which is only due.
+async fn ask(probe: &Probe, question: &mut Question) -> Option<Result<(), String>> {
+    if matches!(probe.target, ProbeTarget::Exec(_)) {
+        return None;
+    }
+    let said = tokio::time::timeout(probe.timeout, question.ask()).await;
+    let said = said.unwrap_or_else(|_| Err(format!("no answer within {:?}", probe.timeout)));
+    Some(said.map_err(|why| format!("{}: {why}", subject(&probe.target))))
+}
+
+async fn eager(probe: Probe, check: Check, tell: impl Fn(Probed)) {
+    let began = clock::monotonic_ns().saturating_add(nanos(probe.start_period));
+    sleep_until(began).await;
     let mut question = Question::new(&probe);
-    let mut pause = FIRST_PAUSE.min(probe.interval);
-    let (mut in_a_row, mut told) = (0, None);
+    let command = matches!(probe.target, ProbeTarget::Exec(_));
+    let first = match (command, check) {
+        (false, _) => FIRST_PAUSE,
+        // Each failure of a command counts, and for a startup that is what ends the wait.
+        (true, Check::Startup) => probe.interval,
+        (true, Check::Readiness | Check::Liveness | Check::Health) => FIRST_COMMAND_PAUSE,
+    };
+    let mut pause = first.min(probe.interval);
+    let mut regular = began.saturating_add(nanos(probe.interval));
+    let (mut told, mut well) = (None, false);
     loop {
-        let said = tokio::time::timeout(probe.timeout, question.ask()).await;
-        match said.unwrap_or_else(|_| Err(format!("no answer within {:?}", probe.timeout))) {
-            Ok(()) => in_a_row += 1,
-            Err(why) => {
-                in_a_row = 0;
-                let why = format!("{}: {why}", question.subject());
-                if told.as_ref() != Some(&why) {
-                    tell(Probed::Badly(why.clone()));
-                    told = Some(why);
+        let counts = clock::monotonic_ns() >= regular;
+        if counts {
+            regular = regular.saturating_add(nanos(probe.interval));
+        }
+        match ask(&probe, &mut question).await {
+            None => tell(Probed::Due),
+            Some(Ok(())) => {
+                (told, well) = (None, true);
+                tell(Probed::Answered { failure: None, counts });
+            }
+            Some(Err(why)) => {
+                if counts || well || told.as_ref() != Some(&why) {
+                    tell(Probed::Answered { failure: Some(why.clone()), counts });
                 }
+                (told, well) = (Some(why), false);
             }
         }
-        if in_a_row >= probe.successes {
-            return tell(Probed::Well);
-        }
-        tokio::time::sleep(pause).await;
+        let next = clock::monotonic_ns().saturating_add(nanos(pause)).min(regular);
+        sleep_until(next).await;
         pause = (pause * 2).min(probe.interval);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Instant;
-
-    use relume_config::ProbeTarget;
-
-    use super::*;
-
-    fn probe(port: u16) -> Probe {
-        Probe {
-            target: ProbeTarget::Tcp { host: "127.0.0.1".into(), port },
-            interval: Duration::from_millis(80),
-            timeout: Duration::from_secs(5),
-            start_period: Duration::ZERO,
-            successes: 1,
+async fn steady(probe: Probe, phase: u64, not_before: Moment, tell: impl Fn(Probed)) {
+    let interval = nanos(probe.interval);
+    let mut question = Question::new(&probe);
+    let mut from = not_before.0;
+    let mut told_well = 0;
+    loop {
+        let at = next_on_grid(phase, interval, from.max(clock::monotonic_ns()));
+        sleep_until(at).await;
+        match ask(&probe, &mut question).await {
+            None => tell(Probed::Due),
+            Some(Ok(())) if told_well >= probe.successes => {}
+            Some(Ok(())) => {
+                told_well += 1;
+                tell(Probed::Answered { failure: None, counts: true });
+            }
+            Some(Err(why)) => {
+                told_well = 0;
+                tell(Probed::Answered { failure: Some(why), counts: true });
+            }
         }
-    }
-
-    fn run(probe: Probe, tell: impl Fn(Probed)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(20), until_ready(probe, tell)).await.unwrap();
-        });
-    }
-
-    #[test]
-    fn the_same_failure_is_told_once_and_the_first_success_ends_it() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let late = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(300));
-            TcpListener::bind(address).unwrap()
-        });
-        let told = Mutex::new(Vec::new());
-        run(probe(address.port()), |what| told.lock().unwrap().push(what));
-        let told = told.into_inner().unwrap();
-        let [Probed::Badly(why), Probed::Well] = &told[..] else { panic!("{told:?}") };
-        assert!(why.contains("nobody listens"), "{why}");
-        drop(late.join().unwrap());
-    }
-
-    #[test]
-    fn as_many_successes_in_a_row_as_asked_for_come_before_ready() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let began = Instant::now();
-        let times = AtomicU32::new(0);
-        run(Probe { successes: 3, start_period: Duration::from_millis(100), ..probe(port) }, |_| {
-            times.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(times.into_inner(), 1);
-        assert!(began.elapsed() >= Duration::from_millis(100 + 50 + 80), "{:?}", began.elapsed());
-        let accepted = || {
-            listener.set_nonblocking(true).unwrap();
-            std::iter::from_fn(|| listener.accept().ok()).count()
-        };
-        assert_eq!(accepted(), 3);
-    }
-
-    #[test]
-    fn one_that_never_answers_is_given_up_in_time_and_asked_again() {
-        // The kernel takes the connections in; nobody reads from them.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let headers = relume_config::Environment::default();
-        let target = relume_config::HttpTarget {
-            host: "127.0.0.1".into(),
-            port,
-            path: "/".into(),
-            headers,
-            status: None,
-        };
-        let probe =
-            Probe { target: ProbeTarget::Http(target), timeout: Duration::from_millis(60), ..probe(port) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let told = Mutex::new(Vec::new());
-        let ended = runtime.block_on(async {
-            let probing = until_ready(probe, |what| told.lock().unwrap().push(format!("{what:?}")));
-            tokio::time::timeout(Duration::from_millis(700), probing).await
-        });
-        assert!(ended.is_err(), "nobody said that it is ready");
-        let told = told.into_inner().unwrap();
-        assert!(told.len() == 1 && told[0].contains("no answer within 60ms"), "{told:?}");
-        listener.set_nonblocking(true).unwrap();
-        let asked = std::iter::from_fn(|| listener.accept().ok()).count();
-        assert!((2..=7).contains(&asked), "one after the other: {asked}");
+        from = at.saturating_add(1);
     }
 }
+
+#[cfg(test)]
+#[path = "prober_tests.rs"]
+mod tests;

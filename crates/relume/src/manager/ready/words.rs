@@ -3,8 +3,19 @@
 //! Pure, and made for a sender that means harm: nothing fails, nothing is kept that was not asked for, and what
 //! is shown to people has no control character and a length.
 
+use std::time::Duration;
+
 /// How much of a STATUS is kept, in bytes.
 pub(crate) const STATUS_LIMIT: usize = 1024;
+
+/// What a sign of life says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alive {
+    /// `WATCHDOG=1`.
+    Well,
+    /// `WATCHDOG=trigger`: it wants to be taken for hung.
+    Trigger,
+}
 
 /// What one datagram says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,11 +30,25 @@ pub(crate) struct Words {
     pub(crate) status: Option<String>,
     /// `MAINPID=`. A claim: whether the process is one of the run's is not known here.
     pub(crate) main_pid: Option<u32>,
+    /// `WATCHDOG=`.
+    pub(crate) watchdog: Option<Alive>,
+    /// `WATCHDOG_USEC=`: how often it will show from now on.
+    pub(crate) watchdog_every: Option<Duration>,
+    /// `EXTEND_TIMEOUT_USEC=`: it needs more time, from now.
+    pub(crate) extend: Option<Duration>,
+    /// `ERRNO=` or `EXIT_STATUS=`: what has gone wrong, in a word.
+    pub(crate) trouble: Option<String>,
+    /// `FDSTORE=1`: the descriptors sent along are to be kept.
+    pub(crate) store: bool,
+    /// `FDSTOREREMOVE=1`: those of this name are not to be kept any more.
+    pub(crate) unstore: bool,
+    /// `FDNAME=`.
+    pub(crate) fd_name: Option<String>,
 }
 
 impl Words {
     /// Reads assignments, one a line. Unknown ones are skipped, and so are those that this version does nothing
-    /// with (`WATCHDOG`, `ERRNO`, `FDSTORE`, `BARRIER` and the like); of two of the same the last holds. Of a datagram
+    /// with; `BARRIER` is answered by receiving it. Of two of the same the last holds. Of a datagram
     /// that was `cut` the last line is not believed, unless it is a text, which would be cut anyway.
     pub(crate) fn read(datagram: &[u8], cut: bool) -> Self {
         let mut words = Self::default();
@@ -46,6 +71,20 @@ impl Words {
             b"STOPPING" => self.stopping = value == b"1",
             b"STATUS" => self.status = Some(shown(value)),
             b"MAINPID" => self.main_pid = pid(value),
+            b"WATCHDOG" => {
+                self.watchdog = match value {
+                    b"1" => Some(Alive::Well),
+                    b"trigger" => Some(Alive::Trigger),
+                    _ => None,
+                }
+            }
+            b"WATCHDOG_USEC" => self.watchdog_every = micros(value).filter(|every| !every.is_zero()),
+            b"EXTEND_TIMEOUT_USEC" => self.extend = micros(value),
+            b"ERRNO" => self.trouble = number(value, 4095).map(|errno| format!("errno {errno}")),
+            b"EXIT_STATUS" => self.trouble = number(value, 255).map(|code| format!("exit status {code}")),
+            b"FDSTORE" => self.store = value == b"1",
+            b"FDSTOREREMOVE" => self.unstore = value == b"1",
+            b"FDNAME" => self.fd_name = fd_name(value),
             _ => {}
         }
     }
@@ -59,15 +98,45 @@ impl Words {
             stopping: self.stopping || later.stopping,
             status: later.status.or(self.status),
             main_pid: later.main_pid.or(self.main_pid),
+            // Whoever wants to be taken for hung is, whatever else he says.
+            watchdog: match (self.watchdog, later.watchdog) {
+                (Some(Alive::Trigger), _) => Some(Alive::Trigger),
+                (before, after) => after.or(before),
+            },
+            watchdog_every: later.watchdog_every.or(self.watchdog_every),
+            extend: later.extend.or(self.extend),
+            trouble: later.trouble.or(self.trouble),
+            // Descriptors are dealt with datagram by datagram.
+            store: false,
+            unstore: false,
+            fd_name: None,
         }
     }
 }
 
-/// Digits alone: no sign, no space. 0 and 1 are nobody's service.
-fn pid(value: &[u8]) -> Option<u32> {
+/// Digits alone: no sign, no space.
+fn number(value: &[u8], most: u64) -> Option<u64> {
     let text =
         std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    text.parse().ok().filter(|pid| (2..=i32::MAX.unsigned_abs()).contains(pid))
+    text.parse().ok().filter(|number| *number <= most)
+}
+
+/// 0 and 1 are nobody's service.
+fn pid(value: &[u8]) -> Option<u32> {
+    let pid = number(value, u64::from(i32::MAX.unsigned_abs())).filter(|pid| *pid >= 2)?;
+    u32::try_from(pid).ok()
+}
+
+/// Microseconds, up to the ten years within which sums cannot overflow.
+fn micros(value: &[u8]) -> Option<Duration> {
+    number(value, 10 * 366 * 86_400 * 1_000_000).map(Duration::from_micros)
+}
+
+/// The name of a descriptor: 1 to 255 characters of ASCII without control characters and `:` (sd_pid_notify_with_fds(3)).
+fn fd_name(value: &[u8]) -> Option<String> {
+    let fits = |byte: &u8| (b' '..=b'~').contains(byte) && *byte != b':';
+    let name = std::str::from_utf8(value).ok()?;
+    ((1..=255).contains(&value.len()) && value.iter().all(fits)).then(|| name.to_owned())
 }
 
 /// A text that can stand on any terminal and in any line of a log.
@@ -121,9 +190,12 @@ mod tests {
             b" READY=1",
             b"ready=1",
             b"\0READY=1",
-            b"WATCHDOG=1",
+            b"WATCHDOG=yes",
+            b"WATCHDOG_USEC=0",
+            b"EXTEND_TIMEOUT_USEC=-1",
+            b"ERRNO=99999",
             b"BARRIER=1",
-            b"FDSTORE=1\nFDNAME=x",
+            b"FDSTORE=0\nFDNAME=a:b",
             b"\xff\xfe=\xff",
         ] {
             assert_eq!(read(datagram), Words::default(), "{datagram:?}");

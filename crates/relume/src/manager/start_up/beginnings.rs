@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use relume_core::{
-    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
-    Ticket,
+    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, Supervisor, Survivor, Ticket,
 };
 use relume_os::clock;
 
@@ -102,9 +101,8 @@ pub(super) fn come_up(
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {
         if let Some(service) = core.find(&found.survivor.name) {
-            let state = core.record(service).map(|record| &record.state);
-            let ready = matches!(state, Some(State::Running { .. }));
-            edge.adopt(recovery::run_id(service, &found.survivor), found, ready);
+            let record = core.record(service);
+            edge.adopt(recovery::run_id(service, &found.survivor), found, record);
         }
     }
     if is_recovery || alive > 0 {

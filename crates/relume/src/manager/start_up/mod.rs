@@ -14,6 +14,7 @@ use relume_os::files::Lock;
 use relume_os::{clock, limits, prctl, signals};
 
 use super::Options;
+use super::alerts::Alerts;
 use super::api::{self, Office};
 use super::archive::Archive;
 use super::edge::Edge;
@@ -23,6 +24,8 @@ use super::keeper::Keeper;
 use super::launch::Inheritance;
 use super::leaving::Leaving;
 use super::main_loop::{self, End};
+use super::publish::Note;
+use super::ready::Stored;
 use super::recovery;
 use super::reload::Source;
 use super::respawn::{self, Back, Respawning};
@@ -124,6 +127,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         archive: archive.clone(),
         runtime_dir: places.runtime_dir.clone(),
         notify_dir: notify_dir(&places)?,
+        stored: Arc::new(Stored::again(&mut fds)),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
@@ -132,6 +136,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (close, closing) = watch::channel(false);
     let office = Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, closing };
     let net = api::start(door, office)?;
+    let alerts = Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)));
+    shown.publisher.send(Note::Alerts(alerts));
     let respawn = Respawning::new(units.manager.self_respawn, close);
 
     let mut edge = edge(Parts {

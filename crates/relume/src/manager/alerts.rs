@@ -1,0 +1,225 @@
+//! Alerts: somebody outside is told of a service's change of state.
+//!
+//! Called on the publish thread for each change, which it does not hold up: what is posted, and the last lines of the service that
+//! go with it, are the network thread's; a command is a run of the core's like any other.
+//!
+//! A service that goes up and down tells the same target of the same state once in [`PAUSE`]; the next alert says how many were
+//! held back. So a restart loop is a message a minute, and its end in `max_restarts` still one of its own.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use relume_config::{Alert, HttpTarget};
+use relume_core::ServiceId;
+use relume_proto::EventRecord;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::inbox::{Inbox, News};
+use super::ready::http;
+use super::units::Unit;
+
+/// Between two alerts of one service about one state to one target.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a target may take: what hangs longer than this does not listen.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Targets that are told at once; the others wait.
+const AT_ONCE: usize = 8;
+
+/// Alerts that wait or are on their way; beyond it they are dropped, and that is said.
+const MOST: usize = 1_000;
+
+/// How much of the end of a log is read, and how many lines of that are told.
+const TAIL_BYTES: u64 = 8 * 1024;
+const TAIL_LINES: usize = 20;
+
+/// Who has been told what.
+#[derive(Debug)]
+pub(crate) struct Alerts {
+    net: Handle,
+    inbox: Arc<Inbox>,
+    turns: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    told: HashMap<(ServiceId, u8, String), (Instant, u32)>,
+}
+
+/// What is told.
+struct Dossier {
+    fields: Vec<(&'static str, String)>,
+    held_back: u32,
+}
+
+impl Alerts {
+    pub(crate) fn new(net: Handle, inbox: Arc<Inbox>) -> Self {
+        let (turns, waiting) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(MOST)));
+        Self { net, inbox, turns, waiting, told: HashMap::new() }
+    }
+
+    /// Tells those who want to know of this change, if it is one.
+    pub(crate) fn tell(&mut self, service: ServiceId, unit: &Arc<Unit>, record: &EventRecord) {
+        let Some(to) = &record.to else { return };
+        for (which, alert) in (0u8..).zip(&unit.config.alerts) {
+            if !alert.on.iter().any(|word| word.as_str() == to.as_str()) {
+                continue;
+            }
+            if let Some(held_back) = self.turn((service, which, to.as_str().to_owned())) {
+                self.send((service, which), alert.clone(), unit, dossier(record, held_back));
+            }
+        }
+    }
+
+    /// How many were held back before this one; none: it is held back itself.
+    fn turn(&mut self, key: (ServiceId, u8, String)) -> Option<u32> {
+        let now = Instant::now();
+        match self.told.get_mut(&key) {
+            Some((last, held_back)) if now.duration_since(*last) < PAUSE => {
+                *held_back += 1;
+                None
+            }
+            Some(known) => Some(std::mem::replace(known, (now, 0)).1),
+            None => {
+                self.told.insert(key, (now, 0));
+                Some(0)
+            }
+        }
+    }
+
+    fn send(&self, (service, which): (ServiceId, u8), alert: Alert, unit: &Arc<Unit>, mut dossier: Dossier) {
+        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
+            let text = format!("{}: an alert was dropped: {MOST} others wait", unit.config.spec.name);
+            return self.inbox.send(News::Warned(text));
+        };
+        let (turns, inbox, unit) = (Arc::clone(&self.turns), Arc::clone(&self.inbox), Arc::clone(unit));
+        self.net.spawn(async move {
+            let _place = place;
+            let Ok(_turn) = turns.acquire().await else { return };
+            let log = unit.out.path.clone();
+            let lines = tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(move || tail(&log))).await;
+            dossier.fields.push(("log", lines.ok().and_then(Result::ok).unwrap_or_default()));
+            if alert.command.is_some() {
+                inbox.send(News::Alert { service, which, told: dossier.variables() });
+            }
+            if let Some(target) = &alert.webhook
+                && let Err(why) = post(target, dossier.text(alert.template.as_deref())).await
+            {
+                let name = &unit.config.spec.name;
+                // The path of a webhook is often its password.
+                inbox.send(News::Warned(format!("{name}: the alert to {} failed: {why}", target.host)));
+            }
+        });
+    }
+}
+
+async fn post(target: &HttpTarget, text: String) -> Result<(), String> {
+    let posted = tokio::time::timeout(LIMIT, http::post(target, text)).await;
+    posted.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs())))
+}
+
+fn dossier(record: &EventRecord, held_back: u32) -> Dossier {
+    let word = |state: &Option<relume_proto::State>| {
+        state.as_ref().map(|s| s.as_str().to_owned()).unwrap_or_default()
+    };
+    let fields = vec![
+        ("service", record.service.clone().unwrap_or_default()),
+        ("state", word(&record.to)),
+        ("from", word(&record.from)),
+        ("cause", record.cause.as_ref().map(|cause| cause.as_str().to_owned()).unwrap_or_default()),
+        ("reason", record.detail.clone().unwrap_or_default()),
+        ("at", record.at.clone()),
+        ("run", record.run.map(|run| run.to_string()).unwrap_or_default()),
+    ];
+    Dossier { fields, held_back }
+}
+
+impl Dossier {
+    fn variables(&self) -> Vec<(String, String)> {
+        let own = self.fields.iter().map(|(name, value)| (*name, value.replace('\0', " ")));
+        let all = own.chain([("held_back", self.held_back.to_string())]);
+        all.map(|(name, value)| (format!("RELUME_ALERT_{}", name.to_ascii_uppercase()), value)).collect()
+    }
+
+    /// The template with its names filled in, in the manner of JSON where it is JSON; without one, all there is.
+    fn text(&self, template: Option<&str>) -> String {
+        let Some(template) = template else {
+            let mut all: serde_json::Map<String, serde_json::Value> =
+                self.fields.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
+            all.insert("held_back".into(), self.held_back.into());
+            return serde_json::Value::Object(all).to_string();
+        };
+        let json = template.trim_start().starts_with(['{', '[']);
+        let mut text = String::new();
+        let mut rest = template;
+        // One pass: what a value says in braces is not looked at again.
+        while let Some(at) = rest.find('{') {
+            text.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let found = self
+                .fields
+                .iter()
+                .find(|(name, _)| rest[1..].strip_prefix(name).is_some_and(|behind| behind.starts_with('}')));
+            match found {
+                Some((name, value)) => {
+                    text.push_str(&if json { inside_string(value) } else { value.clone() });
+                    rest = &rest[name.len() + 2..];
+                }
+                None => {
+                    text.push('{');
+                    rest = &rest[1..];
+                }
+            }
+        }
+        text + rest
+    }
+}
+
+/// A text as it stands between the quotation marks of JSON.
+fn inside_string(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// The last lines of a log.
+fn tail(path: &Path) -> String {
+    let read = || {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dossier() -> Dossier {
+        let fields = vec![("service", "web".into()), ("reason", "said \"{service}\"\nand left".into())];
+        Dossier { fields, held_back: 2 }
+    }
+
+    #[test]
+    fn a_template_is_filled_in_once_and_stays_json_where_it_is() {
+        let filled = dossier().text(Some("{service}: {reason} {unknown} {"));
+        assert_eq!(filled, "web: said \"{service}\"\nand left {unknown} {");
+        let filled = dossier().text(Some("{\"text\": \"{service}: {reason}\"}"));
+        let value: serde_json::Value = serde_json::from_str(&filled).unwrap();
+        assert_eq!(value["text"], "web: said \"{service}\"\nand left");
+    }
+
+    #[test]
+    fn without_a_template_all_is_told_as_json() {
+        let value: serde_json::Value = serde_json::from_str(&dossier().text(None)).unwrap();
+        assert_eq!((&value["service"], &value["held_back"]), (&"web".into(), &2.into()));
+    }
+}

@@ -1,0 +1,97 @@
+//! Alerts: somebody outside is told of a change of state, once in a while and with what there is to know.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::{Value, json};
+
+use crate::harness::{PATIENCE, Relume, eventually, fixture};
+
+/// Where webhooks are posted to: the head and the body of each.
+fn webhooks() -> (u16, Receiver<(String, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, posted) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut text = String::new();
+            let whole = |text: &str| {
+                let (head, body) = text.split_once("\r\n\r\n")?;
+                let length =
+                    head.to_lowercase().split_once("content-length: ")?.1.lines().next()?.parse().ok()?;
+                (body.len() >= length).then(|| (head.to_owned(), body.to_owned()))
+            };
+            let post = loop {
+                let mut bytes = [0; 4096];
+                let got = stream.read(&mut bytes).unwrap();
+                text.push_str(&String::from_utf8_lossy(&bytes[..got]));
+                if let Some(post) = whole(&text) {
+                    break post;
+                }
+            };
+            write!(stream, "HTTP/1.1 204 Fine\r\n\r\n").unwrap();
+            if sender.send(post).is_err() {
+                return;
+            }
+        }
+    });
+    (port, posted)
+}
+
+#[test]
+fn a_crash_is_posted_and_told_to_a_command_with_the_last_lines() {
+    let (port, posted) = webhooks();
+    let relume = Relume::with(&json!({
+        "alerts": {"on": ["max_restarts"], "webhook": format!("http://127.0.0.1:{port}/all"),
+            "template": "{\"text\": \"{service} is {state}: {reason}\"}"},
+        "services": {"web": {
+            "command": "echo last words; exit 3", "retry_delay": "50ms", "max_retries": 2, "backoff": "off",
+            "alerts": [
+                {"on": "crashed", "webhook": format!("http://127.0.0.1:{port}/own")},
+                {"on": "crashed", "command": "env | grep ^RELUME_ALERT_ | sort > told"}]}}}));
+    relume.wait_state("web", "max_restarts");
+    let (mut own, mut all) = (None, None);
+    while own.is_none() || all.is_none() {
+        let (head, body) = posted.recv_timeout(PATIENCE).expect("both are posted");
+        let value: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}"));
+        let place = if head.starts_with("POST /own ") { &mut own } else { &mut all };
+        assert!(place.is_none(), "of one state only once in a minute: {head} {body}");
+        assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
+        *place = Some(value);
+    }
+    let own = own.unwrap();
+    assert_eq!(
+        (&own["service"], &own["state"], &own["cause"]),
+        (&json!("web"), &json!("crashed"), &json!("exit"))
+    );
+    assert!(own["log"].as_str().unwrap().contains("last words") && own["held_back"] == 0, "{own}");
+    assert!(all.unwrap()["text"].as_str().unwrap().starts_with("web is max_restarts: exited 3"));
+    let told = eventually("the command is told", || {
+        fs::read_to_string(relume.path("told")).ok().filter(|text| text.contains("STATE="))
+    });
+    assert!(
+        told.contains("RELUME_ALERT_SERVICE=web") && told.contains("RELUME_ALERT_STATE=crashed"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_target_that_cannot_be_told_is_a_warning_and_holds_up_nobody() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let relume = Relume::with(&json!({
+        "alerts": [{"on": "failed", "webhook": format!("http://127.0.0.1:{port}/secret")}, {"on": "failed", "command": "true; exit 9"}],
+        "services": {
+            "web": {"command": "true; exit 3", "restart_policy": "never"},
+            "other": {"command": [fixture("never-ready")]}}}));
+    relume.wait_state("web", "failed");
+    relume.wait_state("other", "running");
+    let said = eventually("both are said", || {
+        let said = relume.told();
+        (said.contains("the alert to 127.0.0.1 failed") && said.contains("its alert exited 9"))
+            .then_some(said)
+    });
+    assert!(!said.contains("secret"), "{said}");
+}
