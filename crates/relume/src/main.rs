@@ -7,8 +7,10 @@
 mod cli;
 mod config_files;
 mod guardian;
+mod log_files;
 mod manager;
 mod orphans;
+mod output_index;
 mod places;
 mod roles;
 mod trust;

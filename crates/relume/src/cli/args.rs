@@ -4,6 +4,7 @@
 //! is a duration or a path is for the configuration to judge, which has one set of rules and messages for
 //! files, variables and flags.
 
+mod logs;
 mod more;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use relume_config::Override;
 
+pub(crate) use logs::LogsArgs;
 pub(crate) use more::{
     Awaited, CompletionsArgs, EventsArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs, UrlsArgs, WaitArgs,
 };
@@ -342,36 +344,8 @@ pub(crate) struct StopArgs {
     pub(crate) with_dependents: bool,
 }
 
-/// Options of `logs`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:
-  relume logs                 the last 10 lines of every service
-  relume logs -n 100 web      the last 100 of one
-  relume logs -f web worker   follow two, until Ctrl+C; rotation loses nothing
-  relume logs -n all web > web.txt
-
-Works while no manager is running. On a terminal, escape sequences in the output are made harmless.")]
-pub(crate) struct LogsArgs {
-    /// Only these services (or group/NAME)
-    #[arg(value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-    /// Go on showing what is written
-    #[arg(short = 'f', long)]
-    pub(crate) follow: bool,
-    /// So many lines of each service, or all
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value = "10", value_parser = line_count)]
-    pub(crate) lines: u64,
-    /// Show escape sequences to the terminal as they are
-    #[arg(long)]
-    pub(crate) raw: bool,
-}
-
-fn line_count(text: &str) -> Result<u64, String> {
-    if text == "all" { Ok(u64::MAX) } else { text.parse().map_err(|_| "a number, or all".to_owned()) }
-}
-
 /// A span of time as in the config: seconds, or `500ms`, `5s`, `1m30s`, `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "a number of seconds, or 500ms, 5s, 1m30s, 2h".to_owned();
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
