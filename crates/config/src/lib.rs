@@ -27,6 +27,7 @@ mod dotenv;
 mod env_files;
 mod expand;
 mod files;
+mod forward;
 mod gather;
 mod glob;
 mod limits;
@@ -46,6 +47,7 @@ mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use files::{Entry, FileError, FileErrorKind, Files};
+pub use forward::{Address, Forward, Receiver};
 pub use load::{DISCOVERY, Loaded, Options, Override, load};
 pub use model::*;
 pub use readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};

@@ -44,7 +44,6 @@ const SERVICE: &[Later] = &[
     later(&["sockets"]),
     later(&["max_memory"]),
     Later { path: &["log", "format"], fine: &["raw"] },
-    later(&["log", "forward"]),
     later(&["log", "rotate", "age"]),
     later(&["log", "rotate", "compress"]),
 ];

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::Globals;
 use super::service::Work;
 use crate::env_files::Values;
+use crate::forward::{self, Forward};
 use crate::model::{Environment, Launch, LogConfig, Rlimit, RlimitValue, Rotate, Stderr};
-use crate::raw::{RawStderr, Toggle, size};
+use crate::raw::{OneOrMany, RawStderr, Toggle, size};
 use crate::words;
 
 /// The environment of a service before its instances differ.
@@ -178,7 +179,25 @@ pub(super) fn log(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> LogConfig {
         Some(RawStderr::Separate) => Stderr::Separate,
         Some(RawStderr::Discard) => Stderr::Discard,
     };
-    LogConfig { file: file.unwrap_or_default(), stderr, survive: raw.survive.unwrap_or(false), rotate }
+    let forward = targets(raw.forward.as_ref(), |message| {
+        work.error_with(&["log", "forward"], message, forward::HELP);
+    });
+    let survive = raw.survive.unwrap_or(false);
+    LogConfig { file: file.unwrap_or_default(), stderr, survive, rotate, forward }
+}
+
+/// Targets of forwarding; those that are none are told.
+pub(super) fn targets(raw: Option<&OneOrMany<String>>, mut wrong: impl FnMut(String)) -> Vec<Forward> {
+    let words = raw.map(|words| words.0.as_slice()).unwrap_or_default();
+    let mut all: Vec<Forward> = Vec::new();
+    for word in words.iter().filter(|word| !crate::raw::is_off(word)) {
+        match forward::parse(word) {
+            Ok(target) if all.contains(&target) => {}
+            Ok(target) => all.push(target),
+            Err(message) => wrong(message),
+        }
+    }
+    all
 }
 
 /// `web:2.log` for `web.log`.

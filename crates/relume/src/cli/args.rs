@@ -184,6 +184,9 @@ pub(crate) struct ManagerFlags {
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Where else the manager's own log is sent, such as syslog:/dev/log
+    #[arg(long, value_name = "TARGET")]
+    log_forward: Option<String>,
     /// States for other programs to read [default: status.json in the state directory]
     #[arg(long, value_name = "FILE")]
     status_file: Option<String>,
@@ -223,7 +226,7 @@ impl ManagerFlags {
         }
     }
 
-    fn pairs(&self) -> [(&'static str, Option<&String>); 14] {
+    fn pairs(&self) -> [(&'static str, Option<&String>); 15] {
         [
             ("self_respawn", self.self_respawn.as_ref()),
             ("watchdog", self.watchdog.as_ref()),
@@ -232,6 +235,7 @@ impl ManagerFlags {
             ("log_file", self.log_file.as_ref()),
             ("log_level", self.log_level.as_ref()),
             ("log_format", self.log_format.as_ref()),
+            ("log_forward", self.log_forward.as_ref()),
             ("status_file", self.status_file.as_ref()),
             ("pid_dir", self.pid_dir.as_ref()),
             ("respawn_rate", self.respawn_rate.as_ref()),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::chain::{BLOCK, LogFile};
+use super::chain::{self, BLOCK, LogFile};
 use super::cursor::{Cursor, Follower, Step};
 use super::times::Times;
 use crate::output_index::{Channel, Kind, Record};
@@ -102,6 +102,12 @@ impl Lines {
         Ok(())
     }
 
+    /// Continues at the beginning of the oldest file, if there is one.
+    pub(crate) fn begin_at_start(&mut self) -> io::Result<()> {
+        let oldest = chain::open_all(self.path())?.pop();
+        oldest.map_or(Ok(()), |oldest| self.begin(oldest, 0))
+    }
+
     /// Continues at the present end of the log. What appears later is new from its beginning.
     pub(crate) fn begin_at_end(&mut self) -> io::Result<()> {
         match LogFile::open(self.path()) {
@@ -114,14 +120,11 @@ impl Lines {
         }
     }
 
-    /// Continues where a cursor was taken; what is missing since comes first, as a gap.
-    pub(crate) fn resume(&mut self, cursor: &Cursor) -> io::Result<()> {
+    /// Continues where a cursor was taken. The bytes that stood between there and where it goes on.
+    pub(crate) fn resume(&mut self, cursor: &Cursor) -> io::Result<u64> {
         let lost = self.follower.resume(cursor)?;
         self.began();
-        if lost > 0 {
-            self.ready.push_back(Item::Gap(lost));
-        }
-        Ok(())
+        Ok(lost)
     }
 
     fn began(&mut self) {
@@ -142,7 +145,11 @@ impl Lines {
 
     /// Looks which files there are, so that what goes missing can be told.
     pub(crate) fn look(&mut self) -> io::Result<()> {
-        self.follower.look()
+        self.follower.look()?;
+        if self.ready.is_empty() {
+            self.safe = self.follower.cursor(self.offset);
+        }
+        Ok(())
     }
 
     /// The next line or mark; `None`: there is none for now.

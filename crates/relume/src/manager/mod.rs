@@ -14,6 +14,7 @@ mod api;
 mod archive;
 mod capture;
 mod edge;
+mod forward;
 mod inbox;
 mod journal;
 mod keeper;

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use relume_core::{
@@ -23,6 +23,7 @@ use super::api::{self, Door, Office};
 use super::archive::{Archive, Copy};
 use super::capture::{Capture, LOG_MODE, LogTarget, Rotate, Stream, StreamId};
 use super::edge::{Edge, FIRST_PROCESS};
+use super::forward::Forwarding;
 use super::inbox::Inbox;
 use super::journal::{Journal, Remains};
 use super::keeper::{self, Keeper};
@@ -119,6 +120,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
     let shown = show(&shown, beginnings, &archive)?;
     let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
+    let forwarding = Arc::clone(&shown.forwarding);
+    let _only = forwarding.set(Forwarding::start(&units, &places, &shown.publisher)?);
     say_beginnings(&shown.publisher, &places, &units, descriptors);
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
@@ -156,7 +159,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
     edge.open = Some(open);
-    let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups };
+    let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, forwarding, places, cgroups };
     Ok(Manager { edge, core, out, leaving, _lock: lock })
 }
 
@@ -176,6 +179,7 @@ struct Showing {
     board: Arc<Mutex<Board>>,
     desk: Arc<Desk>,
     own_log: std::os::fd::OwnedFd,
+    forwarding: Arc<OnceLock<Forwarding>>,
 }
 
 fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<Showing, Trouble> {
@@ -186,6 +190,7 @@ fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<
     let meant = meant(units, names);
     let terminal = Terminal::start(screen, meant.iter().map(String::as_str), *settled)?;
     let outlets = Outlets::new(log, terminal, store, places.pid_dir.clone());
+    let forwarding = outlets.forwarding();
     let board = Board::new(Arc::clone(units), (*places).clone(), beginnings);
     let board = Arc::new(Mutex::new(board));
     let desk = Arc::new(Desk::new());
@@ -195,7 +200,7 @@ fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<
     let (publisher, thread) = publish::start(publishing)?;
     voiced.speak_to(publisher.clone());
     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
-    Ok(Showing { publisher, thread, board, desk, own_log })
+    Ok(Showing { publisher, thread, board, desk, own_log, forwarding })
 }
 
 /// What there is of an earlier manager of this boot.

@@ -80,7 +80,8 @@ impl Unit {
             rlimits: BTreeMap::new(),
         };
         let file = log_dir.join(format!("{name}.log"));
-        let log = LogConfig { file, stderr: Stderr::Merge, survive: false, rotate: None };
+        let log =
+            LogConfig { file, stderr: Stderr::Merge, survive: false, rotate: None, forward: Vec::new() };
         Self::new(ServiceConfig {
             spec,
             launch,

@@ -189,7 +189,7 @@ impl Thread {
                 self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::Units(units) => {
-                outlets.reconfigure(&units.manager);
+                outlets.reconfigure(&units);
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),

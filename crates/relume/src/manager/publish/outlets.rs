@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -17,6 +18,8 @@ use super::store::Store;
 use crate::cli::Screen;
 use crate::cli::render::progress::{Change, Progress};
 use crate::manager::capture::Report;
+use crate::manager::forward::Forwarding;
+use crate::manager::units::Units;
 
 /// Lines that may wait for a terminal that has been stopped (Ctrl+S) before more are dropped.
 const TERMINAL_QUEUE: usize = 1024;
@@ -27,11 +30,17 @@ pub(crate) struct Outlets {
     terminal: Terminal,
     store: Store,
     pid_dir: PathBuf,
+    forwarding: Arc<OnceLock<Forwarding>>,
 }
 
 impl Outlets {
     pub(crate) fn new(log: OwnLog, terminal: Terminal, store: Store, pid_dir: PathBuf) -> Self {
-        Self { log, terminal, store, pid_dir }
+        Self { log, terminal, store, pid_dir, forwarding: Arc::default() }
+    }
+
+    /// Where to put what forwards logs, once it is there: it speaks through the publisher, so that comes first.
+    pub(crate) fn forwarding(&self) -> Arc<OnceLock<Forwarding>> {
+        Arc::clone(&self.forwarding)
     }
 
     pub(super) fn fact(&mut self, board: &Board, fact: &Fact, record: Option<&EventRecord>) {
@@ -45,8 +54,11 @@ impl Outlets {
     }
 
     /// A configuration that holds from now on.
-    pub(super) fn reconfigure(&mut self, manager: &relume_config::ManagerConfig) {
-        self.log.tell(manager.log_level);
+    pub(super) fn reconfigure(&mut self, units: &Units) {
+        self.log.tell(units.manager.log_level);
+        if let Some(forwarding) = self.forwarding.get() {
+            forwarding.reconfigure(units);
+        }
     }
 
     pub(super) fn say(&mut self, level: Level, text: &str) {

@@ -149,7 +149,7 @@ impl<'a> Printer<'a> {
         match item {
             Item::Line(line) if self.shape.json => self.object(line_of(&self.names[number], line)),
             Item::Line(line) => self.line(number, line),
-            Item::Mark(mark) if !self.shape.marks => drop(mark),
+            Item::Mark(_) if !self.shape.marks => {}
             Item::Mark(mark) if self.shape.json => self.object(event_of(&self.names[number], mark)),
             Item::Mark(mark) => {
                 let text = self.shape.mark(&self.names[number], mark);

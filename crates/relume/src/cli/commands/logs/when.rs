@@ -40,7 +40,7 @@ fn word(text: &str, now: &Zoned) -> Option<Timestamp> {
 
 /// The last time that the clock showed this.
 fn of_day(text: &str, now: &Zoned) -> Option<Timestamp> {
-    let time: Time = text.contains(':').then(|| text.parse().ok())??;
+    let time: Time = (text.contains(':') && !text.contains('-')).then(|| text.parse().ok())??;
     let today = now.with().time(time).build().ok()?;
     Some(if today > *now { today.checked_sub(1.day()).ok()? } else { today }.timestamp())
 }
