@@ -15,6 +15,9 @@ pub struct Forward {
     pub to: Receiver,
     /// syslog: its facility, 0 to 23 (RFC 5424, section 6.2.1).
     pub facility: u8,
+    /// syslog: in the form of RFC 5424; without it, in the older one that syslog(3) writes to a local socket, which is
+    /// all that many a daemon reads there.
+    pub rfc5424: bool,
     /// What comes before the service's name in a tag of Fluent.
     pub tag: String,
     /// OTLP: further headers.
@@ -32,7 +35,7 @@ pub enum Receiver {
     SyslogTcp(Address),
     /// RFC 5424 over TLS (RFC 5425).
     SyslogTls(Address),
-    /// RFC 5424 to a socket of this machine.
+    /// To a socket of this machine.
     SyslogUnix(PathBuf),
     /// OpenTelemetry logs as JSON over HTTP.
     Otlp {
@@ -99,8 +102,9 @@ pub(crate) fn parse(text: &str) -> Result<Forward, String> {
         _ => return Err(format!("`{scheme}` is no kind of target for forwarding")),
     };
     let shown = format!("{scheme}:{rest}");
-    let mut target =
-        Forward { shown, to, facility: DAEMON, tag: "relume.".into(), headers: Vec::new(), ca: None };
+    let rfc5424 = !matches!(to, Receiver::SyslogUnix(_));
+    let tag = "relume.".to_owned();
+    let mut target = Forward { shown, to, facility: DAEMON, rfc5424, tag, headers: Vec::new(), ca: None };
     for option in options.split('&').filter(|option| !option.is_empty()) {
         set(&mut target, option)?;
     }
@@ -117,6 +121,13 @@ fn set(target: &mut Forward, option: &str) -> Result<(), String> {
                 .filter(|number| usize::from(*number) < FACILITIES.len())
                 .ok_or_else(|| format!("`{value}` is no facility of syslog"))?;
         }
+        "format" => {
+            target.rfc5424 = match value {
+                "rfc5424" => true,
+                "rfc3164" => false,
+                _ => return Err(format!("`{value}` is no format of syslog: rfc5424 or rfc3164")),
+            }
+        }
         "tag" => value.clone_into(&mut target.tag),
         "ca" if value.starts_with('/') => target.ca = Some(PathBuf::from(value)),
         "ca" => return Err("`ca` is the absolute path of a file".into()),
@@ -128,7 +139,11 @@ fn set(target: &mut Forward, option: &str) -> Result<(), String> {
             }
             target.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        _ => return Err(format!("a target has no option `{key}`; it may have facility, tag, header, ca")),
+        _ => {
+            return Err(format!(
+                "a target has no option `{key}`; it may have facility, format, tag, header, ca"
+            ));
+        }
     }
     Ok(())
 }
@@ -205,6 +220,8 @@ mod tests {
         assert_eq!(target.headers, [("authorization".to_owned(), "Bearer 1".to_owned())]);
         assert_eq!((target.facility, target.tag.as_str(), target.ca), (19, "x.", Some("/ca.pem".into())));
         assert_eq!(target.shown, "otlp+http://h");
+        assert!(parse("syslog+udp://h").unwrap().rfc5424 && !parse("syslog:").unwrap().rfc5424);
+        assert!(parse("syslog:?format=rfc5424").unwrap().rfc5424);
     }
 
     #[test]

@@ -165,15 +165,27 @@ impl Follower {
         if reader.log.packing.is_none() {
             known.size = reader.log.length()?.max(known.size);
         }
-        let Some(here) = here(&files, reader, known) else { return Ok(()) };
-        let mut later = Vec::new();
-        for log in files[..here].iter().rev() {
+        let (mut later, newer) = match here(&files, reader, known) {
+            Some(here) => (Vec::new(), here),
+            // It has gone from the chain: what was seen after it, and what has come since.
+            None => {
+                let last = self.later.iter().rev().find_map(|known| find(&files, known));
+                let written = reader.log.written()?;
+                let since =
+                    || files.iter().take_while(|log| log.written().is_ok_and(|at| at >= written)).count();
+                (self.later.clone(), last.unwrap_or_else(since))
+            }
+        };
+        for known in &mut later {
+            if let Some(log) = find(&files, known).and_then(|number| files.get(number)) {
+                grow(known, log)?;
+            }
+        }
+        for log in files[..newer].iter().rev() {
             let before = self.later.iter().find(|known| known.is(log)).copied();
-            later.push(match before {
-                Some(known) if log.packing.is_none() => Known { size: log.length()?, ..known },
-                Some(known) => known,
-                None => Known::of(log)?,
-            });
+            let mut known = before.map_or_else(|| Known::of(log), Ok)?;
+            grow(&mut known, log)?;
+            later.push(known);
         }
         self.later = later;
         Ok(())
@@ -242,6 +254,14 @@ impl Follower {
         let found = files.into_iter().rev().find(|log| log.written().is_ok_and(|written| written >= last));
         Ok(found.map(|log| (log, lost)))
     }
+}
+
+/// Notes how large it has become.
+fn grow(known: &mut Known, log: &LogFile) -> io::Result<()> {
+    if log.packing.is_none() {
+        known.size = known.size.max(log.length()?);
+    }
+    Ok(())
 }
 
 /// Which of these is the open file, under whatever name and packing.

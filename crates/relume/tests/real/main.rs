@@ -13,6 +13,7 @@ mod dependencies;
 mod die_together;
 mod ending;
 mod examples;
+mod forwarding;
 mod guardian;
 mod harness;
 mod hostile_configs;

@@ -8,7 +8,7 @@
 //!
 //! One thread (`forward`, a runtime of its own) has one [`task`] for each target. A task collects a batch from the logs
 //! it forwards, hands it to a [`sink`], and moves its cursors when the sink says that the receiver has it. When it
-//! fails, the task goes back to the cursors that are confirmed and tries again, ever more rarely, up to twice a minute.
+//! fails, the task goes back to the cursors that are confirmed and tries again, ever more rarely, down to four times a minute.
 //! Therefore: at least once, in order within one log. What rotation removed meanwhile is a *gap*: announced with its
 //! size, in relume's own log and in the stream itself.
 //!

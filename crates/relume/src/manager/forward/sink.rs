@@ -88,7 +88,7 @@ impl Sink {
                 let Link::Udp(socket) = &self.link else { return Err("no socket".into()) };
                 for burst in batch.chunks(BURST) {
                     for record in burst {
-                        let message = syslog::message(record, target.facility, LARGEST_DATAGRAM);
+                        let message = syslog::message(record, &target, LARGEST_DATAGRAM);
                         socket.send(&message).await.map_err(|error| error.to_string())?;
                     }
                     tokio::time::sleep(MOMENT).await;
@@ -99,7 +99,7 @@ impl Sink {
             Receiver::SyslogTls(address) => self.syslog_stream(address, true, &target, batch).await,
             Receiver::SyslogUnix(path) => {
                 self.open_local(path).await?;
-                let message = |record| syslog::message(record, target.facility, usize::MAX);
+                let message = |record| syslog::message(record, &target, usize::MAX);
                 self.send_local(batch.iter().map(message)).await
             }
             Receiver::Journald(path) => {
@@ -130,7 +130,7 @@ impl Sink {
         let mut connection = self.stream(address, tls, target).await?;
         let mut bytes = Vec::new();
         for record in batch {
-            let message = syslog::message(record, target.facility, usize::MAX);
+            let message = syslog::message(record, target, usize::MAX);
             bytes.extend_from_slice(format!("{} ", message.len()).as_bytes());
             bytes.extend_from_slice(&message);
         }

@@ -34,7 +34,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(dir: &Path, target: &Forward) -> Self {
         // What is spoken with whom, and under which names: a target that differs in that has seen nothing yet.
-        let name = format!("{} {} {}", target.shown, target.facility, target.tag);
+        let name = format!("{} {} {} {}", target.shown, target.facility, target.rfc5424, target.tag);
         let hash = crate::places::id_of(Path::new(&name));
         Self { path: dir.join(format!("{hash}.json")) }
     }

@@ -73,10 +73,6 @@ impl Tails {
         self.unwritten = true;
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.tails.is_empty()
-    }
-
     /// The next lines, of every log a fair part.
     pub(super) fn collect(&mut self) -> Vec<Record> {
         let now = i64::try_from(clock::realtime().as_nanos()).unwrap_or(i64::MAX);

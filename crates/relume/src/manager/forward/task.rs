@@ -13,7 +13,7 @@ use super::{Level, Say, Source};
 
 /// The first wait after a failure, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// While a receiver is away the files are looked at so often, so that the size of what goes missing is known.
 const LOOK: Duration = Duration::from_secs(1);
