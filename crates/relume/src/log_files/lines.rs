@@ -128,7 +128,8 @@ impl Lines {
     }
 
     fn began(&mut self) {
-        (self.buffer.clear(), self.ready.clear());
+        self.buffer.clear();
+        self.ready.clear();
         (self.given, self.searched, self.inside) = (0, 0, false);
         if let Some((identity, offset)) = self.follower.position() {
             self.offset = offset;
