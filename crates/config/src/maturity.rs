@@ -43,9 +43,6 @@ const SERVICE: &[Later] = &[
     later(&["catch_up"]),
     later(&["sockets"]),
     later(&["max_memory"]),
-    Later { path: &["log", "format"], fine: &["raw"] },
-    later(&["log", "rotate", "age"]),
-    later(&["log", "rotate", "compress"]),
 ];
 
 const MANAGER: &[Later] =

@@ -218,10 +218,48 @@ pub struct LogConfig {
     /// Whether separate streams outlive a death of both halves of relume, at the price of a stdout that is also
     /// readable.
     pub survive: bool,
+    /// How lines are stored.
+    pub format: LineFormat,
+    /// What happens to output while the file cannot be written.
+    pub when_full: WhenFull,
     /// `None`: the file grows without bound.
     pub rotate: Option<Rotate>,
     /// Where else its lines are sent.
     pub forward: Vec<Forward>,
+}
+
+/// How lines are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum LineFormat {
+    /// Byte for byte.
+    #[default]
+    Raw,
+    /// With the time in front.
+    Timestamp,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What happens to output while the log cannot be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum WhenFull {
+    /// It waits in the service's pipe, and when that is full the service waits.
+    #[default]
+    Block,
+    /// It is dropped when the pipe is full: whole lines, counted.
+    Drop,
+}
+
+/// How old log files are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By gzip, `.gz`.
+    Gzip,
+    /// By zstd, `.zst`.
+    Zstd,
 }
 
 /// What happens to stderr.
@@ -242,6 +280,10 @@ pub struct Rotate {
     pub size: u64,
     /// Old files kept beside the current one.
     pub keep: u32,
+    /// The longest that a file is written to.
+    pub age: Option<Duration>,
+    /// How old files are compressed.
+    pub compress: Compression,
 }
 
 /// What people are shown of a service.

@@ -7,8 +7,10 @@ use super::Globals;
 use super::service::Work;
 use crate::env_files::Values;
 use crate::forward::{self, Forward};
-use crate::model::{Environment, Launch, LogConfig, Rlimit, RlimitValue, Rotate, Stderr};
-use crate::raw::{OneOrMany, RawStderr, Toggle, size};
+use crate::model::{
+    Compression, Environment, Launch, LineFormat, LogConfig, Rlimit, RlimitValue, Rotate, Stderr, WhenFull,
+};
+use crate::raw::{OneOrMany, RawCompress, RawLogFormat, RawStderr, RawWhenFull, Toggle, size};
 use crate::words;
 
 /// The environment of a service before its instances differ.
@@ -172,8 +174,22 @@ pub(super) fn log(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> LogConfig {
         if keep > 1000 {
             work.error(&["log", "rotate", "keep"], "at most 1000 old files are kept");
         }
-        Rotate { size, keep }
+        let compress = match rotate.compress {
+            None | Some(RawCompress::Gzip) => Compression::Gzip,
+            Some(RawCompress::Zstd) => Compression::Zstd,
+            Some(RawCompress::Off) => Compression::Off,
+        };
+        Rotate { size, keep, age: rotate.age.map(|age| age.0), compress }
     });
+    let format = match raw.format {
+        None | Some(RawLogFormat::Raw) => LineFormat::Raw,
+        Some(RawLogFormat::Timestamp) => LineFormat::Timestamp,
+        Some(RawLogFormat::Json) => LineFormat::Json,
+    };
+    let when_full = match raw.when_full {
+        None | Some(RawWhenFull::Block) => WhenFull::Block,
+        Some(RawWhenFull::Drop) => WhenFull::Drop,
+    };
     let stderr = match raw.stderr {
         None | Some(RawStderr::Merge) => Stderr::Merge,
         Some(RawStderr::Separate) => Stderr::Separate,
@@ -182,8 +198,8 @@ pub(super) fn log(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> LogConfig {
     let forward = targets(raw.forward.as_ref(), |message| {
         work.error_with(&["log", "forward"], message, forward::HELP);
     });
-    let survive = raw.survive.unwrap_or(false);
-    LogConfig { file: file.unwrap_or_default(), stderr, survive, rotate, forward }
+    let (file, survive) = (file.unwrap_or_default(), raw.survive.unwrap_or(false));
+    LogConfig { file, stderr, survive, format, when_full, rotate, forward }
 }
 
 /// Targets of forwarding; those that are none are told.

@@ -123,7 +123,9 @@ impl LogFile {
         let file = BufReader::new(Positioned { file: self.file.try_clone()?, at: 0 });
         Ok(Some(Unpacking(match packing {
             Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-            Packing::Zstd => Box::new(zstd::Decoder::with_buffer(file)?),
+            Packing::Zstd => {
+                Box::new(ruzstd::decoding::StreamingDecoder::new(file).map_err(io::Error::other)?)
+            }
         })))
     }
 
@@ -150,7 +152,7 @@ impl LogFile {
     }
 }
 
-/// A decompressor; bounded memory whatever the file says (zstd refuses windows above 128 MiB).
+/// A decompressor; bounded memory whatever the file says (this one refuses windows above 128 MiB).
 struct Unpacking(Box<dyn Read + Send>);
 
 /// A file that is read by position: its descriptor is shared.

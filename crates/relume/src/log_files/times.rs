@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +35,7 @@ impl Times {
     /// Reads what has been added to the index of this file.
     pub(crate) fn refresh(&mut self, of: Identity) {
         if self.open.as_ref().is_none_or(|(identity, _)| *identity != of) {
-            self.open = find(&self.log, of).map(|file| (of, file));
+            self.open = find(&self.log, of).map(|(_, file)| (of, file));
             self.read_to = HEADER as u64;
             self.records.clear();
             self.last = None;
@@ -99,20 +98,15 @@ impl Times {
 
 /// The whole index of this file.
 pub(crate) fn index_of(log: &Path, of: Identity) -> Option<Index> {
-    let mut bytes = Vec::new();
-    let mut file = find(log, of)?.take(MOST_INDEX);
-    file.read_to_end(&mut bytes).ok()?;
-    Index::decode(&bytes)
+    Index::read(&find(log, of)?.0).ok()?
 }
 
-/// The most of an index that is read at once, in bytes: over a hundred times what belongs to a log of the default size.
-const MOST_INDEX: u64 = 64 << 20;
-
 /// The index that says it is of this file.
-fn find(log: &Path, of: Identity) -> Option<File> {
+fn find(log: &Path, of: Identity) -> Option<(PathBuf, File)> {
     let mut missing = 0;
     for number in 0..MOST_NUMBERS {
-        let Some(file) = open(&output_index::path_of(log, number)) else {
+        let path = output_index::path_of(log, number);
+        let Some(file) = open(&path) else {
             missing += 1;
             if missing == 4 {
                 return None;
@@ -124,7 +118,7 @@ fn find(log: &Path, of: Identity) -> Option<File> {
         if file.read_exact_at(&mut header, 0).is_ok()
             && Header::decode(&header).is_some_and(|header| header.log == (of.0, of.1))
         {
-            return Some(file);
+            return Some((path, file));
         }
     }
     None

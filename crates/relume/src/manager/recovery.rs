@@ -16,7 +16,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
 use relume_os::tree::{self, RunMarks};
 
-use super::capture::{Stream, StreamId};
+use super::capture::{Origin, Stream, StreamId};
 use super::edge::Edge;
 use super::journal::{Kept, Remains};
 use super::keeper::{self, Kept as Fds};
@@ -24,7 +24,7 @@ use super::publish::Note;
 use super::ready::Ears;
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
-use super::translate::to_exit;
+use super::translate::{to_exit, to_mark};
 use super::trees::Tree;
 use super::units::{Unit, Units};
 
@@ -76,6 +76,9 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
         _ => None,
     };
     let streams = reattach(ground, units, generation, &kept, fds);
+    if let Some(exit) = ended {
+        streams.iter().for_each(|id| ground.capture.mark(*id, to_mark(exit)));
+    }
     if stage.is_none() {
         streams.iter().for_each(|id| ground.capture.finish(*id));
     }
@@ -174,7 +177,8 @@ fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &
     let mut streams = Vec::new();
     for (pipe, log) in ends.into_iter().zip(targets.into_iter().flatten()) {
         let id = StreamId(ground.next_stream.fetch_add(1, Ordering::Relaxed));
-        let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone() };
+        let origin = Origin::of(generation, unit.err.as_ref().is_some_and(|err| Arc::ptr_eq(err, log)));
+        let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone(), origin, begins: false };
         if ground.capture.attach(stream).is_ok() {
             streams.push(id);
         }

@@ -20,7 +20,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
-use super::capture::{Capture, LogTarget, Stream, StreamId};
+use super::capture::{Capture, LogTarget, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
@@ -320,10 +320,10 @@ impl Ground {
         self.keeper.keep(&keeper::output_name(&unit.config.spec.name, generation), &reads);
         output.pipes = ends.iter().map(|pipe| identity(pipe)).collect::<Result<_, _>>()?;
         let Pipe { read, write } = out;
-        output.streams.push(self.capture(unit, &unit.out, read)?);
+        output.streams.push(self.capture(unit, &unit.out, read, Origin::of(generation, false))?);
         output.out = Some(write);
         if let (Some(Pipe { read, write }), Some(log)) = (err, &unit.err) {
-            output.streams.push(self.capture(unit, log, read)?);
+            output.streams.push(self.capture(unit, log, read, Origin::of(generation, true))?);
             output.err = Some(if survive { reader_too(&write)? } else { write });
             if let (true, Some(out)) = (survive, &output.out) {
                 output.out = Some(reader_too(out)?);
@@ -335,10 +335,16 @@ impl Ground {
         Ok(())
     }
 
-    fn capture(&self, unit: &Unit, log: &Arc<LogTarget>, pipe: OwnedFd) -> Result<StreamId, SpawnError> {
+    fn capture(
+        &self,
+        unit: &Unit,
+        log: &Arc<LogTarget>,
+        pipe: OwnedFd,
+        origin: Origin,
+    ) -> Result<StreamId, SpawnError> {
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let who = unit.config.spec.name.clone();
-        let stream = Stream { id, log: Arc::clone(log), pipe, who };
+        let stream = Stream { id, log: Arc::clone(log), pipe, who, origin, begins: true };
         match self.capture.attach(stream) {
             Ok(()) => Ok(id),
             Err(why) => Err(SpawnError { text: format!("cannot capture its output: {why}"), shortage: true }),

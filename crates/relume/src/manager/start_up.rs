@@ -21,7 +21,7 @@ use relume_os::{clock, limits, notify, prctl, sockets, users};
 use super::Options;
 use super::api::{self, Door, Office};
 use super::archive::{Archive, Copy};
-use super::capture::{Capture, LOG_MODE, LogTarget, Rotate, Stream, StreamId};
+use super::capture::{Capture, LogTarget, Origin, Rotate, Stream, StreamId};
 use super::edge::{Edge, FIRST_PROCESS};
 use super::forward::Forwarding;
 use super::inbox::Inbox;
@@ -53,7 +53,7 @@ const SIGXFSZ: i32 = 25;
 
 /// How large relume's own log grows before it is rotated, and how many old ones are kept: some days of a
 /// busy machine.
-const OWN_LOG: Rotate = Rotate { size: 10_000_000, keep: 5 };
+const OWN_LOG: Rotate = Rotate::by_size(10_000_000, 5);
 
 /// Descriptors that relume needs beside those of the services.
 const OWN_DESCRIPTORS: u64 = 64 + 512;
@@ -494,9 +494,11 @@ fn start_capture(
     own_log: std::os::fd::OwnedFd,
 ) -> Result<Capture, Trouble> {
     let reports = publisher.clone();
-    let capture = Capture::start(Box::new(move |report| reports.send(Note::Capture(report))))?;
-    let log = Arc::new(LogTarget { path: places.log_file.clone(), rotate: Some(OWN_LOG), mode: LOG_MODE });
-    let stream = Stream { id: StreamId(0), log, pipe: own_log, who: "relume".into() };
+    let vault = places.runtime_dir.join("output");
+    let capture = Capture::start(&vault, Box::new(move |report| reports.send(Note::Capture(report))))?;
+    let log = Arc::new(LogTarget::plain(places.log_file.clone(), Some(OWN_LOG)));
+    let (id, who, origin) = (StreamId(0), "relume".into(), Origin { run: 0, is_error: false });
+    let stream = Stream { id, log, pipe: own_log, who, origin, begins: false };
     capture.attach(stream).map_err(|why| Trouble { text: format!("relume's own log: {why}"), help: None })?;
     Ok(capture)
 }

@@ -14,6 +14,8 @@ use relume_os::exit::{self, ExitStatus};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
 
+use crate::output_index::Kind;
+
 use super::edge::{CGROUPS, Edge, FIRST_PROCESS, GUARDIAN, INBOX, SIGNALS, TIMER};
 use super::inbox::{News, Reloaded};
 use super::journal::Kept;
@@ -287,6 +289,8 @@ impl Edge {
 
     fn exited(&mut self, run: RunId, exit: Exit, alive: bool) {
         let rest = if alive { Rest::Alive } else { Rest::Gone };
+        let streams = self.runs.get(&run).into_iter().flat_map(|run| &run.streams);
+        streams.for_each(|stream| self.capture.mark(*stream, to_mark(exit)));
         self.events.push_back(Event::Exited { run, exit, rest });
         if !alive {
             self.close(run);
@@ -454,6 +458,15 @@ impl Edge {
 
     pub(crate) fn say(&self, level: Level, text: String) {
         self.publisher.send(Note::Say { level, text });
+    }
+}
+
+/// An end as the index of the log says it.
+pub(crate) fn to_mark(exit: Exit) -> Kind {
+    match exit {
+        Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
+        Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::Unknown => Kind::Ended,
     }
 }
 

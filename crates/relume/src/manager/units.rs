@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use relume_config::{Config, LogConfig, ManagerConfig, ServiceConfig, Stderr};
+use relume_config::{Config, LineFormat, LogConfig, ManagerConfig, ServiceConfig, Stderr, WhenFull};
 
-use super::capture::{LOG_MODE, LogTarget, Rotate};
+use super::capture::{LogTarget, Rotate};
 
 /// All services by name, and the settings that go with them.
 #[derive(Debug)]
@@ -80,8 +80,16 @@ impl Unit {
             rlimits: BTreeMap::new(),
         };
         let file = log_dir.join(format!("{name}.log"));
-        let log =
-            LogConfig { file, stderr: Stderr::Merge, survive: false, rotate: None, forward: Vec::new() };
+        let (format, when_full) = (LineFormat::default(), WhenFull::default());
+        let log = LogConfig {
+            file,
+            stderr: Stderr::Merge,
+            survive: false,
+            format,
+            when_full,
+            rotate: None,
+            forward: Vec::new(),
+        };
         Self::new(ServiceConfig {
             spec,
             launch,
@@ -103,8 +111,14 @@ impl Unit {
 }
 
 fn target(log: &LogConfig, path: PathBuf) -> LogTarget {
-    let rotate = log.rotate.map(|rotate| Rotate { size: rotate.size, keep: rotate.keep });
-    LogTarget { path, rotate, mode: LOG_MODE }
+    let rotate = log.rotate.map(|rotate| Rotate {
+        size: rotate.size,
+        keep: rotate.keep,
+        age: rotate.age,
+        compress: rotate.compress,
+    });
+    let (format, when_full) = (log.format, log.when_full);
+    LogTarget { format, when_full, indexed: true, ..LogTarget::plain(path, rotate) }
 }
 
 /// `web.err.log` beside `web.log`.

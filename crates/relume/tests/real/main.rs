@@ -12,6 +12,7 @@ mod archive;
 mod dependencies;
 mod die_together;
 mod ending;
+mod exactly_once;
 mod examples;
 mod forwarding;
 mod guardian;

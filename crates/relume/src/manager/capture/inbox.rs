@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use relume_os::epoll::EventFd;
 
+use super::compress::Done;
 use super::{LogTarget, Refused, Stream, StreamId};
+use crate::output_index::Kind;
 
 /// Orders since the thread last looked. They are carried out in the order of the fields.
 #[derive(Default)]
@@ -15,6 +17,8 @@ pub(super) struct Orders {
     pub(super) attach: Vec<Stream>,
     pub(super) retarget: BTreeMap<StreamId, Arc<LogTarget>>,
     pub(super) reopen: bool,
+    pub(super) compressed: Vec<Done>,
+    pub(super) marks: Vec<(StreamId, Kind)>,
     pub(super) finish: Vec<StreamId>,
     pub(super) stop: bool,
 }
@@ -82,6 +86,28 @@ impl Inbox {
 
     pub(super) fn reopen(&self) {
         self.lock().orders.reopen = true;
+        self.ring();
+    }
+
+    pub(super) fn mark(&self, id: StreamId, kind: Kind) {
+        let mut state = self.lock();
+        if state.live.contains(&id) && !state.finishing.contains(&id) {
+            state.orders.marks.push((id, kind));
+            drop(state);
+            self.ring();
+        }
+    }
+
+    /// The compressing thread has ended a job.
+    pub(super) fn compressed(&self, done: Done) {
+        let mut state = self.lock();
+        if state.closed {
+            // Nobody is left to put the result in its place; the next rotation makes it again.
+            let _leftover = std::fs::remove_file(&done.result);
+            return;
+        }
+        state.orders.compressed.push(done);
+        drop(state);
         self.ring();
     }
 

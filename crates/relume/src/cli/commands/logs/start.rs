@@ -153,7 +153,12 @@ mod tests {
             match (text.strip_prefix("gzip:"), text.strip_prefix("zstd:")) {
                 (Some(text), _) => fs::write(format!("{path}.gz"), gzip(text)).unwrap(),
                 (_, Some(text)) => {
-                    fs::write(format!("{path}.zst"), zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
+                    let level = ruzstd::encoding::CompressionLevel::Fastest;
+                    fs::write(
+                        format!("{path}.zst"),
+                        ruzstd::encoding::compress_to_vec(text.as_bytes(), level),
+                    )
+                    .unwrap();
                 }
                 (None, None) => fs::write(path, text).unwrap(),
             }
