@@ -66,7 +66,6 @@ fn a_replaced_log_has_a_new_index() {
 }
 
 /// Old files are compressed in their places, all bytes are there, and the disk never holds more than promised.
-/// Seen to fail with the room for the result not counted.
 fn compressed(how: Compress, open: fn(&Path) -> Vec<u8>) {
     const LIMIT: u64 = 100_000;
     let rig = Rig::new();
@@ -115,9 +114,8 @@ fn old_files_are_compressed_by_zstd() {
     });
 }
 
-/// Under a flood the disk holds no more than promised although old files are compressed meanwhile, and no line is missing
-/// between those that are kept.
-/// Seen to fail with a compression that is not given up when the log needs its room.
+/// Under a flood the disk holds no more than promised although old files are compressed meanwhile.
+/// Seen to fail with the room for the result not counted.
 #[test]
 fn a_flood_has_room_beside_a_compression() {
     const LIMIT: u64 = 200_000;

@@ -18,19 +18,29 @@ fn what_is_dropped_is_whole_lines_and_counted() {
     let path = rig.path("web.log");
     rig.disk.leave_room(&path, 1_000_003);
     let (id, mut writer) = rig.attach_to(dropping(&rig, "web.log"));
-    let (line, marker) = (|n: u64| format!("{n:0>49}\n"), "the last line\n");
-    for n in 0..LINES {
-        writer.write_all(line(n).as_bytes()).unwrap();
-        if n == LINES / 2 {
+    let marker = "the last line\n";
+    // Pieces of an odd length: what is read at once ends within a line.
+    let text: Vec<u8> = (0..LINES).flat_map(|n| format!("{n:0>49}\n").into_bytes()).collect();
+    for (n, piece) in text.chunks(777).enumerate() {
+        writer.write_all(piece).unwrap();
+        if n == 2_000 {
             rig.trouble();
         }
     }
+    // The disk gets room within a line of which the beginning was dropped.
+    writer.write_all(&[b'y'; 600_000]).unwrap();
+    let start = std::time::Instant::now();
+    while relume_os::pipes::bytes_waiting(&writer).unwrap() > 0 {
+        assert!(start.elapsed() < PATIENCE, "nothing is dropped");
+        std::thread::yield_now();
+    }
     rig.disk.free();
     rig.resumed();
+    writer.write_all(b"rest of it\n").unwrap();
     writer.write_all(marker.as_bytes()).unwrap();
-    let (lines, bytes) = rig.wait(|report| match report {
-        Report::Dropped { lines, bytes, .. } => Some((lines, bytes)),
-        _ => None,
+    let (lines, bytes) = rig.wait(|report| {
+        let Report::Dropped { lines, bytes, .. } = report else { return None };
+        Some((lines, bytes))
     });
     rig.finish(id);
     let text = String::from_utf8(rig.read("web.log")).unwrap();
@@ -44,8 +54,8 @@ fn what_is_dropped_is_whole_lines_and_counted() {
         })
         .collect();
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "repeated or out of order");
-    assert_eq!(numbers.len() as u64 + lines, LINES, "the count is exact");
-    assert_eq!(bytes, lines * 50);
+    assert_eq!(numbers.len() as u64 + lines, LINES + 1, "the count is exact");
+    assert_eq!(bytes, (lines - 1) * 50 + 600_011);
     assert!(lines > 1_000 && numbers[..20_000].iter().copied().eq(0..20_000), "dropped before it had to");
 }
 
