@@ -43,6 +43,7 @@ mod read;
 mod readiness;
 mod schema;
 mod source;
+mod stand_in;
 mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
@@ -52,3 +53,4 @@ pub use load::{DISCOVERY, Loaded, Options, Override, load};
 pub use model::*;
 pub use readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};
 pub use schema::{reference_markdown, schema};
+pub use stand_in::{Container, Engine, External, Port, StandIn, Volume};

@@ -16,8 +16,6 @@ const fn later(path: &'static [&'static str]) -> Later {
 
 const SERVICE: &[Later] = &[
     later(&["limits"]),
-    later(&["start_command"]),
-    later(&["status_command"]),
     later(&["health_check", "exec"]),
     later(&["health_check", "grpc"]),
     later(&["health_check", "unix"]),
@@ -45,8 +43,7 @@ const SERVICE: &[Later] = &[
     later(&["max_memory"]),
 ];
 
-const MANAGER: &[Later] =
-    &[later(&["self_respawn"]), later(&["apply_on_respawn"]), later(&["watchdog"]), later(&["api"])];
+const MANAGER: &[Later] = &[later(&["self_respawn"]), later(&["apply_on_respawn"]), later(&["api"])];
 
 /// Warns of what a service says in vain.
 pub(crate) fn service(node: &Node, prefix: &str, sink: &mut Sink) {

@@ -9,6 +9,7 @@ use relume_core::{ManagerPolicy, ServiceSpec};
 
 use crate::forward::Forward;
 use crate::readiness::Readiness;
+use crate::stand_in::StandIn;
 
 /// Everything the config files say.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +92,9 @@ pub struct ServiceConfig {
     pub spec: ServiceSpec,
     /// What its process is started with.
     pub launch: Launch,
+    /// What its process stands in for, in place of a program. `launch.argv` is for people then: the image's name, or the
+    /// first of the commands.
+    pub stand_in: Option<StandIn>,
     /// The commands around its life. `spec.policy.hooks` says which exist and how long they may take.
     pub hooks: HookCommands,
     /// Where `type: forking` leaves the pid of its main process.

@@ -115,6 +115,12 @@ pub fn reap(pidfd: &PidFd) -> Result<Reaped> {
     wait_by_pidfd(pidfd, libc::WEXITED | libc::WNOHANG)
 }
 
+/// Whether this child has ended and waits to be removed.
+pub fn has_child_ended(pid: u32) -> Result<bool> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    Ok(pid > 0 && matches!(wait(libc::P_PID, pid, options)?, Reaped::Exited { .. }))
+}
+
 /// Removes this child if it has ended; for orphans that were handed to us as their subreaper.
 pub fn reap_orphan(pid: u32) -> Result<Reaped> {
     if pid == 0 || i32::try_from(pid).is_err() {

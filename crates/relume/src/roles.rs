@@ -6,6 +6,9 @@ use std::os::fd::RawFd;
 /// The variable that tells a process its part. Never passed on to a service.
 pub(crate) const ROLE: &str = "RELUME_ROLE";
 
+/// Makes a process a service of `relume drill`. Not among the variables of relume's own, which no service gets.
+pub(crate) const DRILL: &str = "DRILL_OF_RELUME";
+
 /// Set for a manager that is not the guardian's first.
 pub(crate) const AGAIN: &str = "RELUME_AGAIN";
 
@@ -27,6 +30,10 @@ pub(crate) enum Role {
     Guardian,
     /// Supervises.
     Manager,
+    /// Stands in for a container or an external service.
+    Shim,
+    /// A service of `relume drill`.
+    Drill,
 }
 
 impl Role {
@@ -35,18 +42,26 @@ impl Role {
         match std::env::var_os(ROLE) {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
+            Some(word) if word == "shim" => Self::Shim,
+            _ if std::env::var_os(DRILL).is_some() => Self::Drill,
             _ => Self::Command,
+        }
+    }
+
+    /// The value of [`ROLE`] for a process of this part.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Guardian => "guardian",
+            Self::Manager => "manager",
+            Self::Shim => "shim",
+            Self::Drill => "drill",
         }
     }
 
     /// The environment of this process with another part.
     pub(crate) fn environment(self) -> Vec<(OsString, OsString)> {
-        let word = match self {
-            Self::Command => "command",
-            Self::Guardian => "guardian",
-            Self::Manager => "manager",
-        };
         let rest = std::env::vars_os().filter(|(key, _)| key != ROLE);
-        rest.chain([(ROLE.into(), word.into())]).collect()
+        rest.chain([(ROLE.into(), self.word().into())]).collect()
     }
 }

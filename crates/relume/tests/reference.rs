@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 23] = [
     "up",
     "down",
     "status",
@@ -24,6 +24,9 @@ const VERBS: [&str; 20] = [
     "plan",
     "apply",
     "run",
+    "drill",
+    "install",
+    "uninstall",
     "doctor",
     "check",
     "schema",

@@ -1,6 +1,7 @@
 //! From what is written to what is meant.
 
 mod command;
+mod container;
 mod graph;
 mod launch;
 pub(crate) mod manager;

@@ -117,15 +117,18 @@ fn a_circle_of_dependencies_is_named_whole_and_an_unknown_one_has_its_place() {
 fn what_cannot_run_is_refused_where_it_stands() {
     check(
         "yaml",
-        "services:\n  a: {command: /bin/a, type: oneshot, restart_policy: always}\n  b: {command: '', user: 0day}\n  c: {command: \"a 'b\"}\n  d: {arguments: [x]}\n  e: {command: a, type: external}\n  f: {container: {image: x}}\n  g:\n  h: 5\n",
+        "services:\n  a: {command: /bin/a, type: oneshot, restart_policy: always}\n  b: {command: '', user: 0day}\n  c: {command: \"a 'b\"}\n  d: {arguments: [x]}\n  e: {command: a, type: external}\n  f: {container: {ports: [80/icmp]}, command: x}\n  g:\n  h: 5\n",
         &[
             "2:55 E a oneshot is done when it succeeds, it cannot be restarted always",
             "3:16 E the command is empty",
             "3:26 E `0day` is neither a name nor an id: a name begins with a letter or `_`",
             "4:16 E this quote is not closed: `'b`",
             "5:18 E `arguments` goes with `executable`",
-            "6:25 E this version cannot run `type: external` yet",
-            "7:18 E this version cannot run containers yet",
+            "6:16 E `command` has no meaning for `type: external`",
+            "6:25 E an external service needs `start_command` or `status_command`",
+            "7:18 E the container has no `image`",
+            "7:26 E `icmp` is no protocol",
+            "7:47 E `container` says already what is run, `command` has no meaning beside it",
             "8:3 E expected a map with the keys of a service, found nothing",
             "9:6 E expected a map with the keys of a service, found the number 5",
         ],

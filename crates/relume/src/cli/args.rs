@@ -16,7 +16,8 @@ use relume_config::Override;
 
 pub(crate) use logs::LogsArgs;
 pub(crate) use more::{
-    Awaited, CompletionsArgs, EventsArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs, UrlsArgs, WaitArgs,
+    Awaited, CompletionsArgs, DrillArgs, EventsArgs, InstallArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs,
+    UninstallArgs, UnitArgs, UrlsArgs, WaitArgs,
 };
 
 const ABOUT: &str = "Runs the services of a config file and keeps them running.
@@ -114,6 +115,12 @@ pub(crate) enum Command {
     Apply,
     /// Run one command as a service, until it ends
     Run(RunArgs),
+    /// Kill parts of relume on purpose, and prove that nothing is lost
+    Drill(DrillArgs),
+    /// Make a systemd unit that runs `relume up`
+    Install(InstallArgs),
+    /// Stop and remove the unit that `install` has made
+    Uninstall(UninstallArgs),
     /// Look for what could keep relume or the services from working
     Doctor,
     /// Check the config: every error in one go, with file, line and column

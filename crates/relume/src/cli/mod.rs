@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use relume_proto::{ApiError, ClientError, ErrorCode, ErrorKind};
 
+pub(crate) use commands::drill::play_part as play_drill_part;
 pub(crate) use commands::logs::Stream as LogStream;
 pub(crate) use screen::Screen;
 
@@ -145,6 +146,9 @@ fn dispatch(command: Command, global: &Global, screen: &Screen) -> Result<ExitCo
         Command::Urls(args) => commands::urls::run(&args, global, screen),
         Command::Plan => commands::plan::run(global, screen),
         Command::Apply => commands::apply::run(global, screen),
+        Command::Drill(args) => commands::drill::run(&args, global, screen),
+        Command::Install(args) => commands::install::run(&args, global, screen),
+        Command::Uninstall(args) => commands::uninstall::run(&args, screen),
         Command::Doctor => commands::doctor::run(global, screen),
         Command::Completions(args) => commands::completions::run(&args, screen),
         Command::Man(args) => commands::man::run(&args, screen),

@@ -10,9 +10,9 @@ use std::sync::mpsc::Sender;
 use relume_core::{Event, Fact, Moment, RunId, Snapshot};
 use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
-use relume_os::exit::ExitStatus;
 use relume_os::signals::SignalFd;
 
+use super::attention::Attention;
 use super::capture::Capture;
 use super::inbox::{Inbox, News};
 use super::journal::{Journal, Kept, Room};
@@ -25,6 +25,7 @@ use super::spawn::Spawning;
 use super::trees::Trees;
 use super::units::Units;
 use super::weigh::Asked;
+use crate::guardian::link::Ended;
 
 /// What wakes the thread, by the tokens of its epoll set. Tokens from [`FIRST_PROCESS`] on are processes,
 /// and what they speak into.
@@ -65,7 +66,9 @@ pub(crate) struct Edge {
     /// Orders that the spawn threads have not answered.
     pub(crate) spawns_under_way: u32,
     /// Processes that the guardian has reaped, only the latest.
-    pub(crate) reaped: VecDeque<(u32, ExitStatus)>,
+    pub(crate) reaped: VecDeque<Ended>,
+    /// Guardian and manager watch each other.
+    pub(crate) attention: Attention,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) journal: Journal,
     /// The runs that have a process, as the journal says it.
@@ -103,7 +106,8 @@ impl Edge {
     /// Waits until something happens or the deadline comes.
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
         let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
-        let first = [deadline, orphans].into_iter().flatten().min();
+        let attention = self.attend();
+        let first = [deadline, orphans, attention].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
         self.epoll.wait(&mut self.ready, None)
     }

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use relume_config::{Account, Rlimit, RlimitValue};
+use relume_config::{Account, Rlimit, RlimitValue, StandIn};
 use relume_core::{Hook, RunKind};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
 
 use super::units::Unit;
+use crate::roles::{self, Role};
+use crate::shim::{self, Order, What};
 
 /// Variables that are relume's own business and never reach a service.
 const OWN_PREFIXES: [&str; 3] = ["RELUME_", "LISTEN_", "WATCHDOG_"];
+
+/// What a service is asked to stop with unless its configuration says otherwise: signal(7).
+const SIGTERM: i32 = 15;
 
 /// How long the system may take to say who a user is. NSS may ask a directory server; one that is down must
 /// not hold up the services of other users for ever.
@@ -47,14 +53,21 @@ pub(crate) fn request(
     unit: &Unit,
     kind: RunKind,
     tag: &str,
-    inherited: &Inheritance,
+    (inherited, runtime_dir): (&Inheritance, &Path),
 ) -> Result<SpawnRequest, String> {
     let launch = &unit.config.launch;
     let credentials = credentials(launch.user.as_ref(), launch.group.as_ref())?;
+    let mut environment = environment(unit, tag, inherited, credentials.as_ref());
+    let (mut argv, mut arg0) = (command(unit, kind).iter().map(OsString::from).collect(), None);
+    if let (RunKind::Service | RunKind::Job, Some(stand_in)) = (kind, &unit.config.stand_in) {
+        argv = vec![std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()).into_os_string()];
+        arg0 = Some(format!("relume-shim {}", unit.config.spec.name).into());
+        environment.extend(shims_part(unit, stand_in, tag, runtime_dir));
+    }
     Ok(SpawnRequest {
-        argv: command(unit, kind).iter().map(OsString::from).collect(),
-        arg0: None,
-        environment: environment(unit, tag, inherited, credentials.as_ref()),
+        argv,
+        arg0,
+        environment,
         working_dir: Some(launch.working_dir.clone()),
         credentials,
         umask: launch.umask,
@@ -103,6 +116,25 @@ fn environment(
     all.insert("RELUME_SERVICE".into(), unit.config.spec.name.clone().into());
     all.insert("RELUME_RUN".into(), tag.into());
     all.into_iter().collect()
+}
+
+/// What turns this program into a shim.
+fn shims_part(unit: &Unit, stand_in: &StandIn, tag: &str, runtime_dir: &Path) -> [(OsString, OsString); 2] {
+    let policy = &unit.config.spec.policy;
+    let service = unit.config.spec.name.clone();
+    let order = Order {
+        owner: tag.split('/').next().unwrap_or_default().to_owned(),
+        what: match stand_in {
+            StandIn::Container(container) => What::Container(container.clone()),
+            StandIn::External(external) => What::External(external.clone()),
+        },
+        stop_after: policy.timeout_stop.map(|limit| limit.as_secs_f64()),
+        // relume's default is no wish of the user's: then the image knows better.
+        stop_signal: (policy.stop_signal != SIGTERM).then_some(policy.stop_signal),
+        cursor: runtime_dir.join(format!("container-{service}")),
+        service,
+    };
+    [(roles::ROLE.into(), Role::Shim.word().into()), (shim::VARIABLE.into(), order.text().into())]
 }
 
 /// relume's own original limits, with the service's on top.

@@ -12,6 +12,7 @@
 
 mod api;
 mod archive;
+mod attention;
 mod capture;
 mod edge;
 mod forward;
@@ -22,11 +23,13 @@ mod launch;
 mod leaving;
 mod main_loop;
 mod perform;
+mod promotion;
 mod publish;
 mod ready;
 mod recovery;
 mod reload;
 mod runs;
+pub(crate) mod safe_mode;
 mod spawn;
 mod start_up;
 mod translate;
@@ -44,6 +47,8 @@ use crate::roles::Role;
 pub(crate) struct Options {
     /// What to run.
     pub(crate) config: relume_config::Config,
+    /// What `config` was read from, as a file in memory.
+    pub(crate) recording: Option<std::os::fd::OwnedFd>,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.
@@ -64,7 +69,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
     let started = match Role::of_this_process() {
         Role::Manager => start_up::start(options),
-        Role::Command | Role::Guardian => Err(start_up::begin(&options)),
+        Role::Command | Role::Guardian | Role::Shim | Role::Drill => Err(start_up::begin(&options)),
     };
     match started {
         Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),

@@ -34,7 +34,11 @@ impl Edge {
             Action::Reply { ticket, service, outcome } => {
                 self.publisher.send(Note::Reply { ticket, service, outcome });
             }
-            Action::Leave { code } => return Some(code),
+            Action::Leave { code } => {
+                // The loop ends here, and the last output may take longer than a watchdog's patience.
+                self.keeper.alive(None);
+                return Some(code);
+            }
         }
         None
     }

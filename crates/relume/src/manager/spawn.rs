@@ -90,6 +90,8 @@ pub(crate) struct Ground {
     pub(crate) next_stream: AtomicU64,
     /// Where notify sockets are bound.
     pub(crate) notify_dir: PathBuf,
+    /// On a tmpfs, for what a run leaves to its successor.
+    pub(crate) runtime_dir: PathBuf,
     pub(crate) keeper: Arc<Keeper>,
 }
 
@@ -208,8 +210,9 @@ impl Ground {
     fn start(&self, spawner: &mut Spawner, order: &Order) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
-        let mut request = launch::request(&order.unit, order.kind, &tag, &self.inherited)
-            .map_err(|text| SpawnError { text, shortage: false })?;
+        let mut request =
+            launch::request(&order.unit, order.kind, &tag, (&self.inherited, &self.runtime_dir))
+                .map_err(|text| SpawnError { text, shortage: false })?;
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }

@@ -43,6 +43,7 @@ use super::units::Units;
 use crate::cli::{LogStream, Screen};
 use crate::places::Places;
 use crate::roles::{AGAIN, LOCK_FD};
+use crate::systemd::Teller;
 
 /// Signals that are read as data by the supervise thread. SIGTSTP is among them because a stopped supervisor
 /// supervises nothing: Ctrl+Z does not stop relume.
@@ -91,7 +92,7 @@ pub(crate) fn begin(options: &Options) -> Trouble {
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
-    let (keeper, mut fds) = Keeper::take_over()?;
+    let (keeper, mut fds) = Keeper::take_over(false)?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     signals::block(&HEARD)?;
     // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
@@ -103,10 +104,11 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let descriptors = limits::raise_nofile()?;
     prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, load, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
-    let units = Arc::new(Units::new(config));
+    let units = Arc::new(Units::new(config).recorded(recording));
+    super::safe_mode::judge_journal(&places.runtime_dir.join("journal"));
     let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
@@ -136,6 +138,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
         notify_dir: notify_dir(&places)?,
+        runtime_dir: places.runtime_dir.clone(),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
@@ -195,7 +198,13 @@ fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<
     let board = Arc::new(Mutex::new(board));
     let desk = Arc::new(Desk::new());
     let archive = archive.clone();
-    let publishing = Publishing { board: Arc::clone(&board), desk: Arc::clone(&desk), outlets, archive };
+    let publishing = Publishing {
+        board: Arc::clone(&board),
+        desk: Arc::clone(&desk),
+        outlets,
+        archive,
+        systemd: Teller::of_this_process(),
+    };
     let voiced = publishing.archive.clone();
     let (publisher, thread) = publish::start(publishing)?;
     voiced.speak_to(publisher.clone());
@@ -301,6 +310,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         orphans_at: None,
         spawns_under_way: 0,
         reaped: VecDeque::new(),
+        attention: super::attention::Attention::default(),
         keeper: parts.keeper,
         journal: parts.journal,
         kept: BTreeMap::new(),

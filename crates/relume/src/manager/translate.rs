@@ -45,9 +45,6 @@ const SI_KERNEL: i32 = 0x80;
 /// else, so a second would do; a fifth of it leaves room for a machine that is slow.
 const ORPHANS_WAIT: Duration = Duration::from_millis(200);
 
-/// Ends that the guardian has told of and that may still be asked for: more than can be on their way at once.
-const REAPED_KEPT: usize = 4096;
-
 impl Edge {
     /// Turns all that is ready into events.
     pub(crate) fn translate(&mut self) {
@@ -91,29 +88,18 @@ impl Edge {
                     "SIGQUIT: leaving; the services run on until the next relume up".into(),
                 );
                 self.leave_running = true;
+                self.keeper.alive(None);
             }
             _ => {}
         }
     }
 
-    fn hear_guardian(&mut self) {
+    pub(super) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
-                Word::Exited { pid, status } => {
-                    if self.reaped.len() == REAPED_KEPT {
-                        self.reaped.pop_front();
-                    }
-                    self.reaped.push_back((pid, status));
-                }
-                Word::Gone => {
-                    let _gone = self.epoll.delete(&*self.keeper);
-                    self.publisher.send(Note::GuardianGone);
-                    let text =
-                        "the guardian is gone: supervision goes on, but nobody starts this manager again";
-                    self.say(Level::Error, text.into());
-                    return;
-                }
+                Word::Exited(ended) => self.reaped_by_guardian(ended),
+                Word::Gone => return self.guardian_lost(),
             }
         }
     }
@@ -245,9 +231,9 @@ impl Edge {
             Ok(None) | Err(_) => Exit::Unknown,
         };
         // Not our child: whoever reaped it has told.
-        let told = self.reaped.iter().rev().find(|(known, _)| *known == process.pid);
+        let told = self.reaped.iter().find(|ended| ended.process == process);
         let exit =
-            if exit == Exit::Unknown { told.map_or(exit, |(_, status)| to_exit(*status)) } else { exit };
+            if exit == Exit::Unknown { told.map_or(exit, |ended| to_exit(ended.status)) } else { exit };
         match &run.tree {
             Tree::Cgroup(_) => {
                 let alive = self.rest_is_alive(id);
@@ -450,9 +436,8 @@ impl Edge {
         let Ok(children) = relume_os::proc::children() else { return };
         let own: HashSet<u32> = self.runs.values().filter_map(Run::own_child).collect();
         for pid in children.into_iter().filter(|pid| !own.contains(pid)) {
-            if matches!(relume_os::proc::stat(pid), Ok(Some(stat)) if stat.is_zombie()) {
-                let _reaped = exit::reap_orphan(pid);
-            }
+            // One that lives stays. To look into /proc first would cost ten times as much for each.
+            let _reaped = exit::reap_orphan(pid);
         }
     }
 

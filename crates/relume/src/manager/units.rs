@@ -1,6 +1,7 @@
 //! The configuration as the manager uses it: each service with what is derived from it once.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub(crate) struct Units {
     pub(crate) order: Vec<Arc<str>>,
     /// The files it was read from.
     pub(crate) sources: Vec<PathBuf>,
+    /// What stood in them, as a file in memory, for a successor in safe mode.
+    pub(crate) recording: Option<OwnedFd>,
 }
 
 /// One service with what is derived from its configuration once.
@@ -39,7 +42,12 @@ impl Units {
         let name = |unit: &Arc<Unit>| Arc::<str>::from(unit.config.spec.name.as_str());
         let order: Vec<Arc<str>> = units.iter().map(name).collect();
         let by_name = order.iter().cloned().zip(units).collect();
-        Self { manager: config.manager, by_name, order, sources: config.sources }
+        Self { manager: config.manager, by_name, order, sources: config.sources, recording: None }
+    }
+
+    /// The same, with what it was read from.
+    pub(crate) fn recorded(self, recording: Option<OwnedFd>) -> Self {
+        Self { recording, ..self }
     }
 
     /// What the core is told. `autostart` is off when only some services were named.
@@ -93,6 +101,7 @@ impl Unit {
         Self::new(ServiceConfig {
             spec,
             launch,
+            stand_in: None,
             hooks: relume_config::HookCommands::default(),
             pid_file: None,
             readiness: relume_config::Readiness::default(),

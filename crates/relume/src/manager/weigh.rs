@@ -45,6 +45,7 @@ impl Edge {
     /// A configuration holds from now on.
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
+        self.keep_config();
         self.retarget();
         self.probe_anew();
         self.publisher.send(Note::Units(self.units.clone()));

@@ -103,7 +103,8 @@ fn when_both_halves_are_killed_the_next_up_adopts_everything() {
     relume.ok(&["stop", "p3"]);
     for _ in 0..3 {
         let status = relume.status();
-        // The guardian first: it would start another manager.
+        // Each would heal the other: the manager is stopped before the guardian dies.
+        manager(&status).signal(Signal::STOP);
         relume.main_process().signal(Signal::KILL);
         manager(&status).signal(Signal::KILL);
         relume.wait_for_end();

@@ -11,8 +11,9 @@ use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
+use crate::recorded::{Recorder, Recording};
 use crate::roles::{IN_BACKGROUND, Role};
-use crate::trust;
+use crate::{systemd, trust};
 
 /// Runs the manager until it leaves.
 pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<ExitCode, Failure> {
@@ -21,7 +22,13 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Err(no_config());
     }
     let load = load_options(global, &args.manager, paths);
-    let (config, warnings) = match relume_config::load(&Disk, &load).into_result() {
+    let last_good = manager::safe_mode::configuration();
+    let recorder = Recorder::new(Disk);
+    let loaded = match last_good.as_ref().and_then(Recording::from_memory) {
+        Some(recording) => relume_config::load(&recording, &load),
+        None => relume_config::load(&recorder, &load),
+    };
+    let (config, warnings) = match loaded.into_result() {
         Ok(fine) => fine,
         Err(problems) => {
             screen.note(&problems.render(screen.err.colour));
@@ -29,7 +36,8 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         }
     };
     screen.note(&warnings.render(screen.err.colour));
-    if !global.trust {
+    // What was recorded was trusted when it was.
+    if !global.trust && last_good.is_none() {
         trust::check(&config)
             .map_err(|distrust| Failure::new(Exit::Usage, distrust.message).help(distrust.help))?;
     }
@@ -40,10 +48,16 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         if args.detach && std::env::var_os(IN_BACKGROUND).is_none() {
             return detached::run(args, &config, &places, screen);
         }
+        if systemd::hand_over(&places) {
+            return Ok(Exit::Done.into());
+        }
         refuse_second(&places)?;
     }
+    // Without memory for it there is no safe mode, and everything else goes on.
+    let recording = last_good.or_else(|| recorder.finish().to_memory().ok());
     let options = manager::Options {
         config,
+        recording,
         load,
         trust: global.trust,
         places,

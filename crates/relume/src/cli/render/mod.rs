@@ -3,6 +3,7 @@
 
 pub(crate) mod change;
 pub(crate) mod doctor;
+pub(crate) mod drill;
 pub(crate) mod event;
 pub(crate) mod operation;
 pub(crate) mod progress;

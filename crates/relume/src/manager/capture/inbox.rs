@@ -2,8 +2,9 @@
 //! instructions on either side, and the queue is bounded by the streams that exist, not by how fast they are served.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use relume_os::epoll::EventFd;
 
@@ -38,14 +39,60 @@ pub(super) struct Inbox {
     pub(super) bell: EventFd,
     pub(super) passes: AtomicU64,
     pub(super) bytes: AtomicU64,
+    /// Held by the thread during a pass, and by whoever halts it.
+    pass: Mutex<()>,
+    /// Somebody waits for `pass`: the thread lets them go first.
+    halting: AtomicBool,
     limit: usize,
 }
+
+/// While this lives, the thread makes no pass.
+pub(crate) struct Halt<'a> {
+    inbox: &'a Inbox,
+    _pass: MutexGuard<'a, ()>,
+}
+
+impl Drop for Halt<'_> {
+    fn drop(&mut self) {
+        self.inbox.halting.store(false, Ordering::Release);
+    }
+}
+
+/// Between two looks whether the other side has gone on.
+const LOOK: Duration = Duration::from_micros(100);
 
 impl Inbox {
     pub(super) fn new(bell: EventFd, limit: usize) -> Self {
         let (orders, live, finishing) = (Orders::default(), HashSet::new(), HashSet::new());
         let state = Mutex::new(State { orders, live, finishing, closed: false });
-        Self { state, bell, passes: AtomicU64::new(0), bytes: AtomicU64::new(0), limit }
+        let (passes, bytes, halting) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Self { state, bell, passes, bytes, pass: Mutex::new(()), halting, limit }
+    }
+
+    /// Thread: before it takes anything from a pipe; what is returned is held until all of it is in its file.
+    pub(super) fn begin_pass(&self) -> MutexGuard<'_, ()> {
+        while self.halting.load(Ordering::Acquire) {
+            std::thread::sleep(LOOK);
+        }
+        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn halt(&self, patience: Duration) -> Option<Halt<'_>> {
+        let end = Instant::now() + patience;
+        self.halting.store(true, Ordering::Release);
+        loop {
+            match self.pass.try_lock() {
+                Ok(pass) => return Some(Halt { inbox: self, _pass: pass }),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    return Some(Halt { inbox: self, _pass: poisoned.into_inner() });
+                }
+                Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) => {
+                    self.halting.store(false, Ordering::Release);
+                    return None;
+                }
+            }
+        }
     }
 
     pub(super) fn attach(&self, stream: Stream) -> Result<(), Refused> {

@@ -66,6 +66,7 @@ use relume_config::{Compression as Compress, LineFormat as Format};
 pub(crate) use relume_config::WhenFull;
 
 use self::disk::{Disk, RealDisk};
+pub(crate) use self::inbox::Halt;
 use self::inbox::Inbox;
 use self::report::Next;
 use self::slot::Slot;
@@ -265,6 +266,12 @@ impl Capture {
     pub(crate) fn activity(&self) -> Activity {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Activity { passes: read(&self.inbox.passes), bytes: read(&self.inbox.bytes) }
+    }
+
+    /// Keeps the thread from beginning another pass for as long as what is returned lives, so that no byte is between
+    /// pipe and file. None: it was still at work after `patience`.
+    pub(crate) fn halt(&self, patience: Duration) -> Option<Halt<'_>> {
+        self.inbox.halt(patience)
     }
 
     /// Moves what all pipes hold, reports each stream as finished, and ends the thread. What cannot be written is

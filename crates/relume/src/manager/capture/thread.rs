@@ -119,6 +119,8 @@ impl Worker {
                 // epoll_wait(2) fails only for a bad descriptor or buffer; a rest keeps that bug from burning a core.
                 std::thread::sleep(TICK);
             }
+            let inbox = Arc::clone(&self.inbox);
+            let _pass = inbox.begin_pass();
             Inbox::count(&self.inbox.passes, 1);
             self.now = Instant::now();
             self.hear(&ready);

@@ -31,6 +31,8 @@ pub(crate) struct Board {
     pub(crate) recoveries: u64,
     /// The guardian's pid; our own while there is none.
     pub(crate) guardian: u32,
+    /// The last good configuration holds instead of the configured one.
+    pub(crate) safe_mode: bool,
 }
 
 /// What the board starts with.
@@ -66,6 +68,7 @@ impl Board {
             mains,
             recoveries,
             guardian,
+            safe_mode: false,
             forkers: HashMap::new(),
             told: HashMap::new(),
             places,

@@ -35,6 +35,7 @@ use super::archive::{self, Archive};
 use super::capture::Report;
 use super::units::Units;
 use crate::places::Places;
+use crate::systemd::Teller;
 
 /// How far the status file may be behind. The promise is 200 ms; what is left of it is the disk's.
 const STATUS_DELAY: Duration = Duration::from_millis(100);
@@ -71,6 +72,8 @@ pub(crate) enum Note {
     Open(Sender<()>),
     /// There is no guardian any more.
     GuardianGone,
+    /// The last good configuration holds instead of the configured one, until another is taken over.
+    SafeMode,
     /// What came of a command for one service.
     Reply {
         /// The command.
@@ -127,6 +130,7 @@ pub(crate) struct Publishing {
     pub(crate) desk: Arc<Desk>,
     pub(crate) outlets: Outlets,
     pub(crate) archive: Archive,
+    pub(crate) systemd: Teller,
 }
 
 /// Starts the thread.
@@ -169,7 +173,7 @@ impl Thread {
     }
 
     fn show(&mut self, note: Note) {
-        let Publishing { board, desk, outlets, archive } = &mut self.publishing;
+        let Publishing { board, desk, outlets, archive, systemd } = &mut self.publishing;
         let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
         match note {
             Note::Facts { facts, ended } => {
@@ -177,6 +181,9 @@ impl Thread {
                     outlets.pid(&name, None);
                 }
                 for fact in facts {
+                    if let What::ShutdownBegan { .. } = fact.what {
+                        systemd.stopping();
+                    }
                     let record = board.learn(&fact);
                     outlets.fact(&board, &fact, record.as_ref());
                     archive.reached(fact.seq);
@@ -190,13 +197,18 @@ impl Thread {
             }
             Note::Units(units) => {
                 outlets.reconfigure(&units);
+                board.safe_mode = false;
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),
             Note::Open(door) => {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());
+                // At once, and again with the next status if there was no room.
+                let _later = systemd.ready(|| report::status_file(&board));
+                self.stale_since.get_or_insert_with(Instant::now);
             }
+            Note::SafeMode => board.safe_mode = true,
             Note::GuardianGone => board.guardian = std::process::id(),
             Note::Process { run, pid, began } => {
                 if let Some(name) = board.process_began(run, pid, began) {
@@ -221,6 +233,9 @@ impl Thread {
         let board = self.publishing.board.lock().unwrap_or_else(PoisonError::into_inner);
         let file = report::status_file(&board);
         drop(board);
+        if !self.publishing.systemd.tell(&file) {
+            self.stale_since = Some(Instant::now());
+        }
         self.publishing.outlets.status(&file);
     }
 }

@@ -41,12 +41,16 @@ fn word(board: &Board, id: ServiceId, record: &Record) -> Word {
 
 fn manager(board: &Board) -> ManagerReport {
     let pid = std::process::id();
-    let stopping = board.memory.shutdown.is_some();
+    let state = match (board.memory.shutdown.is_some(), board.safe_mode) {
+        (true, _) => ManagerState::Stopping,
+        (false, true) => ManagerState::SafeMode,
+        (false, false) => ManagerState::Running,
+    };
     ManagerReport {
         pid,
         guardian_pid: board.guardian,
         version: env!("CARGO_PKG_VERSION").into(),
-        state: if stopping { ManagerState::Stopping } else { ManagerState::Running },
+        state,
         uptime_s: now().since(board.began).as_secs_f64(),
         started_at: Some(wall(board.began)),
         respawns: 0,

@@ -2,6 +2,7 @@
 //! that it started.
 
 mod fixtures;
+pub(crate) mod halves;
 mod processes;
 mod status;
 
@@ -64,6 +65,7 @@ pub(crate) struct Builder {
     wrapper: Vec<String>,
     user: Option<u32>,
     by_default: bool,
+    own_program: bool,
     terminal: Option<OwnedFd>,
 }
 
@@ -80,6 +82,7 @@ impl Builder {
             wrapper: vec![],
             user: None,
             by_default: false,
+            own_program: false,
             terminal: None,
         }
     }
@@ -153,6 +156,12 @@ impl Builder {
         self
     }
 
+    /// The program is a copy in its own directory ([`Relume::program`]), which the test may replace.
+    pub(crate) fn with_own_program(mut self) -> Self {
+        self.own_program = true;
+        self
+    }
+
     /// Starts it and waits until it answers.
     pub(crate) fn up(self) -> Relume {
         let relume = self.spawn();
@@ -200,7 +209,7 @@ impl Builder {
     /// The program; a copy of it for an ordinary user, who may not reach where it was built.
     fn program(&self) -> PathBuf {
         let built = PathBuf::from(env!("CARGO_BIN_EXE_relume"));
-        if self.user.is_none() {
+        if self.user.is_none() && !self.own_program {
             return built;
         }
         let copy = self.home.path().join("relume-program");
@@ -233,6 +242,11 @@ impl Relume {
     /// A file or folder in its own directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
+    }
+
+    /// The program that is run.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The process that `relume up` is.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use relume_config::{Account, ServiceConfig};
+use relume_config::{Account, ServiceConfig, StandIn};
 use relume_os::users;
 use rustix::fs::Access;
 
@@ -30,7 +30,13 @@ pub(super) fn programs(services: &[ServiceConfig]) -> Vec<Check> {
             ("reload_command", &hooks.reload),
         ];
         let others = others.into_iter().filter_map(|(key, hook)| Some((key, &hook.as_ref()?.argv)));
-        for (key, argv) in [("command", &service.launch.argv)].into_iter().chain(others) {
+        // An engine is asked when its container is started.
+        let main = match &service.stand_in {
+            None => vec![("command", &service.launch.argv)],
+            Some(StandIn::Container(_)) => Vec::new(),
+            Some(StandIn::External(external)) => external.commands(),
+        };
+        for (key, argv) in main.into_iter().chain(others) {
             let Some(program) = argv.first() else { continue };
             match find(program, service) {
                 Ok(_) => fine += 1,
