@@ -187,6 +187,8 @@ pub struct RlimitValue {
 /// The commands around the life of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookCommands {
+    /// Whether there is something to do, before everything else.
+    pub check: Option<JobCheck>,
     /// Before the main process.
     pub pre_start: Option<Hook>,
     /// When the service has become ready.
@@ -201,6 +203,42 @@ pub struct HookCommands {
     pub stop: Option<Hook>,
     /// In place of the reload signal.
     pub reload: Option<Hook>,
+}
+
+/// Whether a job has been done already, and what it requires.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct JobCheck {
+    /// Done when one of these exists; absolute.
+    pub creates: Vec<PathBuf>,
+    /// Done when none of the files that match has changed since it was last done; absolute patterns.
+    pub inputs: Vec<String>,
+    /// Done when this command exits with 0. Program and arguments.
+    pub unless: Option<Vec<String>>,
+    /// Programs that have to be there, before anything else is looked at.
+    pub requires: Vec<Requirement>,
+}
+
+/// A program, perhaps of some version.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Requirement {
+    /// As it would be typed.
+    pub program: String,
+    /// Which versions will do; all of them have to hold.
+    pub versions: Vec<(Comparison, Vec<u64>)>,
+    /// As written, for messages.
+    pub text: String,
+}
+
+/// How a version is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "the operators of the same name")]
+pub enum Comparison {
+    Less,
+    AtMost,
+    Equal,
+    AtLeast,
+    Greater,
+    Not,
 }
 
 /// One hook, run with the working directory, environment and user of its service.

@@ -145,6 +145,9 @@ pub enum Reach {
 /// `reload` stand in the place of a signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
+    /// Whether it has been done already, or cannot be done here.
+    #[serde(default)]
+    pub check: Option<Duration>,
     /// Before the main process; failing, it fails the start.
     pub pre_start: Option<Duration>,
     /// When the service has become ready.

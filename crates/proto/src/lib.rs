@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | `GET /v1/version` | | [`VersionReport`] |
 //! | `GET /v1/status?names=a,b` | | [`StatusReport`] |
+//! | `GET /v1/explain?names=a&lines=20` | | [`ExplainReport`] of the one service |
 //! | `POST /v1/operations` | [`OperationRequest`] | [`OperationReport`], when the services got there, failed, or the wait is over |
 //! | `POST /v1/down` | [`DownRequest`] | [`DownReport`], at once; the manager is gone when its socket is |
 //! | `POST /v1/signal` | [`SignalRequest`] | [`OperationReport`], at once |
@@ -35,6 +36,7 @@ mod change;
 mod client;
 mod error;
 mod event;
+mod explain;
 mod operation;
 mod path;
 mod status;
@@ -43,6 +45,7 @@ pub use change::{ChangeReport, ChangeRequest, Fate, ServiceChange, SettingChange
 pub use client::{Client, ClientError, ErrorKind, Watcher};
 pub use error::{ApiError, ErrorCode};
 pub use event::{Cause, EventKind, EventRecord};
+pub use explain::{ChainLink, ExplainReport, Need, Retries};
 pub use operation::{
     DownReport, DownRequest, OperationReport, OperationRequest, Outcome, ServiceResult, Targets, Verb,
 };
@@ -67,6 +70,8 @@ pub mod paths {
     pub const VERSION: &str = "/v1/version";
     /// [`StatusReport`](crate::StatusReport); `?names=a,b` keeps only these.
     pub const STATUS: &str = "/v1/status";
+    /// [`ExplainReport`](crate::ExplainReport); `?names=a`, and `lines=N` of its log.
+    pub const EXPLAIN: &str = "/v1/explain";
     /// [`OperationRequest`](crate::OperationRequest): start, stop or restart services.
     pub const OPERATIONS: &str = "/v1/operations";
     /// [`DownRequest`](crate::DownRequest): stop everything and leave.

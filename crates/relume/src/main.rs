@@ -7,6 +7,7 @@
 mod cli;
 mod config_files;
 mod guardian;
+mod last_lines;
 mod log_files;
 mod manager;
 mod orphans;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 24] = [
     "up",
     "down",
     "status",
@@ -20,6 +20,7 @@ const VERBS: [&str; 23] = [
     "wait",
     "logs",
     "events",
+    "explain",
     "urls",
     "plan",
     "apply",

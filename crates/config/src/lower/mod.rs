@@ -3,6 +3,7 @@
 mod command;
 mod container;
 mod graph;
+mod job;
 mod launch;
 pub(crate) mod manager;
 mod policy;

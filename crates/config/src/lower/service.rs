@@ -257,7 +257,9 @@ fn instance(
         }
         None => program(work, &context).unwrap_or_default(),
     };
-    let (hooks, hook_times) = hooks(work, &context, base.policy.timeout_stop);
+    let (mut hooks, mut hook_times) = hooks(work, &context, base.policy.timeout_stop);
+    hooks.check = super::job::lower(work, base.policy.kind, &context);
+    hook_times.check = hooks.check.as_ref().map(|_| relume_core::HOOK_TIMEOUT);
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
     let launch = launch::lower(work, globals, argv, shell, environment);
@@ -322,6 +324,7 @@ fn hooks(
         asker("reload_command", work.raw.reload_command.clone(), relume_core::HOOK_TIMEOUT, work, context);
     let time = |hook: &Option<Hook>| hook.as_ref().map(|hook| hook.timeout);
     let times = Hooks {
+        check: None,
         pre_start: time(&pre_start),
         post_start: time(&post_start),
         pre_stop: time(&pre_stop),
@@ -330,7 +333,10 @@ fn hooks(
         stop: time(&stop),
         reload: time(&reload),
     };
-    (HookCommands { pre_start, post_start, pre_stop, post_stop, on_failure, stop, reload }, times)
+    (
+        HookCommands { check: None, pre_start, post_start, pre_stop, post_stop, on_failure, stop, reload },
+        times,
+    )
 }
 
 /// A command in the place of a signal.

@@ -25,8 +25,8 @@ use tokio::runtime::Runtime;
 pub use error::{ClientError, ErrorKind};
 
 use crate::{
-    ChangeReport, ChangeRequest, DownReport, DownRequest, EventRecord, OperationReport, OperationRequest,
-    SignalRequest, StatusReport, VersionReport, names_to_query, paths,
+    ChangeReport, ChangeRequest, DownReport, DownRequest, EventRecord, ExplainReport, OperationReport,
+    OperationRequest, SignalRequest, StatusReport, VersionReport, names_to_query, paths,
 };
 
 /// How long an answer may take to begin when the manager has nothing to wait for. Long enough for one on a
@@ -89,6 +89,15 @@ impl Client {
         let path =
             if query.is_empty() { paths::STATUS.to_owned() } else { format!("{}?{query}", paths::STATUS) };
         self.runtime.block_on(self.get(&path))
+    }
+
+    /// Why a service is as it is, with so many of the last lines of its log.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; a name that does not exist is refused with `unknown_service`.
+    pub fn explain(&self, name: &str, lines: u32) -> Result<ExplainReport, ClientError> {
+        let query = names_to_query(&[name.to_owned()]);
+        self.runtime.block_on(self.get(&format!("{}?{query}&lines={lines}", paths::EXPLAIN)))
     }
 
     /// Starts, stops or restarts services and waits as the request says; `watcher` sees what happens

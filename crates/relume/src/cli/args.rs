@@ -6,6 +6,7 @@
 
 mod logs;
 mod more;
+mod rest;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) use more::{
     Awaited, CompletionsArgs, DrillArgs, EventsArgs, InstallArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs,
     UninstallArgs, UnitArgs, UrlsArgs, WaitArgs,
 };
+pub(crate) use rest::{ApplyArgs, CheckArgs, ExplainArgs};
 
 const ABOUT: &str = "Runs the services of a config file and keeps them running.
 
@@ -107,12 +109,14 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Show what has happened
     Events(EventsArgs),
+    /// Say why a service is as it is: what led to it, its last lines, what comes next
+    Explain(ExplainArgs),
     /// Show where to look at the services
     Urls(UrlsArgs),
     /// Say what a changed config would do
     Plan,
     /// Put a changed config in force; only what changed is restarted
-    Apply,
+    Apply(ApplyArgs),
     /// Run one command as a service, until it ends
     Run(RunArgs),
     /// Kill parts of relume on purpose, and prove that nothing is lost
@@ -124,13 +128,21 @@ pub(crate) enum Command {
     /// Look for what could keep relume or the services from working
     Doctor,
     /// Check the config: every error in one go, with file, line and column
-    Check,
+    Check(CheckArgs),
     /// Print the JSON Schema of the config, for editors
     Schema,
     /// Print completions for a shell
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
+    /// Whether a job has something to do; asked by the manager
+    #[command(hide = true)]
+    Judge {
+        /// `done` where files have told that it has been done, else `open`
+        known: String,
+        /// What is to be judged, as JSON
+        check: String,
+    },
 }
 
 const UP_EXAMPLES: &str = "Examples:

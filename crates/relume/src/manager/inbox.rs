@@ -63,6 +63,13 @@ pub(crate) enum News {
         /// What.
         what: Probed,
     },
+    /// Whether a job has been done already, where no process was needed to tell.
+    Judged {
+        /// The run of the check.
+        run: RunId,
+        /// Whether it has.
+        done: bool,
+    },
     /// A client's command.
     Asked {
         /// What its answers carry.

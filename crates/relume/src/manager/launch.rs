@@ -7,11 +7,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use relume_config::{Account, Rlimit, RlimitValue, StandIn};
-use relume_core::{Hook, RunKind};
+use relume_core::{Hook, RunKind, SpawnError};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
 
+use super::job;
 use super::units::Unit;
 use crate::roles::{self, Role};
 use crate::shim::{self, Order, What};
@@ -45,20 +46,26 @@ impl Inheritance {
     }
 }
 
-/// What a process of this run is to be.
+/// What a process of this run is to be; `done`: of a check, that files have told that it has been done.
 ///
 /// # Errors
-/// When its user or group does not exist or cannot be looked up: a fragment for people.
+/// When its user or group does not exist or cannot be looked up.
 pub(crate) fn request(
     unit: &Unit,
-    kind: RunKind,
+    (kind, done): (RunKind, bool),
     tag: &str,
     (inherited, runtime_dir): (&Inheritance, &Path),
-) -> Result<SpawnRequest, String> {
+) -> Result<SpawnRequest, SpawnError> {
     let launch = &unit.config.launch;
     let credentials = credentials(launch.user.as_ref(), launch.group.as_ref())?;
     let mut environment = environment(unit, tag, inherited, credentials.as_ref());
-    let (mut argv, mut arg0) = (command(unit, kind).iter().map(OsString::from).collect(), None);
+    let mut arg0 = None;
+    let mut argv = match kind {
+        RunKind::Hook(Hook::Check) => job::argv(unit, done)?,
+        RunKind::Service | RunKind::Job | RunKind::Hook(_) => {
+            command(unit, kind).iter().map(OsString::from).collect()
+        }
+    };
     if let (RunKind::Service | RunKind::Job, Some(stand_in)) = (kind, &unit.config.stand_in) {
         argv = vec![std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()).into_os_string()];
         arg0 = Some(format!("relume-shim {}", unit.config.spec.name).into());
@@ -81,7 +88,7 @@ pub(crate) fn request(
 fn command(unit: &Unit, kind: RunKind) -> &[String] {
     let hooks = &unit.config.hooks;
     let hook = match kind {
-        RunKind::Service | RunKind::Job => return &unit.config.launch.argv,
+        RunKind::Service | RunKind::Job | RunKind::Hook(Hook::Check) => return &unit.config.launch.argv,
         RunKind::Hook(Hook::PreStart) => &hooks.pre_start,
         RunKind::Hook(Hook::PostStart) => &hooks.post_start,
         RunKind::Hook(Hook::PreStop) => &hooks.pre_stop,
@@ -173,7 +180,7 @@ fn name_of(limit: Rlimit) -> &'static str {
 }
 
 /// Who the service runs as; none: as relume.
-fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, String> {
+fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, SpawnError> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }
@@ -191,13 +198,18 @@ fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option
             // The receiver is gone when this took too long; then nobody wants to know.
             let _unwanted = answer.send(users::resolve(user.as_deref(), group.as_deref()));
         })
-        .map_err(|error| format!("cannot look up user {asked}: {error}"))?;
+        // The machine has no room for a thread now, which is no fault of the service's.
+        .map_err(|error| SpawnError {
+            text: format!("cannot look up user {asked}: {error}"),
+            shortage: true,
+        })?;
+    let fault = |text| SpawnError { text, shortage: false };
     match answered.recv_timeout(LOOKUP_LIMIT) {
         Ok(Ok(found)) => Ok(Some(found)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!(
+        Ok(Err(error)) => Err(fault(error.to_string())),
+        Err(_) => Err(fault(format!(
             "cannot look up user {asked}: the system has not answered within {} s",
             LOOKUP_LIMIT.as_secs()
-        )),
+        ))),
     }
 }

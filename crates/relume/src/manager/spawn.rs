@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use relume_config::Stderr;
-use relume_core::{RunId, RunKind, SpawnError};
+use relume_core::{Hook, RunId, RunKind, SpawnError};
 use relume_os::cgroup::{CgroupRoot, EntryWay, RunCgroup};
 use relume_os::error::Errno;
 use relume_os::pidfd::{PidFd, ProcessId};
@@ -22,6 +22,7 @@ use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
 use super::capture::{Capture, LogTarget, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
+use super::job::{self, Judgement};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
 use super::ready::{Ears, Mouth};
@@ -93,6 +94,8 @@ pub(crate) struct Ground {
     /// On a tmpfs, for what a run leaves to its successor.
     pub(crate) runtime_dir: PathBuf,
     pub(crate) keeper: Arc<Keeper>,
+    /// What the inputs of jobs were.
+    pub(crate) archive: super::archive::Archive,
 }
 
 /// The queue of the spawn threads.
@@ -183,7 +186,18 @@ fn work(shared: &Shared, spawner: &mut Spawner) {
         queue.taken += 1;
         drop(queue);
         let run = order.run;
-        let news = match shared.ground.start(spawner, &order) {
+        let judgement = match order.kind {
+            RunKind::Hook(Hook::Check) => job::judge(&order.unit, &shared.ground.archive),
+            RunKind::Service | RunKind::Job | RunKind::Hook(_) => Judgement::Ask { done: false },
+        };
+        let done = match judgement {
+            Judgement::Ask { done } => done,
+            Judgement::Final { done } => {
+                shared.ground.inbox.send(News::Judged { run, done });
+                continue;
+            }
+        };
+        let news = match shared.ground.start(spawner, &order, done) {
             Ok(started) => News::Spawned { run, started },
             Err(error) => News::SpawnFailed { run, error },
         };
@@ -207,12 +221,11 @@ impl Ground {
         format!("{}/{name}/{generation}", self.id)
     }
 
-    fn start(&self, spawner: &mut Spawner, order: &Order) -> Result<Started, SpawnError> {
+    fn start(&self, spawner: &mut Spawner, order: &Order, done: bool) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
-        let mut request =
-            launch::request(&order.unit, order.kind, &tag, (&self.inherited, &self.runtime_dir))
-                .map_err(|text| SpawnError { text, shortage: false })?;
+        let ground = (&self.inherited, self.runtime_dir.as_path());
+        let mut request = launch::request(&order.unit, (order.kind, done), &tag, ground)?;
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }

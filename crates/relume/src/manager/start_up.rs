@@ -137,6 +137,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         // 0 is relume's own log.
         next_stream: AtomicU64::new(1),
         keeper: Arc::clone(&keeper),
+        archive: archive.clone(),
         notify_dir: notify_dir(&places)?,
         runtime_dir: places.runtime_dir.clone(),
     };

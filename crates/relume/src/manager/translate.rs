@@ -127,6 +127,11 @@ impl Edge {
                     self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
                     self.events.push_back(Event::SpawnFailed { run, error });
                 }
+                News::Judged { run, done } => {
+                    self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
+                    let exit = Exit::Code(i32::from(!done));
+                    self.events.push_back(Event::Exited { run, exit, rest: Rest::Gone });
+                }
                 News::Walked { run, members } => self.walked(run, members),
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),

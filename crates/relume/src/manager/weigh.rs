@@ -141,6 +141,7 @@ mod tests {
             environment: Vec::new().into_iter().collect(),
             overrides: Vec::new(),
             manager_only: false,
+            show_secrets: false,
         };
         let loaded = relume_config::load(&One(text.to_owned()), &options).into_result();
         Arc::new(Units::new(loaded.expect("the config of the test is valid").0))

@@ -60,7 +60,7 @@ fn each_once(numbers: &[u64], what: &str) {
 }
 
 /// Light and heavy printers, with and without rotation, in every form. Seen to fail with slots in ordinary memory: lines of the
-/// heavy ones were lost at about every third kill.
+/// heavy ones were lost within thirty kills.
 #[test]
 fn a_killed_manager_loses_and_repeats_no_line() {
     let heavy =

@@ -8,7 +8,9 @@ pub(super) mod doctor;
 pub(super) mod down;
 pub(crate) mod drill;
 pub(super) mod events;
+pub(super) mod explain;
 pub(super) mod install;
+pub(super) mod judge;
 pub(super) mod logs;
 pub(super) mod man;
 mod operate;
@@ -71,6 +73,7 @@ pub(super) fn load_options(
         environment: std::env::vars_os().filter_map(text).collect(),
         overrides: flags.overrides(global, |key| std::env::var_os(key)),
         manager_only: false,
+        show_secrets: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use relume_config::{Config, ManagerConfig, ServiceConfig};
+use relume_config::{Config, ManagerConfig, Override, ServiceConfig};
 use relume_proto::Client;
 
 use super::{Named, configs, detached, load_options, no_config, select};
@@ -21,14 +21,15 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     if paths.is_empty() {
         return Err(no_config());
     }
-    let load = load_options(global, &args.manager, paths);
+    let mut load = load_options(global, &args.manager, paths);
     let last_good = manager::safe_mode::configuration();
     let recorder = Recorder::new(Disk);
-    let loaded = match last_good.as_ref().and_then(Recording::from_memory) {
-        Some(recording) => relume_config::load(&recording, &load),
-        None => relume_config::load(&recorder, &load),
+    let recorded = last_good.as_ref().and_then(Recording::from_memory);
+    let read = |load: &_| match &recorded {
+        Some(recording) => relume_config::load(recording, load),
+        None => relume_config::load(&recorder, load),
     };
-    let (config, warnings) = match loaded.into_result() {
+    let (mut config, warnings) = match read(&load).into_result() {
         Ok(fine) => fine,
         Err(problems) => {
             screen.note(&problems.render(screen.err.colour));
@@ -44,6 +45,15 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     let names = meant(&config, &args.names)?;
     let places = Places::settle(&wanted(&config.manager), &Surroundings::from_env())
         .map_err(|error| Failure::new(Exit::NotWell, error.to_string()))?;
+    if places.log_dir != config.manager.log_dir {
+        // The place beside the config cannot be written. From now on it is as if the other had been asked for.
+        load.overrides.push(Override {
+            key: "log_dir".into(),
+            value: places.log_dir.display().to_string(),
+            origin: "log_dir".into(),
+        });
+        config = read(&load).config;
+    }
     if Role::of_this_process() == Role::Command {
         if args.detach && std::env::var_os(IN_BACKGROUND).is_none() {
             return detached::run(args, &config, &places, screen);

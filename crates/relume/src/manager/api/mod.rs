@@ -7,6 +7,7 @@
 mod change;
 mod down;
 mod events;
+mod explain;
 mod operations;
 mod server;
 mod signal;

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::{Door, Office, Refusal, change, down, events, operations, signal, status, version};
+use super::{Door, Office, Refusal, change, down, events, explain, operations, signal, status, version};
 
 /// Connections served at once; more wait in the socket's backlog. Each costs a few kilobytes.
 const MOST_CONNECTIONS: usize = 256;
@@ -65,6 +65,7 @@ fn routes(office: Office) -> Router {
         .route(paths::PLAN, post(change::plan))
         .route(paths::APPLY, post(change::apply))
         .route(paths::DOWN, post(down::post))
+        .route(paths::EXPLAIN, get(explain::get))
         .route(paths::EVENTS, get(events::get))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "the API has no such path"))
         .layer(DefaultBodyLimit::max(MOST_BODY))

@@ -9,6 +9,7 @@
 
 mod board;
 mod desk;
+mod explain;
 mod outlets;
 mod own_log;
 mod report;
@@ -21,11 +22,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use relume_core::{Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, Ticket, What};
+use relume_core::{
+    Cause, Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, State, Ticket, What,
+};
 use relume_proto::EventRecord;
 
 pub(crate) use board::{Beginnings, Board};
 pub(crate) use desk::{Desk, so_far};
+pub(crate) use explain::explain;
 pub(crate) use outlets::{Outlets, Terminal};
 pub(crate) use own_log::OwnLog;
 pub(crate) use report::status_report;
@@ -188,6 +192,9 @@ impl Thread {
                     outlets.fact(&board, &fact, record.as_ref());
                     archive.reached(fact.seq);
                     remember(archive, &board, &fact);
+                    if let Some(name) = job_done(&board, &fact) {
+                        archive.job_done(name);
+                    }
                     if let Some(record) = record {
                         archive.event(record.clone());
                         desk.tell(record);
@@ -265,6 +272,13 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
     if let Some(record) = fact.what.service().and_then(|id| board.memory.services.get(&id)) {
         archive.remember(Remembered::of(record), asked);
     }
+}
+
+/// The job that has been done with this fact.
+fn job_done<'a>(board: &'a Board, fact: &Fact) -> Option<&'a str> {
+    let What::Moved { service, to: State::Completed, .. } = &fact.what else { return None };
+    let record = board.memory.services.get(service)?;
+    matches!(record.last_end.as_ref()?.cause, Cause::Exited(_)).then_some(&record.name)
 }
 
 /// The events that these facts were shown as, the latest [`TOLD_AGAIN`] of them.

@@ -34,7 +34,7 @@ fn entry(board: &Board, id: ServiceId, record: &Record) -> StatusEntry {
     }
 }
 
-fn word(board: &Board, id: ServiceId, record: &Record) -> Word {
+pub(super) fn word(board: &Board, id: ServiceId, record: &Record) -> Word {
     let policy = board.unit(id).map(|unit| unit.config.spec.policy.restart.clone()).unwrap_or_default();
     Word::of(&record.state, &policy)
 }

@@ -129,6 +129,43 @@ fn resolve(user: Option<String>, group: Option<String>) -> Result<u32, String> {
     answered.recv_timeout(LOOKUP_LIMIT).unwrap_or_else(|_| Err(slow()))
 }
 
+/// What only root may do and these services want.
+pub(super) fn rights(services: &[ServiceConfig]) -> Vec<Check> {
+    if users::is_root() {
+        return Vec::new();
+    }
+    let mut checks = Vec::new();
+    for service in services {
+        let (name, launch) = (&service.spec.name, &service.launch);
+        let wants = [
+            (launch.nice.is_some_and(|nice| nice < 0), "nice", "a priority above the usual"),
+            (
+                launch.oom_score_adj.is_some_and(|score| score < 0),
+                "oom_score_adj",
+                "to be spared when memory is short",
+            ),
+            (
+                service.shown.port.is_some_and(|port| port < unprivileged_port()),
+                "port",
+                "a port kept for root",
+            ),
+        ];
+        for (_, key, what) in wants.into_iter().filter(|(wanted, _, _)| *wanted) {
+            checks.push(
+                Check::warn(&format!("{name}.{key}"), format!("it wants {what}, which only root may have"))
+                    .advice("start relume as root, give the program the capability, or choose another value"),
+            );
+        }
+    }
+    checks
+}
+
+/// The first port that anybody may listen on (ip(7)).
+fn unprivileged_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
 /// Whether the working folders are there.
 pub(super) fn folders(services: &[ServiceConfig]) -> Vec<Check> {
     let mut seen: BTreeMap<&Path, &str> = BTreeMap::new();
