@@ -3,6 +3,10 @@
 
 use std::cell::RefCell;
 
+// What the files that are compiled in use.
+use rmp_serde as _;
+use rustix as _;
+
 #[path = "../../crates/relume/src/manager/journal/mod.rs"]
 mod journal_file;
 #[path = "../../crates/relume/src/guardian/link.rs"]
@@ -45,7 +49,6 @@ pub fn channel(bytes: &[u8]) {
         let _word = link::receive(&far);
     }
     let text = String::from_utf8_lossy(bytes);
-    let _status = link::status_of(&text);
     let _number = link::number::<u32>(&text, "EXITED");
     if let Some(name) = link::value(&text, "FDNAME") {
         assert_eq!(link::value(&link::keep(name), "FDNAME"), Some(name));

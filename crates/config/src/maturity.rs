@@ -31,15 +31,12 @@ const SERVICE: &[Later] = &[
     later(&["readiness", "grace_period"]),
     later(&["liveness"]),
     later(&["alerts"]),
-    later(&["schedule"]),
-    later(&["timezone"]),
-    later(&["overlap"]),
     later(&["catch_up"]),
     later(&["sockets"]),
     later(&["max_memory"]),
 ];
 
-const MANAGER: &[Later] = &[later(&["self_respawn"]), later(&["apply_on_respawn"]), later(&["api"])];
+const MANAGER: &[Later] = &[later(&["api"])];
 
 /// Warns of what a service says in vain.
 pub(crate) fn service(node: &Node, prefix: &str, sink: &mut Sink) {

@@ -105,6 +105,8 @@ pub struct ServiceConfig {
     pub log: LogConfig,
     /// What people are shown.
     pub shown: Shown,
+    /// When it is started by the clock.
+    pub schedule: Option<Schedule>,
     /// What this is an instance of: `web` for `web:2`; the service's own name otherwise.
     pub base_name: String,
 }
@@ -203,6 +205,37 @@ pub struct HookCommands {
     pub stop: Option<Hook>,
     /// In place of the reload signal.
     pub reload: Option<Hook>,
+}
+
+/// When a job is started by the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// When.
+    pub when: When,
+    /// Name of the time zone (tz database); `None`: local.
+    pub timezone: Option<String>,
+    /// What happens when it is due while it still goes on.
+    pub overlap: Overlap,
+}
+
+/// The times of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// A cron expression that can be parsed.
+    Cron(String),
+    /// Again and again, so long after the last time.
+    Every(Duration),
+}
+
+/// What happens when a run is due while the last one still goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// The new one is left out.
+    Skip,
+    /// The new one follows; one at most waits.
+    Queue,
+    /// The old one is ended first.
+    Kill,
 }
 
 /// Whether a job has been done already, and what it requires.

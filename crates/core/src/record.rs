@@ -232,6 +232,7 @@ impl Snapshot {
             | What::SideEnded { .. }
             | What::ConfigRefused { .. }
             | What::StillAlive { .. }
+            | What::Returned { .. }
             | What::LooksForking { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
@@ -293,6 +294,7 @@ impl Record {
             | What::ConfigRefused { .. }
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
+            | What::Returned { .. }
             | What::LooksForking { .. }
             | What::Stale { .. } => {}
         }

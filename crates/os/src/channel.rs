@@ -65,6 +65,7 @@ impl Channel {
     /// # Errors
     /// `EPIPE` when the other end is closed; no signal is raised.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
+        crate::tally::act();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {

@@ -112,6 +112,7 @@ pub fn peek(pidfd: &PidFd, pid: u32) -> Result<Option<ExitStatus>> {
 
 /// Removes the process behind `pidfd` if it is a child of ours that has ended.
 pub fn reap(pidfd: &PidFd) -> Result<Reaped> {
+    crate::tally::act();
     wait_by_pidfd(pidfd, libc::WEXITED | libc::WNOHANG)
 }
 

@@ -72,6 +72,7 @@ impl Mapping {
 
     /// Copies `bytes` to `at`; false where they do not fit.
     pub fn write(&mut self, at: usize, bytes: &[u8]) -> bool {
+        crate::tally::act();
         if at.checked_add(bytes.len()).is_none_or(|end| end > self.length) {
             return false;
         }
@@ -124,6 +125,7 @@ impl Mapping {
 
     /// Commits: everything written before is in the memory when this number is.
     pub fn publish(&self, at: usize, value: u64) {
+        crate::tally::act();
         self.word(at).store(value, Ordering::Release);
     }
 }

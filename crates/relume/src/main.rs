@@ -27,7 +27,7 @@ fn main() -> std::process::ExitCode {
         roles::Role::Guardian => guardian::run(),
         roles::Role::Shim => shim::run(),
         roles::Role::Drill => cli::play_drill_part(),
-        roles::Role::Command | roles::Role::Manager => cli::run(),
+        roles::Role::Command | roles::Role::Manager | roles::Role::Trial => cli::run(),
     }
 }
 

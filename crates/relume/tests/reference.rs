@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "up",
     "down",
     "status",
@@ -24,6 +24,7 @@ const VERBS: [&str; 24] = [
     "urls",
     "plan",
     "apply",
+    "respawn",
     "run",
     "drill",
     "install",

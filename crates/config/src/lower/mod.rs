@@ -8,6 +8,7 @@ mod launch;
 pub(crate) mod manager;
 mod policy;
 mod readiness;
+mod schedule;
 mod service;
 mod shape;
 

@@ -263,7 +263,9 @@ fn instance(
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
     let launch = launch::lower(work, globals, argv, shell, environment);
-    let policy = Policy { hooks: hook_times, ..base.policy.clone() };
+    let schedule = super::schedule::lower(work, base.policy.kind);
+    let autostart = base.policy.autostart && schedule.is_none();
+    let policy = Policy { hooks: hook_times, autostart, ..base.policy.clone() };
     let readiness = base.readiness.clone();
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
@@ -279,6 +281,7 @@ fn instance(
         readiness,
         log,
         shown,
+        schedule,
         base_name: base_name.to_owned(),
     }
 }

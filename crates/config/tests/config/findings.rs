@@ -186,7 +186,6 @@ fn keys_of_later_versions_are_checked_and_warn() {
             "5:25 W `exec` is not acted on by this version yet",
             "6:5 W `liveness` is not acted on by this version yet",
             "6:61 E expected a duration such as 5, `500ms`, `1m30s` or `2h`, found `x`",
-            "7:5 W `schedule` is not acted on by this version yet",
             "7:15 E expected a cron expression such as `0 3 * * *`, or `@every 5m`, found `every day`",
             "8:5 W `max_memory` is not acted on by this version yet",
             "9:11 W `format` is not acted on by this version yet",
@@ -348,5 +347,21 @@ fn what_is_half_supported_warns() {
         "yaml",
         "services:\n  a: {command: x, type: notify, pid_file: x}\n",
         &["2:43 W `pid_file` is read for `type: forking` only"],
+    );
+}
+
+#[test]
+fn a_job_says_when_it_is_done_or_due_and_nothing_else_does() {
+    check(
+        "yaml",
+        "services:\n  a: {command: x, creates: y, schedule: '@every 5m'}\n  b: {command: x, type: oneshot, schedule: '61 * * * *'}\n  c: {command: x, type: oneshot, requires: [python3 >= 3.8, 'a b', 'x > y'], overlap: kill}\n",
+        &[
+            "2:28 E `creates` says when a job is done already, and this is no job",
+            "2:41 E only jobs are started by the clock",
+            "3:44 E this is no cron expression: Component error: Number out of bounds.",
+            "4:44 E `a b` does not name a program and its version",
+            "4:44 E `x > y` does not name a program and its version",
+            "4:87 W `overlap` goes with `schedule`",
+        ],
     );
 }

@@ -20,7 +20,7 @@ fn shown(name: &str, text: &str, show_secrets: bool) -> String {
     };
     let found = load(&files, &options).diagnostics;
     assert!(!found.0.is_empty(), "nothing is wrong with {text}");
-    let json = serde_json::to_string(&found).unwrap();
+    let json = serde_json::to_string(&found).expect("plain data");
     format!("{json}\n{}{}", found.render(false), found.render(true))
 }
 

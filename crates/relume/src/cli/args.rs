@@ -117,6 +117,8 @@ pub(crate) enum Command {
     Plan,
     /// Put a changed config in force; only what changed is restarted
     Apply(ApplyArgs),
+    /// Replace relume by a fresh copy of itself, or by an upgrade; services are not touched
+    Respawn,
     /// Run one command as a service, until it ends
     Run(RunArgs),
     /// Kill parts of relume on purpose, and prove that nothing is lost

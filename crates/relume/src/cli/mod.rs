@@ -146,6 +146,7 @@ fn dispatch(command: Command, global: &Global, screen: &Screen) -> Result<ExitCo
         Command::Explain(args) => commands::explain::run(&args, global, screen),
         Command::Urls(args) => commands::urls::run(&args, global, screen),
         Command::Plan => commands::plan::run(global, screen),
+        Command::Respawn => commands::respawn::run(global, screen),
         Command::Drill(args) => commands::drill::run(&args, global, screen),
         Command::Install(args) => commands::install::run(&args, global, screen),
         Command::Uninstall(args) => commands::uninstall::run(&args, screen),

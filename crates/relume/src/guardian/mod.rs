@@ -33,7 +33,6 @@ mod watch;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ use relume_os::spawn::Spawner;
 use relume_os::{clock, exec, limits, prctl};
 
 use crate::orphans;
-use crate::roles::{LOCK_FD, Role};
+use crate::roles::{LOCK_FD, Role, own_program};
 use crate::systemd;
 use exits::Exits;
 use judge::{Death, Judge, Mode, PROVEN};
@@ -95,15 +94,6 @@ pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
         &systemd::with_own_watchdog(Role::Guardian.environment()),
         &[(lock.as_fd(), LOCK_FD)],
     )
-}
-
-/// The program of this process by the path it was started from: an upgrade puts another one there.
-fn own_program() -> PathBuf {
-    // Without /proc, or when the file was removed, the running image is still there to be had.
-    let Ok(path) = std::env::current_exe() else { return PathBuf::from("/proc/self/exe") };
-    // The kernel says so of a file that was replaced by renaming another over it.
-    let replaced = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
-    replaced.unwrap_or(path)
 }
 
 /// The guardian's whole life.
@@ -286,6 +276,9 @@ impl Guardian {
                     CHANNEL => {
                         self.listen();
                         self.flush();
+                        if event.hangup {
+                            self.hung_up();
+                        }
                     }
                     SYSTEMD => drop(self.systemd.as_ref().map(systemd::Watchdog::due)),
                     MANAGER => {
@@ -418,6 +411,13 @@ impl Guardian {
                 Word::Leave { code, detach } => self.leave = Some((code, detach)),
                 Word::Other => {}
             }
+        }
+    }
+
+    /// The manager has closed its end and is about to end: what is ready for ever would keep us busy until then.
+    fn hung_up(&mut self) {
+        if let Some(manager) = &self.manager {
+            let _gone = self.epoll.delete(&manager.channel);
         }
     }
 

@@ -6,16 +6,18 @@
 //!
 //! Whoever comes late himself judges nobody (a stopped machine, a stopped pair).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use relume_core::Moment;
+use relume_core::{Exit, Moment, RunId};
+use relume_os::pidfd::ProcessId;
 
 use super::edge::Edge;
 use super::publish::{Level, Note};
 use super::runs::Run;
 use super::safe_mode;
+use super::translate::to_exit;
 use crate::guardian::CONFIG;
 use crate::guardian::link::Ended;
 
@@ -24,6 +26,12 @@ const REAPED_KEPT: usize = 4096;
 
 /// How often it is looked whether the guardian has read what it had not read before, and whether there is room for what is late.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long the guardian may take to tell of an end: it does so at once, on a machine that lets it.
+const TELLING: Duration = Duration::from_millis(500);
+
+/// The shortest period that is kept: below it a busy machine looks like a hang.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// What is remembered of the guardian.
 #[derive(Debug, Default)]
@@ -36,6 +44,8 @@ pub(crate) struct Attention {
     period: Option<Duration>,
     /// The last end that was acknowledged.
     acknowledged: u64,
+    /// Runs whose main process has ended nobody here knows how: until when the guardian may tell.
+    untold: BTreeMap<RunId, Moment>,
     /// Since when there has been no guardian.
     pub(super) lost: Option<Moment>,
     /// When to try next to take its part.
@@ -52,11 +62,16 @@ impl Edge {
         if self.attention.lost.is_some() {
             return self.promote();
         }
+        let ends = self.settle_ends();
+        if !self.events.is_empty() {
+            // They are not waited with.
+            return Some(Self::now());
+        }
         self.acknowledge();
         let now = Self::now();
         let late = (!self.keeper.catch_up()).then(|| now.after(LOOK_AGAIN));
         let beat = self.beat(now);
-        [late, beat].into_iter().flatten().min()
+        [late, beat, ends].into_iter().flatten().min()
     }
 
     fn begin_attention(&mut self) {
@@ -100,6 +115,7 @@ impl Edge {
             }
             return None;
         };
+        let period = period.max(LEAST);
         let due = self.attention.next.unwrap_or(now);
         if now < due && self.attention.period == Some(period) {
             return Some(due);
@@ -146,6 +162,38 @@ impl Edge {
             self.reaped.pop_front();
         }
         self.reaped.push_back(ended);
+    }
+
+    /// How a run's main process has ended, where only the guardian can know: it has reaped the process a moment ago. None: it is
+    /// about to tell, and is waited for.
+    pub(super) fn exit_as_told(&mut self, run: RunId, process: ProcessId, exit: Exit) -> Option<Exit> {
+        let told = self.reaped.iter().find(|ended| ended.process == process);
+        let known = match (exit, told) {
+            (Exit::Unknown, Some(ended)) => Some(to_exit(ended.status)),
+            (Exit::Unknown, None) if self.attention.lost.is_none() => None,
+            _ => Some(exit),
+        };
+        if known.is_none() {
+            let now = Self::now();
+            let until = *self.attention.untold.entry(run).or_insert(now.after(TELLING));
+            if now < until {
+                return None;
+            }
+        }
+        self.attention.untold.remove(&run);
+        Some(known.unwrap_or(Exit::Unknown))
+    }
+
+    /// Ends that were waited for and are told by now, or never; says until when the others are waited for.
+    fn settle_ends(&mut self) -> Option<Moment> {
+        let runs: Vec<RunId> = self.attention.untold.keys().copied().collect();
+        for run in runs {
+            self.main_ended(run);
+            if self.runs.get(&run).and_then(Run::main).is_none() {
+                self.attention.untold.remove(&run);
+            }
+        }
+        self.attention.untold.values().min().copied()
     }
 
     /// Tells the guardian which ends it need not tell again: those of which the journal knows, and those that are no run's.

@@ -14,7 +14,7 @@ use relume_os::users::{self, Credentials};
 
 use super::job;
 use super::units::Unit;
-use crate::roles::{self, Role};
+use crate::roles::{self, NOFILE, Role};
 use crate::shim::{self, Order, What};
 
 /// Variables that are relume's own business and never reach a service.
@@ -42,8 +42,23 @@ impl Inheritance {
             key == "NOTIFY_SOCKET" || OWN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
         let environment = std::env::vars_os().filter(|(key, _)| !own(key)).collect();
-        Ok(Self { environment, limits: relume_os::limits::snapshot()? })
+        let mut limits = relume_os::limits::snapshot()?;
+        if let Some((_, limit)) = limits.iter_mut().find(|(resource, _)| *resource == Resource::NOFILE) {
+            *limit = nofile()?;
+        }
+        Ok(Self { environment, limits })
     }
+
+    /// The limits that relume was started with.
+    pub(crate) fn limits(&self) -> &[(Resource, Limit)] {
+        &self.limits
+    }
+}
+
+/// The limit of open files that relume was started with: a manager that has crashed had raised its own.
+pub(crate) fn nofile() -> relume_os::Result<Limit> {
+    let told = std::env::var(NOFILE).ok().and_then(|text| Limit::parse(&text));
+    told.map_or_else(|| relume_os::limits::get(Resource::NOFILE), Ok)
 }
 
 /// What a process of this run is to be; `done`: of a check, that files have told that it has been done.

@@ -32,6 +32,7 @@ impl Edge {
             }
             Action::FindMain { run } => self.find_main(core, run),
             Action::Reply { ticket, service, outcome } => {
+                let outcome = self.note_answer(ticket, service, outcome);
                 self.publisher.send(Note::Reply { ticket, service, outcome });
             }
             Action::Leave { code } => {

@@ -5,7 +5,6 @@
 //! when safe mode began, they are put in force. If they could be used from the beginning, something else was the cause, or they are
 //! what kills managers; then they are tried once a minute.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::inbox::{Inbox, News, Reloaded};
 use super::reload::Source;
 use crate::guardian::{SAFE, SAFE_CONFIG_FD, WITHOUT_JOURNAL};
+use crate::recorded::Recording;
 
 /// Between two looks at the files. They are small, and nobody waits for more than this after mending them.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,9 +26,10 @@ pub(crate) fn reason() -> Option<String> {
 }
 
 /// The recording of the last good configuration, in safe mode. To be called once, first thing.
-pub(crate) fn configuration() -> Option<OwnedFd> {
+pub(crate) fn configuration() -> Option<Recording> {
     reason()?;
-    relume_os::exec::take_inherited(SAFE_CONFIG_FD).ok()
+    let file = relume_os::exec::take_inherited(SAFE_CONFIG_FD).ok()?;
+    Recording::from_memory(&file)
 }
 
 /// A journal that may be what managers die of is put aside, for whoever wants to know why.

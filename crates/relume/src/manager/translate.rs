@@ -24,6 +24,7 @@ use super::publish::{Level, Note};
 use super::ready::Ears;
 use super::reload::{self, Reading};
 use super::runs::{Run, Stage};
+use super::schedule::Due;
 use super::spawn::Started;
 use super::trees::Tree;
 
@@ -33,6 +34,8 @@ pub(crate) mod number {
     pub(crate) const INT: i32 = 2;
     pub(crate) const QUIT: i32 = 3;
     pub(crate) const USR1: i32 = 10;
+    #[cfg(debug_assertions)]
+    pub(crate) const USR2: i32 = 12;
     pub(crate) const TERM: i32 = 15;
     pub(crate) const CHLD: i32 = 17;
     pub(crate) const KILL: i32 = 9;
@@ -90,11 +93,13 @@ impl Edge {
                 self.leave_running = true;
                 self.keeper.alive(None);
             }
+            #[cfg(debug_assertions)]
+            number::USR2 => asked_to_die(),
             _ => {}
         }
     }
 
-    pub(super) fn hear_guardian(&mut self) {
+    pub(crate) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
@@ -132,6 +137,8 @@ impl Edge {
                     let exit = Exit::Code(i32::from(!done));
                     self.events.push_back(Event::Exited { run, exit, rest: Rest::Gone });
                 }
+                News::Due { name, overlap } => self.due.push(Due { name, overlap }),
+                News::Say(text) => self.say(Level::Error, text),
                 News::Walked { run, members } => self.walked(run, members),
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),
@@ -144,6 +151,9 @@ impl Edge {
                     self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),
+                News::RespawnAsked(answer) => self.respawn.asked(answer),
+                News::Tried(proved) => self.tried(proved),
+                News::DoorClosed => self.respawn.closed(),
                 News::Reloaded(reloaded) => self.reloaded(*reloaded),
             }
         }
@@ -223,22 +233,18 @@ impl Edge {
         if self.holds_end(id) {
             return;
         }
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        if run.main().is_none() {
-            return;
-        }
-        let rest = Stage::Rest { members: BTreeMap::new() };
-        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
+        let Some((process, pidfd)) = self.runs.get(&id).and_then(Run::main) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
-        let _gone = self.epoll.delete(&pidfd);
-        let exit = match exit::peek(&pidfd, process.pid) {
+        let _gone = self.epoll.delete(pidfd);
+        let exit = match exit::peek(pidfd, process.pid) {
             Ok(Some(status)) => to_exit(status),
             Ok(None) | Err(_) => Exit::Unknown,
         };
-        // Not our child: whoever reaped it has told.
-        let told = self.reaped.iter().find(|ended| ended.process == process);
-        let exit =
-            if exit == Exit::Unknown { told.map_or(exit, |ended| to_exit(ended.status)) } else { exit };
+        // Not our child: whoever has reaped it tells.
+        let Some(exit) = self.exit_as_told(id, process, exit) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let rest = Stage::Rest { members: BTreeMap::new() };
+        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
         match &run.tree {
             Tree::Cgroup(_) => {
                 let alive = self.rest_is_alive(id);
@@ -457,6 +463,16 @@ pub(crate) fn to_mark(exit: Exit) -> Kind {
         Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
         Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
         Exit::Unknown => Kind::Ended,
+    }
+}
+
+/// For tests: at the act of which number, or, where no file says so, by a panic at once.
+#[cfg(debug_assertions)]
+fn asked_to_die() {
+    let acts = std::env::var_os("RELUME_DIE_AT").and_then(|file| std::fs::read_to_string(file).ok());
+    match acts.and_then(|text| text.trim().parse().ok()) {
+        Some(acts) => relume_os::tally::arm(acts),
+        None => panic!("SIGUSR2: asked for in a debug build"),
     }
 }
 

@@ -107,6 +107,7 @@ impl Unit {
             readiness: relume_config::Readiness::default(),
             log,
             shown: relume_config::Shown::default(),
+            schedule: None,
             base_name: name.to_owned(),
         })
     }

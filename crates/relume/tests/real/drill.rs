@@ -96,3 +96,22 @@ fn nothing_is_killed_unless_somebody_says_yes() {
         "nobody is there to be drilled"
     );
 }
+
+/// Able to fail: where the signal ends the drill at once, its own relume and services stay.
+#[test]
+fn a_drill_that_is_interrupted_tells_what_it_has_found_and_leaves_nothing() {
+    let relume = Builder::new().prepare();
+    let words = "drill --yes --json --parts manager --kills 100000 --every 20ms --printers 3";
+    let temporary = relume.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut command = relume.command(&words.split(' ').collect::<Vec<_>>());
+    let child = command.env("TMPDIR", &temporary).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let folder = || std::fs::read_dir(&temporary).unwrap().flatten().next().map(|entry| entry.path());
+    eventually("a printer prints", || folder().filter(|folder| folder.join("logs/printer-1.log").exists()));
+    Process::of(child.id()).unwrap().signal(Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    let report = report(&output);
+    assert_eq!((&report["interrupted"], &report["passed"]), (&json!(true), &json!(true)), "{report:#}");
+    assert_eq!(folder(), None, "the folder is gone, and so is what ran in it");
+    assert!(relume.processes().is_empty(), "{:?}", relume.processes());
+}

@@ -94,3 +94,51 @@ fn what_is_required_is_looked_for_first_and_named_when_it_is_missing() {
     let page = text(&relume.run(&["explain", "old"]));
     assert!(page.contains("this is 3.7.9"), "{page}");
 }
+
+/// How often a job has run.
+fn runs(relume: &Relume, job: &str) -> usize {
+    fs::read_to_string(relume.path(&format!("{job}.ran"))).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn the_clock_starts_jobs_as_often_as_it_should_and_never_one_that_was_stopped() {
+    let relume = Relume::with(&json!({"services": {
+        "every": job("every", json!({"schedule": "@every 1s"})),
+        "cron": job("cron", json!({"schedule": "* * * * * *", "timezone": "Europe/Berlin"})),
+        "stopped": job("stopped", json!({"schedule": "@every 1s"})),
+        "yearly": job("yearly", json!({"schedule": "0 0 1 1 *"}))}}));
+    relume.ok(&["stop", "stopped"]);
+    let before = runs(&relume, "stopped");
+    eventually("both have run several times", || {
+        (runs(&relume, "every") >= 3 && runs(&relume, "cron") >= 3).then_some(())
+    });
+    // Each second one, however long the test took.
+    let began = relume.status().manager()["uptime_s"].as_f64().unwrap();
+    for name in ["every", "cron"] {
+        assert!(runs(&relume, name) as f64 <= began + 2.0, "{name}: {} in {began} s", runs(&relume, name));
+    }
+    assert_eq!((runs(&relume, "stopped"), runs(&relume, "yearly")), (before, 0));
+    assert_eq!(relume.status().state("yearly"), "stopped");
+}
+
+/// Shown to fail: with `queue` taken for `skip` the second run never comes.
+#[test]
+fn a_job_that_is_due_while_it_goes_on_is_left_out_queued_or_begun_anew() {
+    let slow = |name: &str, every: u32| {
+        json!({"command": format!("echo x >> {name}.ran; while [ ! -e {name}.go ]; do sleep 0.1; done"),
+               "type": "oneshot", "schedule": format!("@every {every}s"), "overlap": name})
+    };
+    let relume = Relume::with(
+        &json!({"services": {"skip": slow("skip", 1), "queue": slow("queue", 4), "kill": slow("kill", 1)}}),
+    );
+    // Started by hand, it goes on when the clock wants it to begin.
+    relume.ok(&["start", "queue", "--no-wait"]);
+    eventually("the one that is ended has begun again", || (runs(&relume, "kill") >= 3).then_some(()));
+    relume.wait_until("the clock has wanted it", |status| status.manager()["uptime_s"].as_f64() > Some(4.5));
+    assert_eq!((runs(&relume, "skip"), runs(&relume, "queue")), (1, 1));
+    assert!(relume.told().contains("skip: due, and left out"), "{}", relume.told());
+    fs::write(relume.path("queue.go"), "").unwrap();
+    let first = std::time::Instant::now();
+    eventually("what was queued follows at once", || (runs(&relume, "queue") >= 2).then_some(()));
+    assert!(first.elapsed() < std::time::Duration::from_secs(2), "and not when the clock wants it again");
+}

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use relume_proto::{ChangeReport, Client, Fate, ServiceReport, State};
+use relume_proto::{ChangeReport, Client, ErrorKind, Fate, ServiceReport, State};
 
+use super::events::comes_back;
 use super::plan::{ask, show};
 use super::{client, find_manager, refused};
 use crate::cli::args::{ApplyArgs, Global};
@@ -22,20 +23,27 @@ pub(crate) fn run(args: &ApplyArgs, global: &Global, screen: &Screen) -> Result<
     if args.no_wait || !report.applied || awaited.0.is_empty() {
         return Ok(exit);
     }
-    let unwell = client.watch(None, |status, _| {
-        let pending: Vec<&str> =
-            awaited.not_up(&status.services).map(|service| service.name.as_str()).collect();
-        if pending.is_empty() {
-            return ControlFlow::Break(Vec::new());
+    let unwell = loop {
+        let answer = client.watch(None, |status, _| {
+            let pending: Vec<&str> =
+                awaited.not_up(&status.services).map(|service| service.name.as_str()).collect();
+            if pending.is_empty() {
+                return ControlFlow::Break(Vec::new());
+            }
+            screen.progress(&harmless(&format!("waiting for {}", pending.join(", "))));
+            let hopeless: Vec<ServiceReport> = awaited.not_up(&status.services).cloned().collect();
+            if hopeless.iter().all(is_hopeless) {
+                ControlFlow::Break(hopeless)
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        match answer {
+            // A manager that is being replaced is there again in a moment.
+            Err(error) if matches!(error.kind, ErrorKind::Lost) && comes_back(&client) => {}
+            answer => break answer,
         }
-        screen.progress(&harmless(&format!("waiting for {}", pending.join(", "))));
-        let hopeless: Vec<ServiceReport> = awaited.not_up(&status.services).cloned().collect();
-        if hopeless.iter().all(is_hopeless) {
-            ControlFlow::Break(hopeless)
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
+    };
     screen.end_progress();
     let unwell = unwell.map_err(|error| refused(error, &found))?.unwrap_or_default();
     for service in &unwell {
@@ -68,10 +76,9 @@ impl Awaited {
     fn not_up<'a>(&'a self, services: &'a [ServiceReport]) -> impl Iterator<Item = &'a ServiceReport> {
         services.iter().filter(|service| {
             self.0.get(&service.name).is_some_and(|(started_at, run)| {
-                let fresh = match service.state {
-                    State::Completed => service.run > *run,
-                    _ => service.started_at != *started_at,
-                };
+                // A job that is done has no process any more.
+                let done = service.state == State::Completed;
+                let fresh = if done { service.run > *run } else { service.started_at != *started_at };
                 !(service.ready && fresh)
             })
         })

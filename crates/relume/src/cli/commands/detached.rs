@@ -166,6 +166,7 @@ fn start_missing(client: &Client, screen: &Screen) -> Result<ExitCode, Failure> 
         targets: Targets::Names(names),
         with_dependents: false,
         wait_ms: None,
+        key: None,
     };
     let report = client.operate(&request, None)?;
     screen.result(&crate::cli::render::operation::render(Verb::Start, &report, screen.out));

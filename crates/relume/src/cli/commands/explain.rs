@@ -107,12 +107,12 @@ fn last_exit(exit: Option<Ended>, cause: &Cause, history: &[EventRecord]) -> Opt
     };
     match exit {
         Some(Ended::Code(code)) => last.code = Some(code),
-        Some(Ended::Signal { number, .. }) => last.signal = Some(signals::name(number).into()),
+        Some(Ended::Signal { number, .. }) => last.signal = Some(signals::name(number)),
         Some(Ended::Unknown) => last.unknown = Some(true),
-        None => match cause {
-            Cause::SpawnFailed(error) => last.reason.clone_from(&error.text),
-            _ => return None,
-        },
+        None => {
+            let Cause::SpawnFailed(error) = cause else { return None };
+            last.reason.clone_from(&error.text);
+        }
     }
     Some(last)
 }

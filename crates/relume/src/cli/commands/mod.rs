@@ -16,6 +16,7 @@ pub(super) mod man;
 mod operate;
 pub(super) mod plan;
 pub(super) mod reload;
+pub(super) mod respawn;
 pub(super) mod restart;
 pub(super) mod run;
 pub(super) mod schema;

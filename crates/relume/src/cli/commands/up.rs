@@ -11,7 +11,7 @@ use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
-use crate::recorded::{Recorder, Recording};
+use crate::recorded::Recorder;
 use crate::roles::{IN_BACKGROUND, Role};
 use crate::{systemd, trust};
 
@@ -22,10 +22,10 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Err(no_config());
     }
     let mut load = load_options(global, &args.manager, paths);
+    let read_at = std::time::SystemTime::now();
     let last_good = manager::safe_mode::configuration();
     let recorder = Recorder::new(Disk);
-    let recorded = last_good.as_ref().and_then(Recording::from_memory);
-    let read = |load: &_| match &recorded {
+    let read = |load: &_| match &last_good {
         Some(recording) => relume_config::load(recording, load),
         None => relume_config::load(&recorder, load),
     };
@@ -36,7 +36,9 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
             return Err(Failure::new(Exit::Usage, "the config has errors; nothing was started"));
         }
     };
-    screen.note(&warnings.render(screen.err.colour));
+    if Role::of_this_process() != Role::Trial {
+        screen.note(&warnings.render(screen.err.colour));
+    }
     // What was recorded was trusted when it was.
     if !global.trust && last_good.is_none() {
         trust::check(&config)
@@ -63,10 +65,13 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         }
         refuse_second(&places)?;
     }
-    // Without memory for it there is no safe mode, and everything else goes on.
-    let recording = last_good.or_else(|| recorder.finish().to_memory().ok());
+    if Role::of_this_process() == Role::Trial {
+        return Ok(manager::try_out(&places));
+    }
+    let recording = last_good.unwrap_or_else(|| recorder.finish());
     let options = manager::Options {
         config,
+        read_at,
         recording,
         load,
         trust: global.trust,

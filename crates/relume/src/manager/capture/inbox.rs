@@ -22,6 +22,8 @@ pub(super) struct Orders {
     pub(super) marks: Vec<(StreamId, Kind)>,
     pub(super) finish: Vec<StreamId>,
     pub(super) stop: bool,
+    /// End as one who is succeeded: what stands in the pipes stays there.
+    pub(super) leave: bool,
 }
 
 struct State {
@@ -160,6 +162,11 @@ impl Inbox {
 
     pub(super) fn stop(&self) {
         self.lock().orders.stop = true;
+        self.ring();
+    }
+
+    pub(super) fn leave(&self) {
+        self.lock().orders.leave = true;
         self.ring();
     }
 

@@ -89,6 +89,9 @@ const RETRY: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(pub(crate) u64);
 
+/// relume's own log.
+pub(crate) const OWN: StreamId = StreamId(0);
+
 /// Where output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogTarget {
@@ -268,6 +271,13 @@ impl Capture {
         Activity { passes: read(&self.inbox.passes), bytes: read(&self.inbox.bytes) }
     }
 
+    /// Ends the thread between two chunks, for a successor that has copies of the pipes: what they hold stays in them,
+    /// but for relume's own log. False: it has not ended in time (a hung disk), or has ended before.
+    pub(crate) fn leave(&self, patience: Duration) -> bool {
+        self.inbox.leave();
+        self.ended(patience)
+    }
+
     /// Keeps the thread from beginning another pass for as long as what is returned lives, so that no byte is between
     /// pipe and file. None: it was still at work after `patience`.
     pub(crate) fn halt(&self, patience: Duration) -> Option<Halt<'_>> {
@@ -278,6 +288,10 @@ impl Capture {
     /// reported as lost. False: it has not ended in time (a hung disk), it has panicked, or somebody else has stopped it.
     pub(crate) fn stop(&self, patience: Duration) -> bool {
         self.inbox.stop();
+        self.ended(patience)
+    }
+
+    fn ended(&self, patience: Duration) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Thread { ended, handle }) = thread else { return false };
         match ended.recv_timeout(patience) {

@@ -73,6 +73,7 @@ pub(super) struct Worker {
     pub(super) news: Vec<Report>,
     pub(super) now: Instant,
     pub(super) stopping: bool,
+    pub(super) leaving: bool,
 }
 
 impl Worker {
@@ -106,6 +107,7 @@ impl Worker {
             news: Vec::new(),
             now: Instant::now(),
             stopping: false,
+            leaving: false,
         })
     }
 
@@ -124,6 +126,11 @@ impl Worker {
             Inbox::count(&self.inbox.passes, 1);
             self.now = Instant::now();
             self.hear(&ready);
+            if self.leaving {
+                // The only one that nobody keeps for the successor.
+                self.finish(super::OWN);
+                return self.take_turn(super::OWN, usize::MAX);
+            }
             self.tick();
             self.retry();
             self.drop_output();
@@ -161,7 +168,7 @@ impl Worker {
     }
 
     fn obey(&mut self, orders: Orders) {
-        let Orders { attach, retarget, finish, reopen, stop, compressed, marks } = orders;
+        let Orders { attach, retarget, finish, reopen, stop, leave, compressed, marks } = orders;
         for stream in attach {
             self.attach(stream);
         }
@@ -180,6 +187,7 @@ impl Worker {
             self.finish(id);
         }
         self.stopping |= stop;
+        self.leaving |= leave;
     }
 
     fn attach(&mut self, stream: Stream) {

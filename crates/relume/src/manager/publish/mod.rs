@@ -16,7 +16,7 @@ mod report;
 mod store;
 mod words;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -87,6 +87,15 @@ pub(crate) enum Note {
         /// What came of it.
         outcome: Outcome,
     },
+    /// What a client of an earlier manager waits for.
+    TakenUp {
+        /// The command.
+        ticket: Ticket,
+        /// Who has not been answered for.
+        left: BTreeSet<ServiceId>,
+        /// What came of it until now.
+        answered: Vec<(ServiceId, Outcome)>,
+    },
     /// Something people should know that is no fact of the core's.
     Say {
         /// How bad it is.
@@ -98,6 +107,8 @@ pub(crate) enum Note {
     Capture(Report),
     /// The archive has lost what it knew of the services.
     RememberAll,
+    /// Answered when all before it has been shown.
+    Settle(Sender<()>),
     /// The manager leaves: everything is to be brought out.
     Leave,
 }
@@ -224,12 +235,17 @@ impl Thread {
                 self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::Reply { ticket, service, outcome } => desk.reply(&board, ticket, service, &outcome),
+            Note::TakenUp { ticket, left, answered } => desk.take_up(&board, ticket, left, &answered),
             Note::Say { level, text } => outlets.say(level, &text),
             Note::Capture(report) => outlets.capture(&report),
             Note::RememberAll => {
                 for record in board.memory.services.values() {
                     archive.remember(Remembered::of(record), archive::is_asked(record.intent));
                 }
+            }
+            Note::Settle(done) => {
+                // Whoever asked has waited long enough.
+                let _gone = done.send(());
             }
             Note::Leave => {}
         }
@@ -266,6 +282,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::ConfigRefused { .. }
         | What::ShutdownBegan { .. }
         | What::StillAlive { .. }
+        | What::Returned { .. }
         | What::LooksForking { .. }
         | What::Stale { .. } => return,
     };
@@ -289,7 +306,7 @@ pub(crate) fn events_of(
 ) -> Vec<EventRecord> {
     let mut events = VecDeque::new();
     for (memory, facts) in chapters {
-        let beginnings = Beginnings { memory, began: Moment(0), recoveries: 0, guardian: 0 };
+        let beginnings = Beginnings { memory, began: Moment(0), recoveries: 0, respawns: 0, guardian: 0 };
         let mut board = Board::new(Arc::clone(units), places.clone(), beginnings);
         for fact in &facts {
             events.extend(board.learn(fact));

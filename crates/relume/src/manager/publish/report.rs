@@ -53,7 +53,7 @@ fn manager(board: &Board) -> ManagerReport {
         state,
         uptime_s: now().since(board.began).as_secs_f64(),
         started_at: Some(wall(board.began)),
-        respawns: 0,
+        respawns: board.respawns,
         recoveries: board.recoveries,
         config: board.units.sources.iter().map(|path| path.display().to_string()).collect(),
         state_dir: board.places.state_dir.display().to_string(),

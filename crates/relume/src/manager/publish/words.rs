@@ -40,6 +40,12 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::ConfigRefused { problem } => {
             (EventKind::Config, format!("configuration refused, the one before stays: {problem}"))
         }
+        What::Returned { planned: true, cause, took_us } => {
+            (EventKind::Respawn, format!("relume was respawned ({cause}), {}", gap(*took_us)))
+        }
+        What::Returned { planned: false, cause, took_us } => {
+            (EventKind::Recovery, format!("relume came back after {cause}, {}", gap(*took_us)))
+        }
         What::StillAlive { .. } => (
             EventKind::Warning,
             "SIGKILL has not ended it: a process waits in the kernel (state D); trying again".into(),
@@ -321,4 +327,9 @@ pub(super) fn span(span: Duration) -> String {
         60_000..3_600_000 => format!("{} min", ms / 60_000),
         _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
     }
+}
+
+/// How long nobody supervised.
+fn gap(took_us: u64) -> String {
+    format!("{}.{:03} ms without supervision", took_us / 1000, took_us % 1000)
 }

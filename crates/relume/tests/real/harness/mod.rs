@@ -65,6 +65,7 @@ pub(crate) struct Builder {
     wrapper: Vec<String>,
     user: Option<u32>,
     by_default: bool,
+    linked: bool,
     own_program: bool,
     terminal: Option<OwnedFd>,
 }
@@ -82,6 +83,7 @@ impl Builder {
             wrapper: vec![],
             user: None,
             by_default: false,
+            linked: false,
             own_program: false,
             terminal: None,
         }
@@ -150,6 +152,12 @@ impl Builder {
         self.through(&["setsid", "--ctty"])
     }
 
+    /// Relume is started by a link of its own ([`Relume::program`]), which an upgrade can turn elsewhere.
+    pub(crate) fn by_link(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
     /// Nothing is said about where the config and the state are: plain `relume` in its folder.
     pub(crate) fn with_default_places(mut self) -> Self {
         self.by_default = true;
@@ -209,6 +217,11 @@ impl Builder {
     /// The program; a copy of it for an ordinary user, who may not reach where it was built.
     fn program(&self) -> PathBuf {
         let built = PathBuf::from(env!("CARGO_BIN_EXE_relume"));
+        if self.linked {
+            let link = self.home.path().join("relume-link");
+            std::os::unix::fs::symlink(built, &link).unwrap();
+            return link;
+        }
         if self.user.is_none() && !self.own_program {
             return built;
         }
@@ -247,6 +260,13 @@ impl Relume {
     /// The program that is run.
     pub(crate) fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// The manager as it is now.
+    pub(crate) fn manager(&self) -> Process {
+        let status = self.status();
+        let pid = status.manager()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        Process::of(pid.expect("a pid")).expect("the manager lives")
     }
 
     /// The process that `relume up` is.

@@ -178,6 +178,12 @@ impl Home {
         names.filter(lives).map(|name| format!("{name} lives although relume has gone")).collect()
     }
 
+    /// Whether a half of its relume lives.
+    pub(super) fn is_held(&self) -> bool {
+        let lock = relume_os::files::lock(&self.state_dir().join("lock"), "the drill");
+        matches!(lock, Err(relume_os::files::LockError::Held { .. }))
+    }
+
     /// Ends what is left of this drill's services, known by the folder in their environment.
     pub(super) fn end_leftovers(&self) {
         let mine =

@@ -36,8 +36,8 @@ pub(crate) use part::run as play_part;
 use target::Target;
 use witness::Witness;
 
-const INT: i32 = 2;
-const TERM: i32 = 15;
+/// A terminal that goes away, Ctrl+C, and being told to end.
+const ENDING: [i32; 3] = [1, 2, 15];
 
 /// Runs the drill.
 pub(crate) fn run(args: &DrillArgs, global: &Global, screen: &Screen) -> Result<Exit, Failure> {
@@ -105,8 +105,7 @@ fn ask(args: &DrillArgs, question: &str, screen: &Screen) -> Result<(), Failure>
 fn own(args: &DrillArgs, stopped: &Stopped, screen: &Screen, figures: &mut Figures) -> Result<(), Failure> {
     let mut home = Home::make(args.printers.max(1))?;
     screen.progress("starting a relume for the drill");
-    home.start()?;
-    let result = drill_own(args, &home, stopped, screen, figures);
+    let result = home.start().and_then(|()| drill_own(args, &home, stopped, screen, figures));
     let events = end(&home);
     screen.end_progress();
     let gaps = result?;
@@ -164,7 +163,7 @@ fn end(home: &Home) -> Result<Vec<EventRecord>, String> {
     let events = client.history(0).map_err(|error| format!("the history cannot be read: {error}"));
     let _down = client.down(&mut |_| {});
     let patience = Instant::now() + LAST_END;
-    while !home.left_behind().is_empty() && Instant::now() < patience {
+    while (home.is_held() || !home.left_behind().is_empty()) && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(10));
     }
     events
@@ -286,13 +285,13 @@ fn wall_ms() -> u128 {
     relume_os::clock::realtime().as_millis()
 }
 
-/// Ctrl+C and SIGTERM, kept to be asked about.
+/// What asks the drill to end, kept to be asked about.
 struct Stopped(SignalFd);
 
 impl Stopped {
     fn new() -> relume_os::Result<Self> {
-        signals::block(&[INT, TERM])?;
-        Ok(Self(SignalFd::new(&[INT, TERM])?))
+        signals::block(&ENDING)?;
+        Ok(Self(SignalFd::new(&ENDING)?))
     }
 
     /// Sleeps; true when the drill is to end.

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use relume_os::pidfd::ProcessId;
 use relume_os::proc;
-use relume_proto::{Client, EventKind, EventRecord, ServiceReport, State};
+use relume_proto::{Client, EventKind, EventRecord, ServiceReport, State, StatusReport};
 
 use super::figures::Services;
 use super::target::{kill, open};
 
 /// How long a killed service may take until it runs again: above the longest usual delay of a restart.
 const BACK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long a service may be between two lives before it counts as lost: above the first delays of a restart.
+const SETTLES: Duration = Duration::from_secs(5);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(1);
@@ -67,7 +70,7 @@ impl Witness {
 
     /// Looks at all of them. Whatever is not as before is told once, and is the new measure.
     pub(super) fn look(&mut self, client: &Client) -> Result<Found, String> {
-        let report = client.status(&[]).map_err(|error| error.to_string())?;
+        let report = self.settled(client)?;
         let mut found = Found::default();
         let (mut gone, mut changed) = (Vec::new(), Vec::new());
         for (name, before) in &self.lives {
@@ -106,6 +109,25 @@ impl Witness {
         }
         self.lives.retain(|name, _| !gone.contains(name));
         Ok(found)
+    }
+
+    /// The status once nobody watched is between two lives: one that is about to come back is restarted, not lost.
+    fn settled(&self, client: &Client) -> Result<StatusReport, String> {
+        let began = Instant::now();
+        loop {
+            let report = client.status(&[]).map_err(|error| error.to_string())?;
+            let between = |service: &ServiceReport| {
+                // One that says it runs and has no living process has died a moment ago.
+                let over = [State::Stopped, State::Completed, State::Failed, State::MaxRestarts];
+                self.lives.contains_key(&service.name)
+                    && !over.contains(&service.state)
+                    && life(service).is_none()
+            };
+            if !report.services.iter().any(between) || began.elapsed() >= SETTLES {
+                return Ok(report);
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Kills a service and waits until its next life runs. How long that took.
