@@ -58,6 +58,7 @@ impl Bench {
             environment: Default::default(),
             overrides: Vec::new(),
             manager_only: false,
+            show_secrets: false,
         };
         let (config, _) = relume_config::load(&crate::config_files::Disk, &load).into_result().unwrap();
         let places = Places {

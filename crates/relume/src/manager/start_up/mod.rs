@@ -17,7 +17,6 @@ use super::Options;
 use super::api::{self, Office};
 use super::archive::Archive;
 use super::edge::Edge;
-use super::forward::Forwarding;
 use super::inbox::Inbox;
 use super::journal::Journal;
 use super::keeper::Keeper;
@@ -108,8 +107,6 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
     let shown = show(&shown, beginnings, &archive)?;
     let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
-    let forwarding = Arc::clone(&shown.forwarding);
-    let _only = forwarding.set(Forwarding::start(&units, &places, &shown.publisher)?);
     say_beginnings(&shown.publisher, &places, &units, descriptors);
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
@@ -155,8 +152,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
     edge.open = Some(open);
-    let leaving =
-        Leaving { publishing: Some(shown.thread), capture, streaming, forwarding, places, cgroups, limits };
+    let (publishing, forwarding) = (Some(shown.thread), shown.forwarding);
+    let leaving = Leaving { publishing, capture, streaming, forwarding, places, cgroups, limits };
     Ok(Manager { edge, core, out, leaving, _lock: lock })
 }
 

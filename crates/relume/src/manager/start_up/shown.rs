@@ -38,7 +38,7 @@ pub(super) struct Showing {
     pub(super) board: Arc<Mutex<Board>>,
     pub(super) desk: Arc<Desk>,
     pub(super) own_log: std::os::fd::OwnedFd,
-    /// For what forwards logs, once it is there.
+    /// Started before any service, so that what it has to send begins with their first line.
     pub(super) forwarding: Arc<OnceLock<Forwarding>>,
 }
 
@@ -66,6 +66,7 @@ pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive)
     let (publisher, thread) = publish::start(publishing)?;
     voiced.speak_to(publisher.clone());
     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
+    let _only = forwarding.set(Forwarding::start(units, places, &publisher)?);
     Ok(Showing { publisher, thread, board, desk, own_log, forwarding })
 }
 
