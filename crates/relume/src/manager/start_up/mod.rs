@@ -132,19 +132,18 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (close, closing) = watch::channel(false);
     let office = Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, closing };
     let net = api::start(door, office)?;
-    let respawn = Respawning::new(units.manager.self_respawn, close);
 
     let mut edge = edge(Parts {
         inbox,
         capture: Arc::clone(&capture),
         publisher: shown.publisher,
+        respawn: Respawning::new(units.manager.self_respawn, close),
         units,
         source,
         net,
         ground,
         keeper,
         journal,
-        respawn,
         back,
         read_at,
     })?;
