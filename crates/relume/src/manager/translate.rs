@@ -457,15 +457,6 @@ impl Edge {
     }
 }
 
-/// An end as the index of the log says it.
-pub(crate) fn to_mark(exit: Exit) -> Kind {
-    match exit {
-        Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
-        Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
-        Exit::Unknown => Kind::Ended,
-    }
-}
-
 /// For tests: at the act of which number, or, where no file says so, by a panic at once.
 #[cfg(debug_assertions)]
 fn asked_to_die() {
@@ -473,6 +464,15 @@ fn asked_to_die() {
     match acts.and_then(|text| text.trim().parse().ok()) {
         Some(acts) => relume_os::tally::arm(acts),
         None => panic!("SIGUSR2: asked for in a debug build"),
+    }
+}
+
+/// An end as the index of the log says it.
+pub(crate) fn to_mark(exit: Exit) -> Kind {
+    match exit {
+        Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
+        Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::Unknown => Kind::Ended,
     }
 }
 

@@ -109,6 +109,7 @@ pub(super) fn say_beginnings(publisher: &Publisher, places: &Places, units: &Uni
         );
     }
 }
+
 pub(super) fn start_capture(
     publisher: &Publisher,
     places: &Places,
@@ -123,6 +124,7 @@ pub(super) fn start_capture(
     capture.attach(stream).map_err(|why| Trouble { text: format!("relume's own log: {why}"), help: None })?;
     Ok(capture)
 }
+
 /// The output of all services, for `up --follow`.
 pub(super) fn stream(units: &Units, screen: &Screen) -> std::io::Result<LogStream> {
     let logs = units.order.iter().filter_map(|name| units.get(name));
