@@ -93,6 +93,15 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The next connection; its reads do not wait for ever either.
+fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let stream = eventually("a connection", || listener.accept().ok()).0;
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 fn numbers(from: usize, to: usize) -> String {
     (from..to).map(|number| format!("line {number}\n")).collect()
 }
@@ -138,7 +147,7 @@ fn a_receiver_that_dies_and_returns_gets_every_line() {
     let receiver = std::thread::spawn(move || {
         // Three that die after a part of a batch, with the rest unread, then one that stays.
         for most in [10, 100, 700, usize::MAX] {
-            let (stream, _) = listener.accept().unwrap();
+            let stream = accept(&listener);
             read_syslog(stream, most, &out);
         }
     });
@@ -199,7 +208,7 @@ fn what_rotation_removes_while_the_receiver_is_away_is_announced_with_its_size()
     }
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let (out, heard) = channel();
-    std::thread::spawn(move || read_syslog(listener.accept().unwrap().0, usize::MAX, &out));
+    std::thread::spawn(move || read_syslog(accept(&listener), usize::MAX, &out));
     // Every byte either arrives or is told to be missing. What was open when it was removed can still be read.
     let (mut came, mut missing) = (0, 0);
     loop {
@@ -280,11 +289,11 @@ fn a_forward_receiver_that_does_not_acknowledge_gets_the_lines_again() {
     let forwarding = bench.start(&format!("fluent://127.0.0.1:{port}"));
     bench.write("a\nb\n");
     let read = |stream: &TcpStream| rmp_serde::from_read::<_, Message>(stream).unwrap();
-    let (first, _) = listener.accept().unwrap();
+    let first = accept(&listener);
     let (tag, entries, options) = read(&first);
     assert_eq!((tag.as_str(), entries.len(), options.size), ("relume.web", 2, 2));
     drop(first);
-    let (mut second, _) = listener.accept().unwrap();
+    let mut second = accept(&listener);
     let (_, entries, options) = read(&second);
     let lines: Vec<&str> = entries.iter().map(|(_, fields)| fields["log"].as_str().unwrap()).collect();
     assert_eq!(lines, ["a", "b"]);
@@ -300,7 +309,7 @@ fn a_forward_receiver_that_does_not_acknowledge_gets_the_lines_again() {
 
 /// One request; its body, after it was answered with this status.
 fn answer(listener: &TcpListener, status: &str) -> serde_json::Value {
-    let (stream, _) = listener.accept().unwrap();
+    let stream = accept(listener);
     let mut reader = BufReader::new(&stream);
     let mut length = 0;
     loop {
@@ -352,7 +361,7 @@ fn a_receiver_that_takes_nothing_holds_nobody_up() {
     let forwarding = bench.start(&format!("syslog+tcp://127.0.0.1:{port}"));
     bench.write(&"x".repeat(1000).repeat(16_000));
     bench.write("\n");
-    let (_held, _) = listener.accept().unwrap();
+    let _held = accept(&listener);
     let before = Instant::now();
     forwarding.finish(Duration::from_millis(300));
     assert!(before.elapsed() < Duration::from_secs(5));
