@@ -194,7 +194,7 @@ fn a_cursor_finds_its_place_in_a_file_that_was_rotated_and_compressed() {
     assert_eq!(log.resumed(&stored), (0, "b\nc\n".into()));
 }
 
-/// Seen to fail when nobody had looked at the files before: the gap was not told.
+/// Seen to fail when a look at the files did not reach the cursor: the gap was not told.
 #[test]
 fn what_was_rotated_away_unread_is_a_gap_of_known_size() {
     let mut log = Log::new();
