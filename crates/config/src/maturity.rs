@@ -14,13 +14,8 @@ const fn later(path: &'static [&'static str]) -> Later {
     Later { path, fine: &[] }
 }
 
-const SERVICE: &[Later] = &[
-    later(&["limits"]),
-    later(&["catch_up"]),
-    later(&["sockets"]),
-    later(&["max_memory"]),
-    later(&["log", "forward"]),
-];
+const SERVICE: &[Later] =
+    &[later(&["limits"]), later(&["catch_up"]), later(&["sockets"]), later(&["max_memory"])];
 
 const MANAGER: &[Later] = &[later(&["api"])];
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use relume_core::{ManagerPolicy, ServiceSpec};
 
+use crate::forward::Forward;
 use crate::readiness::Readiness;
 use crate::stand_in::StandIn;
 
@@ -47,6 +48,8 @@ pub struct ManagerConfig {
     pub log_level: LogLevel,
     /// How the manager's log is written.
     pub log_format: LogFormat,
+    /// Where else the manager's log is sent.
+    pub log_forward: Vec<Forward>,
     /// How often the manager replaces itself; `None`: never.
     pub self_respawn: Option<Duration>,
     /// Whether a respawn takes up a changed config.
@@ -298,6 +301,8 @@ pub struct LogConfig {
     pub when_full: WhenFull,
     /// `None`: the file grows without bound.
     pub rotate: Option<Rotate>,
+    /// Where else its lines are sent.
+    pub forward: Vec<Forward>,
 }
 
 /// How lines are stored.

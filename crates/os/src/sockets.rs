@@ -4,7 +4,7 @@
 //! process. So it is bound inside a fresh private directory, given its mode there, and only then renamed to its place. The path must lie
 //! in a directory that only trusted users can write.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode};
@@ -95,6 +95,21 @@ pub fn peer(connection: impl AsFd) -> Result<Peer> {
         uid: c.uid.as_raw(),
         gid: c.gid.as_raw(),
     })
+}
+
+/// Bytes that were given to a TCP connection and that the other side's kernel has not acknowledged (tcp(7), SIOCOUTQ).
+pub fn unacknowledged(connection: impl AsFd) -> Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for the time of the call; TIOCOUTQ, which is SIOCOUTQ, writes one int.
+    let answer = unsafe { libc::ioctl(connection.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if answer < 0 {
+        let error = rustix::io::Errno::from_io_error(&std::io::Error::last_os_error());
+        return Err(OsError::new(
+            "ask what a connection has not sent",
+            error.unwrap_or(rustix::io::Errno::IO),
+        ));
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 fn stream_socket(flags: SocketFlags) -> Result<OwnedFd> {

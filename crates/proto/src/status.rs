@@ -78,6 +78,8 @@ pub struct ManagerReport {
     pub config: Vec<String>,
     /// Where it keeps its state.
     pub state_dir: String,
+    /// Its own log.
+    pub log: Option<String>,
 }
 
 /// One service.

@@ -8,6 +8,7 @@ mod cli;
 mod config_files;
 mod guardian;
 mod last_lines;
+mod log_files;
 mod manager;
 mod orphans;
 mod output_index;

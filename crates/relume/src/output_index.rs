@@ -204,6 +204,7 @@ impl Index {
     }
 
     /// Who wrote the byte at `offset`, and when. `None`: it is older than the index.
+    #[cfg(test)]
     pub(crate) fn at(&self, offset: u64) -> Option<&Record> {
         let end = self.records.partition_point(|record| record.offset <= offset);
         self.records[..end].iter().rev().find(|record| record.is_output())
@@ -215,6 +216,7 @@ impl Index {
     }
 
     /// What happened to runs, in its order, with the offset before which each is to be shown.
+    #[cfg(test)]
     pub(crate) fn marks(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().filter(|record| !record.is_output())
     }

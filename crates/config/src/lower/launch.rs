@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use super::Globals;
 use super::service::Work;
 use crate::env_files::Values;
+use crate::forward::{self, Forward};
 use crate::model::{
     Compression, Environment, Launch, LineFormat, LogConfig, Rlimit, RlimitValue, Rotate, Stderr, WhenFull,
 };
-use crate::raw::{RawCompress, RawLogFormat, RawStderr, RawWhenFull, Toggle, size};
+use crate::raw::{OneOrMany, RawCompress, RawLogFormat, RawStderr, RawWhenFull, Toggle, size};
 use crate::words;
 
 /// The environment of a service before its instances differ.
@@ -194,8 +195,25 @@ pub(super) fn log(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> LogConfig {
         Some(RawStderr::Separate) => Stderr::Separate,
         Some(RawStderr::Discard) => Stderr::Discard,
     };
+    let forward = targets(raw.forward.as_ref(), |message| {
+        work.error_with(&["log", "forward"], message, forward::HELP);
+    });
     let (file, survive) = (file.unwrap_or_default(), raw.survive.unwrap_or(false));
-    LogConfig { file, stderr, survive, format, when_full, rotate }
+    LogConfig { file, stderr, survive, format, when_full, rotate, forward }
+}
+
+/// Targets of forwarding; those that are none are told.
+pub(super) fn targets(raw: Option<&OneOrMany<String>>, mut wrong: impl FnMut(String)) -> Vec<Forward> {
+    let words = raw.map(|words| words.0.as_slice()).unwrap_or_default();
+    let mut all: Vec<Forward> = Vec::new();
+    for word in words.iter().filter(|word| !crate::raw::is_off(word)) {
+        match forward::parse(word) {
+            Ok(target) if all.contains(&target) => {}
+            Ok(target) => all.push(target),
+            Err(message) => wrong(message),
+        }
+    }
+    all
 }
 
 /// `web:2.log` for `web.log`.

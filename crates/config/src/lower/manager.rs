@@ -89,7 +89,7 @@ impl Settings {
             let text = text.as_ref()?;
             Some(files.resolve(node.get(key)?.span, &text.0))
         };
-        let config = ManagerConfig {
+        let mut config = ManagerConfig {
             config_dir: config_dir.to_path_buf(),
             state_dir: path("state_dir", &raw.state_dir),
             runtime_dir: path("runtime_dir", &raw.runtime_dir),
@@ -99,6 +99,7 @@ impl Settings {
             status_file: path("status_file", &raw.status_file),
             pid_dir: path("pid_dir", &raw.pid_dir),
             log_level: level(raw.log_level),
+            log_forward: Vec::new(),
             log_format: match raw.log_format {
                 None | Some(RawManagerLogFormat::Text) => LogFormat::Text,
                 Some(RawManagerLogFormat::Json) => LogFormat::Json,
@@ -120,6 +121,11 @@ impl Settings {
                 },
             },
         };
+        let span = node.get("log_forward").map_or(node.span, |node| node.span);
+        config.log_forward = super::launch::targets(raw.log_forward.as_ref(), |message| {
+            let found = Finding::error(span, message).key("manager.log_forward");
+            files.sink.add(found.help(crate::forward::HELP));
+        });
         if config.policy.start_parallelism == 0 {
             let span = node.get("start_parallelism").map_or(node.span, |node| node.span);
             let found = Finding::error(span, "nothing could ever start").key("manager.start_parallelism");

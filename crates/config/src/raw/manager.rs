@@ -39,6 +39,8 @@ pub(crate) struct RawManager {
     /// How the manager's own log is written.
     #[schemars(extend("x-default" = "text"))]
     pub(crate) log_format: Option<RawManagerLogFormat>,
+    /// Where else the manager's own log is sent: targets as in `log.forward` of a service.
+    pub(crate) log_forward: Option<OneOrMany<String>>,
     /// The file that tells other programs the state of every service.
     #[schemars(extend("x-default" = "`STATE_DIR/status.json`"))]
     pub(crate) status_file: Option<PathText>,

@@ -249,7 +249,8 @@ pub(crate) struct RawLog {
     pub(crate) when_full: Option<RawWhenFull>,
     /// When a file is put aside and a new one begun; `off`: never.
     pub(crate) rotate: Option<Toggle<RawRotate>>,
-    /// Where else lines are sent.
+    /// Where else lines are sent: one target or several, such as `syslog+tcp://HOST:514`, `syslog:/dev/log`,
+    /// `otlp+http://HOST:4318`, `fluent://HOST:24224` or `journald:`; `off`: nowhere.
     pub(crate) forward: Option<OneOrMany<String>>,
 }
 

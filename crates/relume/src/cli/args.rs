@@ -4,6 +4,7 @@
 //! is a duration or a path is for the configuration to judge, which has one set of rules and messages for
 //! files, variables and flags.
 
+mod logs;
 mod more;
 mod rest;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use relume_config::Override;
 
+pub(crate) use logs::LogsArgs;
 pub(crate) use more::{
     Awaited, CompletionsArgs, DrillArgs, EventsArgs, InstallArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs,
     UninstallArgs, UnitArgs, UrlsArgs, WaitArgs,
@@ -203,6 +205,9 @@ pub(crate) struct ManagerFlags {
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Where else the manager's own log is sent, such as syslog:/dev/log
+    #[arg(long, value_name = "TARGET")]
+    log_forward: Option<String>,
     /// States for other programs to read [default: status.json in the state directory]
     #[arg(long, value_name = "FILE")]
     status_file: Option<String>,
@@ -242,7 +247,7 @@ impl ManagerFlags {
         }
     }
 
-    fn pairs(&self) -> [(&'static str, Option<&String>); 14] {
+    fn pairs(&self) -> [(&'static str, Option<&String>); 15] {
         [
             ("self_respawn", self.self_respawn.as_ref()),
             ("watchdog", self.watchdog.as_ref()),
@@ -251,6 +256,7 @@ impl ManagerFlags {
             ("log_file", self.log_file.as_ref()),
             ("log_level", self.log_level.as_ref()),
             ("log_format", self.log_format.as_ref()),
+            ("log_forward", self.log_forward.as_ref()),
             ("status_file", self.status_file.as_ref()),
             ("pid_dir", self.pid_dir.as_ref()),
             ("respawn_rate", self.respawn_rate.as_ref()),
@@ -363,36 +369,8 @@ pub(crate) struct StopArgs {
     pub(crate) with_dependents: bool,
 }
 
-/// Options of `logs`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:
-  relume logs                 the last 10 lines of every service
-  relume logs -n 100 web      the last 100 of one
-  relume logs -f web worker   follow two, until Ctrl+C; rotation loses nothing
-  relume logs -n all web > web.txt
-
-Works while no manager is running. On a terminal, escape sequences in the output are made harmless.")]
-pub(crate) struct LogsArgs {
-    /// Only these services (or group/NAME)
-    #[arg(value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-    /// Go on showing what is written
-    #[arg(short = 'f', long)]
-    pub(crate) follow: bool,
-    /// So many lines of each service, or all
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value = "10", value_parser = line_count)]
-    pub(crate) lines: u64,
-    /// Show escape sequences to the terminal as they are
-    #[arg(long)]
-    pub(crate) raw: bool,
-}
-
-fn line_count(text: &str) -> Result<u64, String> {
-    if text == "all" { Ok(u64::MAX) } else { text.parse().map_err(|_| "a number, or all".to_owned()) }
-}
-
 /// A span of time as in the config: seconds, or `500ms`, `5s`, `1m30s`, `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "a number of seconds, or 500ms, 5s, 1m30s, 2h".to_owned();
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());

@@ -1,6 +1,6 @@
 //! Leaving: what is left is brought out, and what only a running manager has is taken away.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use relume_os::limits::{Limit, Resource};
 
 use super::capture::Capture;
 use super::edge::Edge;
+use super::forward::Forwarding;
 use super::publish::{Level, Note};
 use super::spawn::Cgroups;
 use crate::cli::LogStream;
@@ -19,6 +20,9 @@ use crate::places::Places;
 /// then is not waited for any longer.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
+/// How long the last lines may take to reach their receivers. What has not left by then is sent by the next relume.
+const LAST_FORWARDED: Duration = Duration::from_secs(3);
+
 /// How long the removal of the last cgroups may take.
 const LAST_ERRANDS: Duration = Duration::from_secs(1);
 
@@ -27,6 +31,7 @@ pub(crate) struct Leaving {
     pub(crate) publishing: Option<JoinHandle<()>>,
     pub(crate) capture: Arc<Capture>,
     pub(crate) streaming: Option<LogStream>,
+    pub(crate) forwarding: Arc<OnceLock<Forwarding>>,
     pub(crate) places: Places,
     pub(crate) cgroups: Option<Cgroups>,
     /// What relume was started with.
@@ -75,6 +80,9 @@ impl Leaving {
 
     fn end_streams(&mut self) {
         let _hung = self.capture.stop(LAST_OUTPUT);
+        if let Some(forwarding) = self.forwarding.get() {
+            forwarding.finish(LAST_FORWARDED);
+        }
         if let Some(streaming) = self.streaming.take() {
             streaming.finish();
         }

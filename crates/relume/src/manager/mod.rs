@@ -16,6 +16,7 @@ mod archive;
 mod attention;
 mod capture;
 mod edge;
+mod forward;
 mod inbox;
 mod job;
 mod journal;

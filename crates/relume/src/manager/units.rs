@@ -89,7 +89,15 @@ impl Unit {
         };
         let file = log_dir.join(format!("{name}.log"));
         let (format, when_full) = (LineFormat::default(), WhenFull::default());
-        let log = LogConfig { file, stderr: Stderr::Merge, survive: false, format, when_full, rotate: None };
+        let log = LogConfig {
+            file,
+            stderr: Stderr::Merge,
+            survive: false,
+            format,
+            when_full,
+            rotate: None,
+            forward: Vec::new(),
+        };
         Self::new(ServiceConfig {
             spec,
             launch,

@@ -20,6 +20,7 @@ mod exactly_once;
 mod examples;
 mod explain;
 mod external;
+mod forwarding;
 mod guardian;
 mod guardian_death;
 mod harness;

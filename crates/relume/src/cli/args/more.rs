@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use relume_proto::State;
 
-use super::{TargetArgs, duration, line_count};
+use super::logs::line_count;
+use super::{TargetArgs, duration};
 
 /// Options of `reload`.
 #[derive(Debug, Clone, Args)]

@@ -29,6 +29,8 @@ pub(super) mod up;
 pub(super) mod urls;
 pub(super) mod wait;
 
+pub(super) use logs::parse_time as logs_time;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -152,13 +154,17 @@ pub(super) trait Named {
     /// The groups it belongs to.
     fn groups(&self) -> &[String];
 
-    /// Whether this word means it: its name, what it is an instance of, or a group of it.
+    /// Whether this word means it: its name, what it is an instance of, a group of it, or a pattern of either.
     fn is_meant_by(&self, word: &str) -> bool {
         let instance_of = self.name().rsplit_once(':').map(|(base, _)| base);
         let group = word.strip_prefix("group/");
-        self.name() == word
-            || instance_of == Some(word)
-            || group.is_some_and(|group| self.groups().iter().any(|own| own == group))
+        // No character of a pattern can be part of a name.
+        let is = |name: &str, word: &str| {
+            name == word || word.contains(['*', '?', '[', '{']) && fast_glob::glob_match(word, name)
+        };
+        is(self.name(), word)
+            || instance_of.is_some_and(|base| is(base, word))
+            || group.is_some_and(|group| self.groups().iter().any(|own| is(own, group)))
     }
 }
 
@@ -227,6 +233,8 @@ mod tests {
         assert_eq!(selected(&[]).unwrap(), ["web:1", "web:2", "db"]);
         assert_eq!(selected(&["web"]).unwrap(), ["web:1", "web:2"]);
         assert_eq!(selected(&["web:2", "group/data"]).unwrap(), ["web:2", "db"]);
+        assert_eq!(selected(&["w*", "group/d?ta"]).unwrap(), ["web:1", "web:2", "db"]);
+        assert_eq!(selected(&["*:2"]).unwrap(), ["web:2"]);
     }
 
     #[test]

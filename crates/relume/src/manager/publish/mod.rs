@@ -223,7 +223,7 @@ impl Thread {
                 self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::Units(units) => {
-                outlets.reconfigure(&units.manager);
+                outlets.reconfigure(&units);
                 board.safe_mode = false;
                 board.reconfigure(units);
             }

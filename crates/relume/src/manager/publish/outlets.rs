@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -17,6 +18,8 @@ use super::store::Store;
 use crate::cli::Screen;
 use crate::cli::render::progress::{Change, Progress};
 use crate::manager::capture::Report;
+use crate::manager::forward::Forwarding;
+use crate::manager::units::Units;
 
 /// Lines that may wait for a terminal that has been stopped (Ctrl+S) before more are dropped.
 const TERMINAL_QUEUE: usize = 1024;
@@ -27,11 +30,17 @@ pub(crate) struct Outlets {
     terminal: Terminal,
     store: Store,
     pid_dir: PathBuf,
+    forwarding: Arc<OnceLock<Forwarding>>,
 }
 
 impl Outlets {
     pub(crate) fn new(log: OwnLog, terminal: Terminal, store: Store, pid_dir: PathBuf) -> Self {
-        Self { log, terminal, store, pid_dir }
+        Self { log, terminal, store, pid_dir, forwarding: Arc::default() }
+    }
+
+    /// Where to put what forwards logs, once it is there: it speaks through the publisher, so that comes first.
+    pub(crate) fn forwarding(&self) -> Arc<OnceLock<Forwarding>> {
+        Arc::clone(&self.forwarding)
     }
 
     pub(super) fn fact(&mut self, board: &Board, fact: &Fact, record: Option<&EventRecord>) {
@@ -45,8 +54,11 @@ impl Outlets {
     }
 
     /// A configuration that holds from now on.
-    pub(super) fn reconfigure(&mut self, manager: &relume_config::ManagerConfig) {
-        self.log.tell(manager.log_level);
+    pub(super) fn reconfigure(&mut self, units: &Units) {
+        self.log.tell(units.manager.log_level);
+        if let Some(forwarding) = self.forwarding.get() {
+            forwarding.reconfigure(units);
+        }
     }
 
     pub(super) fn say(&mut self, level: Level, text: &str) {
@@ -83,16 +95,22 @@ impl Outlets {
     }
 }
 
+/// Somebody should look at a service that is in this state.
+fn is_bad(state: &State) -> bool {
+    matches!(state, State::Crashed | State::Failed | State::MaxRestarts | State::Unhealthy)
+}
+
+fn with_priority(level: Level, text: &str) -> String {
+    text.split_inclusive('\n').flat_map(|line| [priority(level), line]).collect()
+}
+
 /// An event as one line of the log.
 fn in_a_line(record: &EventRecord) -> (Level, String) {
     let who = record.service.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
     let detail = record.detail.as_deref().unwrap_or_default();
-    let bad = |state: &State| {
-        matches!(state, State::Crashed | State::Failed | State::MaxRestarts | State::Unhealthy)
-    };
     match (&record.event, &record.to) {
         (EventKind::State, Some(to)) => {
-            let level = if bad(to) { Level::Warn } else { Level::Info };
+            let level = if is_bad(to) { Level::Warn } else { Level::Info };
             let sep = if detail.is_empty() { "" } else { ": " };
             (level, format!("{who}{}{sep}{detail}", to.as_str()))
         }
@@ -114,6 +132,27 @@ pub(crate) struct Terminal {
     dropped: u64,
     thread: Option<JoinHandle<()>>,
     waiting_since: HashMap<String, Moment>,
+    /// Standard error leads to the journal of systemd: each line says how bad it is.
+    journal: bool,
+}
+
+/// Whether standard error is the journal's stream that systemd names in `JOURNAL_STREAM` as `DEVICE:INODE`
+/// (systemd.exec(5)).
+fn is_journal(named: Option<&std::ffi::OsStr>) -> bool {
+    let stat = rustix::fs::fstat(std::io::stderr());
+    let named = named.and_then(|named| named.to_str()).and_then(|named| named.split_once(':'));
+    let (Ok(stat), Some((device, inode))) = (stat, named) else { return false };
+    device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino)
+}
+
+/// How bad a line is, for the journal (sd-daemon(3)).
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug => "<7>",
+    }
 }
 
 impl Terminal {
@@ -145,6 +184,7 @@ impl Terminal {
             dropped: 0,
             thread: Some(thread),
             waiting_since: HashMap::new(),
+            journal: is_journal(std::env::var_os("JOURNAL_STREAM").as_deref()),
         })
     }
 
@@ -165,12 +205,13 @@ impl Terminal {
         let pid = fact.what.service().and_then(|id| board.process_of(id)).map(|process| process.pid);
         let change = Change { service: name, state: to, reason: record.detail.as_deref(), pid, took };
         if let Some(line) = self.progress.change(&change) {
-            self.print(format!("{line}\n"));
+            let level = if is_bad(to) { Level::Warn } else { Level::Info };
+            self.print(level, format!("{line}\n"));
         }
         if !self.settled && !self.stopping && self.progress.is_settled() {
             self.settled = true;
             let summary = self.progress.summary(self.began.elapsed());
-            self.print(format!("{summary}\n"));
+            self.print(Level::Info, format!("{summary}\n"));
         }
     }
 
@@ -186,10 +227,11 @@ impl Terminal {
             Level::Debug => return,
         };
         let text: Vec<_> = text.lines().map(crate::cli::render::text::harmless).collect();
-        self.print(format!("{}{}\n", self.screen.err.paint(style, word), text.join("\n")));
+        self.print(level, format!("{}{}\n", self.screen.err.paint(style, word), text.join("\n")));
     }
 
-    fn print(&mut self, text: String) {
+    fn print(&mut self, level: Level, text: String) {
+        let text = if self.journal { with_priority(level, &text) } else { text };
         let Some(lines) = &self.lines else { return };
         let lost = match self.dropped {
             0 => String::new(),
@@ -210,5 +252,25 @@ impl Terminal {
         while stopped.as_ref().is_some_and(|thread| !thread.is_finished()) && now() < patience {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_for_the_journal_says_how_bad_it_is() {
+        assert_eq!(with_priority(Level::Warn, "a\nb\n"), "<4>a\n<4>b\n");
+    }
+
+    #[test]
+    fn only_the_stream_that_systemd_names_is_the_journal() {
+        let stat = rustix::fs::fstat(std::io::stderr()).unwrap();
+        assert!(is_journal(Some(format!("{}:{}", stat.st_dev, stat.st_ino).as_ref())));
+        for other in ["", "1:2", "x", "8:"] {
+            assert!(!is_journal(Some(other.as_ref())), "{other}");
+        }
+        assert!(!is_journal(None));
     }
 }

@@ -57,6 +57,7 @@ fn manager(board: &Board) -> ManagerReport {
         recoveries: board.recoveries,
         config: board.units.sources.iter().map(|path| path.display().to_string()).collect(),
         state_dir: board.places.state_dir.display().to_string(),
+        log: Some(board.places.log_file.display().to_string()),
     }
 }
 

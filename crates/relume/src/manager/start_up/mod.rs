@@ -138,19 +138,18 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let net = api::start(door, office)?;
     let alerts = Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)));
     shown.publisher.send(Note::Alerts(alerts));
-    let respawn = Respawning::new(units.manager.self_respawn, close);
 
     let mut edge = edge(Parts {
         inbox,
         capture: Arc::clone(&capture),
         publisher: shown.publisher,
+        respawn: Respawning::new(units.manager.self_respawn, close),
         units,
         source,
         net,
         ground,
         keeper,
         journal,
-        respawn,
         back,
         read_at,
     })?;
@@ -158,7 +157,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
     edge.open = Some(open);
-    let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups, limits };
+    let (publishing, forwarding) = (Some(shown.thread), shown.forwarding);
+    let leaving = Leaving { publishing, capture, streaming, forwarding, places, cgroups, limits };
     Ok(Manager { edge, core, out, leaving, _lock: lock })
 }
 

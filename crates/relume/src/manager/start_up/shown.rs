@@ -1,11 +1,12 @@
 //! The publisher and all that shows something, and what is said first.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::cli::{LogStream, Screen};
 use crate::manager::archive::Archive;
 use crate::manager::capture::{Capture, LogTarget, Origin, Rotate, Stream, StreamId};
+use crate::manager::forward::Forwarding;
 use crate::manager::publish::{
     self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
 };
@@ -37,6 +38,8 @@ pub(super) struct Showing {
     pub(super) board: Arc<Mutex<Board>>,
     pub(super) desk: Arc<Desk>,
     pub(super) own_log: std::os::fd::OwnedFd,
+    /// Started before any service, so that what it has to send begins with their first line.
+    pub(super) forwarding: Arc<OnceLock<Forwarding>>,
 }
 
 pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<Showing, Trouble> {
@@ -47,6 +50,7 @@ pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive)
     let meant = meant(units, names);
     let terminal = Terminal::start(screen, meant.iter().map(String::as_str), *settled)?;
     let outlets = Outlets::new(log, terminal, store, places.pid_dir.clone());
+    let forwarding = outlets.forwarding();
     let board = Board::new(Arc::clone(units), (*places).clone(), beginnings);
     let board = Arc::new(Mutex::new(board));
     let desk = Arc::new(Desk::new());
@@ -62,7 +66,8 @@ pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive)
     let (publisher, thread) = publish::start(publishing)?;
     voiced.speak_to(publisher.clone());
     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
-    Ok(Showing { publisher, thread, board, desk, own_log })
+    let _only = forwarding.set(Forwarding::start(units, places, &publisher)?);
+    Ok(Showing { publisher, thread, board, desk, own_log, forwarding })
 }
 
 /// The services that are meant to come up: the named ones, or those that start by themselves.

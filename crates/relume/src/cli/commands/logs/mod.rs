@@ -2,54 +2,92 @@
 //!
 //! The files are the truth and the manager is only asked where they are, so this works while none runs. The
 //! bytes a service wrote are shown as they are, except on a terminal, where what could command it is made
-//! harmless. Following loses no line over rotation, truncation and replacement (`follow`).
+//! harmless. Lines of several services are merged in order of the time that the index beside each log knows; a
+//! line of which no index knows comes right after the one before it in its log. Between the lines, marks say when
+//! runs began and ended. Following loses no line over rotation, truncation and replacement ([`crate::log_files`]).
 
-mod chain;
 mod follow;
 mod printer;
+mod source;
+mod start;
 mod stream;
-mod tail;
 mod targets;
+mod when;
+
+use std::collections::BTreeSet;
 
 use super::{Named, client, find_manager, select};
 use crate::cli::args::{Global, LogsArgs};
 use crate::cli::render::text::harmless;
 use crate::cli::{Exit, Failure, Screen};
 pub(crate) use stream::Stream;
+pub(crate) use when::parse as parse_time;
 
-use follow::Follower;
-use printer::Printer;
+use printer::{Printer, Shape};
+use source::{Source, merge};
 use targets::Target;
 
 /// Shows the last lines, and what follows if that is wanted.
 pub(crate) fn run(args: &LogsArgs, global: &Global, screen: &Screen) -> Result<Exit, Failure> {
-    let mut targets = targets::find(global)?;
-    select(&mut targets, &args.names)?;
-    let targets = targets::one_per_file(targets);
+    let targets = wanted(args, global)?;
     if targets.is_empty() {
         screen.note("No service has a log.\n");
         return Ok(Exit::Done);
     }
+    // Two descriptors a service: for ten thousand of them, more than a shell allows. Without them some are told
+    // as not readable.
+    let _fewer = relume_os::limits::raise_nofile();
+    let mut targets = targets::with_stderr(targets, args.follow);
+    let mut sources = Vec::with_capacity(targets.len());
+    targets.retain(|target| match Source::begin(target, args) {
+        Ok(source) => {
+            sources.push(source);
+            true
+        }
+        Err(error) => {
+            complain(screen, target, &error);
+            false
+        }
+    });
     let names: Vec<&str> = targets.iter().map(Target::name).collect();
-    let mut printer = Printer::new(screen, &names, args.raw);
-    let mut followers = Vec::new();
-    for (number, target) in targets.iter().enumerate() {
-        let mut follower = Follower::new(target.path.clone());
-        let shown = tail::show(&mut follower, args.lines, &mut |bytes| printer.print(number, bytes));
-        match shown {
-            Ok(true) => {}
-            Ok(false) => return Ok(Exit::Done),
-            Err(error) => complain(screen, target, &error),
-        }
-        if !args.follow && !printer.end(number) {
-            return Ok(Exit::Done);
-        }
-        followers.push(follower);
+    let mut printer = Printer::new(screen, &names, &Shape::of(args, screen));
+    let mut all: BTreeSet<usize> = (0..sources.len()).collect();
+    let mut failed = |number: usize, error| complain(screen, &targets[number], &error);
+    let mut emit = |number: usize, item| printer.print(number, &item);
+    if !merge(&mut sources, &mut all, usize::MAX, &mut emit, &mut failed) {
+        return Ok(Exit::Done);
     }
     if args.follow {
-        follow::until_interrupted(&mut followers, screen, &mut |number, bytes| printer.print(number, bytes))?;
+        printer.flush();
+        follow::until_interrupted(&mut sources, screen, &mut printer)?;
+        return Ok(Exit::Done);
     }
+    for (number, source) in sources.iter_mut().enumerate() {
+        if let Some(item) = source.take_partial() {
+            printer.print(number, &item);
+        }
+    }
+    printer.end();
     Ok(Exit::Done)
+}
+
+/// The logs that are meant. `relume` is relume's own log, unless a service is called so.
+fn wanted(args: &LogsArgs, global: &Global) -> Result<Vec<Target>, Failure> {
+    let is_own = |words: &[String]| words.iter().any(|word| word == targets::OWN);
+    if args.own {
+        return Ok(vec![targets::own(global)?]);
+    }
+    let found = targets::find(global);
+    // No manager, no status file, and only relume's own log is wanted: that can be there all the same.
+    if found.is_err() && args.names.len() == 1 && is_own(&args.names) {
+        return Ok(vec![targets::own(global)?]);
+    }
+    let mut targets = found?;
+    if is_own(&args.names) && !targets.iter().any(|target| target.name() == targets::OWN) {
+        targets.push(targets::own(global)?);
+    }
+    select(&mut targets, &args.names)?;
+    Ok(targets::one_per_file(targets))
 }
 
 /// One file that cannot be read does not hide the others.

@@ -1,13 +1,22 @@
-//! Log bytes on their way to the reader: prefixed when they are of several services, harmless on a terminal.
+//! Items of logs on their way to the reader: prefixed when they are of several services, harmless on a terminal,
+//! or one JSON object a line.
+
+use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
 
 use crate::cli::Screen;
+use crate::cli::args::LogsArgs;
 use crate::cli::render::text::{columns, harmless, padded, push_harmless};
+use crate::cli::render::{DIM, Look};
+use crate::log_files::{Item, Line, Mark};
+use crate::output_index::{Channel, Kind};
 
-/// A line is held back until its end is there, so that lines of two services do not mix; one that is longer
-/// is shown in pieces. In bytes.
-const LONGEST_HELD: usize = 64 << 10;
+/// Output is collected up to so many bytes before it is written.
+const COLLECTED: usize = 64 << 10;
 
 /// Colours of names, in turn; red is left to errors.
 const COLOURS: [AnsiColor; 6] = [
@@ -19,102 +28,245 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::BrightCyan,
 ];
 
-/// Shows bytes of several logs.
+/// How items are shown.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    look: Look,
+    json: bool,
+    /// With the time in front.
+    stamps: bool,
+    /// With what happened to runs.
+    marks: bool,
+    /// What could command a terminal is made harmless.
+    clean: bool,
+    zone: TimeZone,
+}
+
+impl Shape {
+    /// As the command line says. Marks are for people: whoever reads through a pipe gets what services wrote, unless
+    /// marks are asked for.
+    pub(super) fn of(args: &LogsArgs, screen: &Screen) -> Self {
+        let terminal = screen.out.width.is_some();
+        Self {
+            look: screen.out,
+            json: screen.json,
+            stamps: args.timestamps,
+            marks: !args.no_markers && (args.markers || terminal && !screen.json),
+            clean: terminal && !args.raw,
+            zone: TimeZone::system(),
+        }
+    }
+
+    /// Beside the manager's own words, which say what happens to runs.
+    pub(super) fn beside_the_manager(screen: &Screen) -> Self {
+        let clean = screen.out.width.is_some();
+        let (look, zone) = (screen.out, TimeZone::system());
+        Self { look, json: false, stamps: false, marks: false, clean, zone }
+    }
+
+    fn stamp(&self, at: Option<i64>) -> String {
+        // As wide as a time is.
+        let unknown = || format!("{:29}", "-");
+        let time = at.and_then(|at| Timestamp::from_nanosecond(i128::from(at)).ok());
+        time.map_or_else(unknown, |time| {
+            time.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+        })
+    }
+
+    /// `── web: exited with code 1, run 7, 14:03:22 ──`
+    fn mark(&self, name: &str, mark: &Mark) -> String {
+        let time = Timestamp::from_nanosecond(i128::from(mark.at)).unwrap_or_default();
+        let time = time.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+        let rule = self.look.sign("──", "--");
+        let text = format!("{rule} {}: {}, run {}, {time} {rule}", harmless(name), said(mark.kind), mark.run);
+        format!("{}\n", self.look.paint(DIM, &text))
+    }
+}
+
+/// What happened to a run, in words.
+fn said(kind: Kind) -> String {
+    match kind {
+        Kind::Output(_) => String::new(),
+        Kind::Started => "started".into(),
+        Kind::Exited(code) => format!("exited with code {code}"),
+        Kind::Killed(signal) => match i32::try_from(signal) {
+            Ok(number) => format!("ended by {}", relume_os::signals::name(number)),
+            Err(_) => "ended by a signal".into(),
+        },
+        Kind::Ended => "ended, nobody knows how".into(),
+        Kind::Dropped(lines) => format!("{lines} lines were dropped: the log could not be written"),
+    }
+}
+
+/// Shows items of several logs.
 pub(super) struct Printer<'a> {
     screen: &'a Screen,
-    lines: Vec<Lines>,
+    shape: Shape,
+    names: Vec<String>,
+    prefixes: Vec<String>,
+    /// The log that is in the middle of a line.
+    inside: Option<usize>,
+    out: Vec<u8>,
+    gone: bool,
 }
 
 impl<'a> Printer<'a> {
-    /// For these services. `raw`: a terminal gets the bytes as they are, too.
-    pub(super) fn new(screen: &'a Screen, names: &[&str], raw: bool) -> Self {
-        let look = screen.out;
-        let clean = look.width.is_some() && !raw;
+    /// For these logs, by the names of their services.
+    pub(super) fn new(screen: &'a Screen, names: &[&str], shape: &Shape) -> Self {
+        let look = shape.look;
         let width = names.iter().map(|name| columns(&harmless(name))).max().unwrap_or(0);
-        let prefix = |number: usize, name: &str| {
+        let mut colours: Vec<&str> = Vec::new();
+        let mut prefixes = Vec::new();
+        for &name in names {
+            // The log of stderr has the colour of its service.
+            let number = colours.iter().position(|known| *known == name).unwrap_or(colours.len());
+            if number == colours.len() {
+                colours.push(name);
+            }
             let colour = Style::new().fg_color(Some(COLOURS[number % COLOURS.len()].into()));
-            look.paint(colour, &format!("{} | ", padded(&harmless(name), width)))
-        };
-        let several = names.len() > 1;
-        let lines = names
-            .iter()
-            .enumerate()
-            .map(|(number, name)| Lines {
-                prefix: if several { prefix(number, name) } else { String::new() },
-                clean,
-                held: Vec::new(),
-                inside: false,
-            })
-            .collect();
-        Self { screen, lines }
-    }
-
-    /// Shows what was read of one log. False: nobody reads any more.
-    pub(super) fn print(&mut self, number: usize, bytes: &[u8]) -> bool {
-        let out = self.lines[number].push(bytes);
-        out.is_empty() || self.screen.result_bytes(&out)
-    }
-
-    /// Nothing more of this log will come: shows a last line without an end.
-    pub(super) fn end(&mut self, number: usize) -> bool {
-        let out = self.lines[number].finish();
-        out.is_empty() || self.screen.result_bytes(&out)
-    }
-}
-
-/// Cuts one log into lines.
-struct Lines {
-    prefix: String,
-    /// Make it harmless.
-    clean: bool,
-    /// The beginning of a line whose end has not come yet.
-    held: Vec<u8>,
-    /// In the middle of a line that is shown in pieces.
-    inside: bool,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        // Nothing to add and nothing to change: not even lines are needed.
-        if self.prefix.is_empty() && !self.clean {
-            return bytes.to_vec();
+            prefixes.push(look.paint(colour, &format!("{} | ", padded(&harmless(name), width))));
         }
-        let mut out = Vec::with_capacity(bytes.len() + 256);
-        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            self.held.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.held.len() > LONGEST_HELD {
-                self.take(&mut out);
+        let several = colours.len() > 1;
+        Self {
+            screen,
+            shape: shape.clone(),
+            prefixes: if several { prefixes } else { vec![String::new(); names.len()] },
+            names: names.iter().map(ToString::to_string).collect(),
+            inside: None,
+            out: Vec::new(),
+            gone: false,
+        }
+    }
+
+    /// Whether the beginning of a line is worth showing before its end is there: where it is the service's own
+    /// bytes and nothing else.
+    pub(super) fn wants_partial(&self) -> bool {
+        !self.shape.json && !self.shape.stamps && self.names.len() == 1
+    }
+
+    /// Shows an item. False: nobody reads any more.
+    pub(super) fn print(&mut self, number: usize, item: &Item) -> bool {
+        match item {
+            Item::Line(line) if self.shape.json => self.object(line_of(&self.names[number], line)),
+            Item::Line(line) => self.line(number, line),
+            Item::Mark(_) if !self.shape.marks => {}
+            Item::Mark(mark) if self.shape.json => self.object(event_of(&self.names[number], mark)),
+            Item::Mark(mark) => {
+                let text = self.shape.mark(&self.names[number], mark);
+                self.own(&text);
+            }
+            Item::Gap(bytes) if self.shape.json => {
+                self.object(json!({ "service": self.names[number], "event": "gap", "bytes": bytes }));
+            }
+            Item::Gap(bytes) => {
+                let name = harmless(&self.names[number]);
+                let note = format!("{name}: {bytes} bytes were rotated away before they could be shown\n");
+                self.screen.note(&note);
             }
         }
-        out
+        if self.out.len() >= COLLECTED {
+            self.flush();
+        }
+        !self.gone
     }
 
-    fn finish(&mut self) -> Vec<u8> {
-        let mut out = Vec::new();
-        if !self.held.is_empty() {
-            self.take(&mut out);
-            out.push(b'\n');
-            self.inside = false;
+    /// Writes what was collected. False: nobody reads any more.
+    pub(super) fn flush(&mut self) -> bool {
+        if !self.out.is_empty() {
+            self.gone |= !self.screen.result_bytes(&self.out);
+            self.out.clear();
         }
-        out
+        !self.gone
     }
 
-    fn take(&mut self, out: &mut Vec<u8>) {
-        let line = std::mem::take(&mut self.held);
-        let whole = line.ends_with(b"\n");
-        if !self.inside {
-            out.extend_from_slice(self.prefix.as_bytes());
+    /// Nothing more will come: ends the last line.
+    pub(super) fn end(&mut self) {
+        // The bytes of one service are shown as they are, also where they end without a line end.
+        if !self.wants_partial() || self.shape.clean {
+            self.end_line();
         }
-        if self.clean {
-            out.extend_from_slice(cleaned(line.strip_suffix(b"\n").unwrap_or(&line)).as_bytes());
-            if whole {
-                out.push(b'\n');
+        self.flush();
+    }
+
+    fn end_line(&mut self) {
+        if self.inside.take().is_some() {
+            self.out.push(b'\n');
+        }
+    }
+
+    fn own(&mut self, text: &str) {
+        self.end_line();
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn object(&mut self, object: Value) {
+        self.own(&format!("{object}\n"));
+    }
+
+    fn line(&mut self, number: usize, line: &Line) {
+        // A piece that continues what is on the screen; else it begins a line, if need be in the middle of one.
+        if line.piece.first || self.inside != Some(number) {
+            self.end_line();
+            if self.shape.stamps {
+                let stamp = self.shape.look.paint(DIM, &self.shape.stamp(line.at));
+                self.out.extend_from_slice(stamp.as_bytes());
+                self.out.push(b' ');
             }
+            self.out.extend_from_slice(self.prefixes[number].as_bytes());
+        }
+        if self.shape.clean {
+            self.out.extend_from_slice(cleaned(&line.bytes).as_bytes());
         } else {
-            out.extend_from_slice(&line);
+            self.out.extend_from_slice(&line.bytes);
         }
-        self.inside = !whole;
+        self.inside = Some(number);
+        if line.piece.last {
+            self.end_line();
+        }
     }
+}
+
+/// A line for programs. What is not UTF-8 in it is replaced, so that it is always valid JSON.
+fn line_of(name: &str, line: &Line) -> Value {
+    let mut object = json!({
+        "service": name,
+        "run": line.run,
+        "at": line.at.and_then(time),
+        "stream": match line.channel { Channel::Out => "stdout", Channel::Err => "stderr" },
+        "line": String::from_utf8_lossy(line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes)),
+    });
+    if !line.piece.last
+        && let Some(object) = object.as_object_mut()
+    {
+        // The rest comes in the next objects of this service.
+        object.insert("partial".into(), true.into());
+    }
+    object
+}
+
+/// What happened to a run, for programs: told from lines by `event`.
+fn event_of(name: &str, mark: &Mark) -> Value {
+    let (event, key, number) = match mark.kind {
+        Kind::Started => ("started", "", 0),
+        Kind::Exited(code) => ("exited", "code", code),
+        Kind::Killed(signal) => ("killed", "signal", signal),
+        Kind::Dropped(lines) => ("dropped", "lines", lines),
+        Kind::Ended | Kind::Output(_) => ("ended", "", 0),
+    };
+    let mut object = json!({ "service": name, "run": mark.run, "at": time(mark.at), "event": event });
+    if !key.is_empty()
+        && let Some(object) = object.as_object_mut()
+    {
+        object.insert(key.into(), number.into());
+    }
+    object
+}
+
+/// RFC 3339, UTC.
+fn time(at: i64) -> Option<String> {
+    let mut text = String::new();
+    write!(text, "{:.3}", Timestamp::from_nanosecond(i128::from(at)).ok()?).ok()?;
+    Some(text)
 }
 
 /// A line as a terminal may see it. Colours are taken away, every other control sequence is shown as an
@@ -149,38 +301,101 @@ fn after_colour(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::render::Look;
+    use crate::log_files::Piece;
+
+    fn shape(look: Look) -> Shape {
+        let clean = look.width.is_some();
+        Shape { look, json: false, stamps: false, marks: true, clean, zone: TimeZone::UTC }
+    }
 
     fn terminal(colour: bool) -> Look {
         Look { colour, unicode: true, width: Some(80) }
     }
 
-    fn lines(prefix: &str, clean: bool) -> Lines {
-        Lines { prefix: prefix.into(), clean, held: Vec::new(), inside: false }
+    fn line(text: &[u8], first: bool, last: bool) -> Item {
+        let (at, run) = (Some(1_700_000_000_123_456_789), Some(7));
+        Item::Line(Line { bytes: text.into(), piece: Piece { first, last }, at, run, channel: Channel::Out })
+    }
+
+    fn whole(text: &str) -> Item {
+        line(text.as_bytes(), true, true)
+    }
+
+    fn mark(kind: Kind) -> Item {
+        Item::Mark(Mark { at: 1_700_000_000_000_000_000, run: 7, kind })
+    }
+
+    /// What is shown of these items of these services.
+    fn shown(shape: &Shape, names: &[&str], items: &[(usize, Item)]) -> String {
+        let screen = Screen { out: shape.look, err: Look::PLAIN, json: shape.json };
+        let mut printer = Printer::new(&screen, names, shape);
+        for (number, item) in items {
+            assert!(printer.print(*number, item));
+        }
+        String::from_utf8_lossy(&printer.out).into_owned()
     }
 
     #[test]
     fn in_a_pipe_the_bytes_of_one_service_are_unchanged() {
-        let bytes = b"\x1b[31mred\x00\xff\r\nhalf";
-        assert_eq!(lines("", false).push(bytes), bytes);
+        let screen = Screen { out: Look::PLAIN, err: Look::PLAIN, json: false };
+        let mut printer = Printer::new(&screen, &["web"], &shape(Look::PLAIN));
+        printer.print(0, &line(b"\x1b[31mred\x00\xff\r", true, true));
+        printer.print(0, &line(b"half", true, false));
+        assert_eq!(printer.out, b"\x1b[31mred\x00\xff\r\nhalf");
     }
 
     #[test]
     fn lines_of_several_services_are_prefixed_and_never_mixed() {
-        let mut web = lines("web | ", false);
-        assert_eq!(web.push(b"one\ntw"), b"web | one\n");
-        assert_eq!(web.push(b"o\n"), b"web | two\n");
-        assert_eq!(web.push(b"end"), b"");
-        assert_eq!(web.finish(), b"web | end\n");
+        let items = [
+            (0, whole("one")),
+            (1, line(b"lo", true, false)),
+            (1, line(b"ng", false, true)),
+            (1, line(b"half", true, false)),
+            (0, whole("two")),
+            (1, line(b"rest", false, true)),
+        ];
+        let text = shown(&shape(Look::PLAIN), &["web", "db"], &items);
+        assert_eq!(text, "web | one\ndb  | long\ndb  | half\nweb | two\ndb  | rest\n");
     }
 
     #[test]
-    fn a_line_too_long_to_hold_is_shown_in_pieces_with_one_prefix() {
-        let mut web = lines("web | ", false);
-        let mut out = web.push(&vec![b'x'; LONGEST_HELD + 1]);
-        out.extend(web.push(b"y\nz\n"));
-        let text = String::from_utf8(out).unwrap();
-        assert_eq!(text, format!("web | {}y\nweb | z\n", "x".repeat(LONGEST_HELD + 1)));
+    fn marks_stand_between_lines_and_can_be_left_out() {
+        let items = [(0, line(b"half", true, false)), (0, mark(Kind::Exited(1))), (0, mark(Kind::Killed(9)))];
+        let text = shown(&shape(Look::PLAIN), &["web"], &items);
+        let marks =
+            "── web: exited with code 1, run 7, 22:13:20 ──\n── web: ended by SIGKILL, run 7, 22:13:20 ──\n";
+        assert_eq!(text, format!("half\n{marks}"));
+        let without = Shape { marks: false, ..shape(Look::PLAIN) };
+        assert_eq!(shown(&without, &["web"], &items), "half");
+    }
+
+    #[test]
+    fn objects_are_valid_whatever_a_service_writes() {
+        let json = Shape { json: true, ..shape(Look::PLAIN) };
+        let items = [
+            (0, line(b"\xff\"\n\x00\r", true, true)),
+            (0, line(b"x", true, false)),
+            (0, mark(Kind::Exited(3))),
+        ];
+        let text = shown(&json, &["web"], &items);
+        let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            objects[0],
+            json!({ "service": "web", "run": 7, "at": "2023-11-14T22:13:20.123Z", "stream": "stdout", "line": "\u{fffd}\"\n\u{0}" })
+        );
+        assert_eq!(objects[1]["partial"], json!(true));
+        assert_eq!((&objects[2]["event"], &objects[2]["code"]), (&json!("exited"), &json!(3)));
+    }
+
+    #[test]
+    fn stamps_stand_in_front_and_unknown_times_leave_their_place_empty() {
+        let stamps = Shape { stamps: true, ..shape(Look::PLAIN) };
+        let mut unknown = whole("b");
+        if let Item::Line(line) = &mut unknown {
+            line.at = None;
+        }
+        let text = shown(&stamps, &["web"], &[(0, whole("a")), (0, unknown)]);
+        assert_eq!(text, "2023-11-14T22:13:20.123+00:00 a\n-                             b\n");
     }
 
     #[test]
@@ -194,9 +409,8 @@ mod tests {
             "\u{1b}[31;\u{1b}[2J",
             "\u{202e}",
         ] {
-            let shown = lines("", true).push(format!("{payload}x\n").as_bytes());
-            let shown = String::from_utf8(shown).unwrap();
-            assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{7}', '\u{202e}']), "{shown:?}");
+            let text = shown(&shape(terminal(false)), &["web"], &[(0, whole(&format!("{payload}x")))]);
+            assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{7}', '\u{202e}']), "{text:?}");
         }
         assert_eq!(cleaned(b"\x1b[1;32mok\x1b[0m\tdone\r"), "ok\tdone");
         assert_eq!(cleaned(b"50%\r100%"), "50%\\r100%");
@@ -204,18 +418,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_terminal_has_its_bytes_changed() {
-        let screen = |out| Screen { out, err: Look::PLAIN, json: false };
-        assert!(Printer::new(&screen(terminal(false)), &["a"], false).lines[0].clean);
-        assert!(!Printer::new(&screen(terminal(false)), &["a"], true).lines[0].clean);
-        assert!(!Printer::new(&screen(Look::PLAIN), &["a"], false).lines[0].clean);
-    }
-
-    #[test]
     fn names_are_aligned_and_coloured() {
         let screen = Screen { out: terminal(true), err: Look::PLAIN, json: false };
-        let printer = Printer::new(&screen, &["a", "long"], false);
-        assert_eq!(printer.lines[0].prefix, "\u{1b}[36ma    | \u{1b}[0m");
-        assert_eq!(printer.lines[1].prefix, "\u{1b}[32mlong | \u{1b}[0m");
+        let printer = Printer::new(&screen, &["a", "a", "long"], &shape(terminal(true)));
+        assert_eq!(printer.prefixes[1], "\u{1b}[36ma    | \u{1b}[0m");
+        assert_eq!(printer.prefixes[2], "\u{1b}[32mlong | \u{1b}[0m");
     }
 }

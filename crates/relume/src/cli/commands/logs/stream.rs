@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 
 use relume_os::epoll::EventFd;
 
-use super::chain::LogFile;
-use super::follow::{self, Follower, Position};
-use super::printer::Printer;
+use super::follow;
+use super::printer::{Printer, Shape};
+use super::source::Source;
+use super::targets::{self, Target};
 use crate::cli::Screen;
 
 /// The thread, and how to end it.
@@ -27,17 +28,26 @@ impl Stream {
     pub(crate) fn start(logs: Vec<(String, PathBuf)>, screen: &Screen) -> io::Result<Self> {
         let stop = Arc::new(EventFd::new()?);
         let (own, screen) = (Arc::clone(&stop), screen.clone());
+        let logs = logs.into_iter().map(|(name, path)| Target::new(name, Vec::new(), path)).collect();
         let thread = std::thread::Builder::new().name("follow".into()).spawn(move || {
-            let names: Vec<&str> = logs.iter().map(|(name, _)| name.as_str()).collect();
-            let mut printer = Printer::new(&screen, &names, false);
-            let mut followers: Vec<Follower> = logs.iter().map(|(_, path)| from_now(path.clone())).collect();
-            let shown = follow::run(&mut followers, &screen, own.as_fd(), &mut |number, bytes| {
-                printer.print(number, bytes)
+            let targets = targets::with_stderr(targets::one_per_file(logs), true);
+            let names: Vec<&str> = targets.iter().map(Target::name).collect();
+            let mut printer = Printer::new(&screen, &names, &Shape::beside_the_manager(&screen));
+            let sources: io::Result<Vec<Source>> =
+                targets.iter().map(|target| Source::from_now(target.lines())).collect();
+            let shown = sources.map_err(|error| error.to_string()).and_then(|mut sources| {
+                let shown = follow::run(&mut sources, &screen, own.as_fd(), &mut printer);
+                for (number, source) in sources.iter_mut().enumerate() {
+                    if let Some(item) = source.take_partial() {
+                        printer.print(number, &item);
+                    }
+                }
+                printer.end();
+                shown.map_err(|error| error.to_string())
             });
             if let Err(error) = shown {
                 screen.note(&format!("cannot follow the logs: {error}\n"));
             }
-            (0..names.len()).all(|number| printer.end(number));
         })?;
         Ok(Self { stop, thread })
     }
@@ -48,15 +58,4 @@ impl Stream {
         let _ended = self.stop.signal();
         let _panicked = self.thread.join();
     }
-}
-
-/// What stands in the file is old; a file that appears later is new from its beginning.
-fn from_now(path: PathBuf) -> Follower {
-    let mut follower = Follower::new(path.clone());
-    if let Ok(log) = LogFile::open(&path)
-        && let Ok(offset) = log.length()
-    {
-        follower.begin(Position { log, offset });
-    }
-    follower
 }

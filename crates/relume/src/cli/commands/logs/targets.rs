@@ -5,21 +5,35 @@ use std::path::PathBuf;
 
 use super::{Named, client, find_manager};
 use crate::cli::Failure;
-use crate::cli::args::Global;
-use crate::cli::commands::{last_status, refused};
+use crate::cli::args::{Global, ManagerFlags};
+use crate::cli::commands::{configs, last_status, load_options, refused};
+use crate::config_files::Disk;
+use crate::log_files::{self, Lines};
+use crate::output_index::Channel;
 use crate::places::Found;
 
-/// A service and its log.
+/// A service and its log, or that of its stderr.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     name: String,
     groups: Vec<String>,
     pub(super) path: PathBuf,
+    channel: Channel,
 }
 
 impl Target {
+    /// A service's log.
+    pub(super) fn new(name: String, groups: Vec<String>, path: PathBuf) -> Self {
+        Self { name, groups, path, channel: Channel::Out }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its lines.
+    pub(super) fn lines(&self) -> Lines {
+        Lines::new(self.path.clone(), self.channel)
     }
 }
 
@@ -41,7 +55,7 @@ pub(super) fn find(global: &Global) -> Result<Vec<Target>, Failure> {
             .into_iter()
             .filter_map(|service| {
                 let path = PathBuf::from(service.log?);
-                Some(Target { name: service.name, groups: service.groups, path })
+                Some(Target::new(service.name, service.groups, path))
             })
             .collect()),
         // Whatever keeps the manager from answering: the files are there.
@@ -52,7 +66,7 @@ pub(super) fn find(global: &Global) -> Result<Vec<Target>, Failure> {
 fn from_file(found: &Found) -> Option<Vec<Target>> {
     let services = last_status(found)?;
     let target = |(name, entry): (String, relume_proto::StatusEntry)| {
-        Some(Target { path: PathBuf::from(entry.log?), groups: entry.groups, name })
+        Some(Target::new(name, entry.groups, PathBuf::from(entry.log?)))
     };
     Some(services.into_iter().filter_map(target).collect())
 }
@@ -61,4 +75,38 @@ fn from_file(found: &Found) -> Option<Vec<Target>> {
 pub(super) fn one_per_file(targets: Vec<Target>) -> Vec<Target> {
     let mut seen = HashSet::new();
     targets.into_iter().filter(|target| seen.insert(target.path.clone())).collect()
+}
+
+/// Adds the logs of stderr where they are kept apart: `web.err.log` beside `web.log`, unless that is the log of
+/// another service. One that is not there is wanted only where it may appear.
+pub(super) fn with_stderr(targets: Vec<Target>, may_appear: bool) -> Vec<Target> {
+    let taken: HashSet<PathBuf> = targets.iter().map(|target| target.path.clone()).collect();
+    let mut all = Vec::with_capacity(targets.len());
+    for target in targets {
+        let path = log_files::of_stderr(&target.path);
+        let apart = !taken.contains(&path) && (may_appear || path.exists());
+        let err = apart.then(|| Target { path, channel: Channel::Err, ..target.clone() });
+        all.push(target);
+        all.extend(err);
+    }
+    all
+}
+
+/// The name under which relume's own log is shown.
+pub(super) const OWN: &str = "relume";
+
+/// relume's own log: from the manager, else from the config, else where it is by default.
+pub(super) fn own(global: &Global) -> Result<Target, Failure> {
+    let found = find_manager(global)?;
+    let path = match client(&found)?.status(&[]) {
+        Ok(report) => report.manager.log.map(PathBuf::from),
+        Err(_) => None,
+    };
+    let configured = || {
+        let mut options = load_options(global, &ManagerFlags::default(), configs(global));
+        options.manager_only = true;
+        relume_config::load(&Disk, &options).config.manager.log_file
+    };
+    let path = path.or_else(configured).unwrap_or_else(|| found.state_dir.join("relume.log"));
+    Ok(Target::new(OWN.to_owned(), Vec::new(), path))
 }

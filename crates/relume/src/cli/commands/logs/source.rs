@@ -1,0 +1,180 @@
+//! One log as it is to be shown: filtered, and one item ahead so that several can be merged in order of time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::io;
+
+use regex::bytes::Regex;
+
+use super::start;
+use super::targets::Target;
+use crate::cli::args::LogsArgs;
+use crate::log_files::{Item, Lines};
+
+/// What is wanted of a log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Filter {
+    pub(super) since: Option<i64>,
+    pub(super) until: Option<i64>,
+    pub(super) run: Option<u32>,
+    pub(super) grep: Option<Regex>,
+}
+
+impl Filter {
+    /// What the index does not know the time of is shown whatever time is wanted; its run is nobody's.
+    fn wants(&self, item: &Item) -> bool {
+        let (at, run) = match item {
+            Item::Line(line) => (line.at, line.run),
+            Item::Mark(mark) => (Some(mark.at), Some(mark.run)),
+            Item::Gap(_) => return true,
+        };
+        let late = self.since.is_none_or(|since| at.is_none_or(|at| at >= since));
+        let early = self.until.is_none_or(|until| at.is_none_or(|at| at < until));
+        let matches = match (&self.grep, item) {
+            (Some(grep), Item::Line(line)) => grep.is_match(&line.bytes),
+            // A mark between lines that are not there would say nothing.
+            (Some(_), Item::Mark(_) | Item::Gap(_)) => false,
+            (None, _) => true,
+        };
+        late && early && matches && (self.run.is_none() || self.run == run)
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) lines: Lines,
+    filter: Filter,
+    /// Found in advance: the last lines that match.
+    found: VecDeque<Item>,
+    ahead: Option<Item>,
+    /// When the last item was written whose time is known: one that has none came with it.
+    at: i64,
+}
+
+impl Source {
+    /// Shows what comes from now on.
+    pub(super) fn from_now(mut lines: Lines) -> io::Result<Self> {
+        lines.begin_at_end()?;
+        Ok(Self::over(lines, Filter::default()))
+    }
+
+    /// Shows what is asked for of what is there.
+    pub(super) fn begin(target: &Target, args: &LogsArgs) -> io::Result<Self> {
+        let mut lines = target.lines();
+        let run = match args.run {
+            None => None,
+            Some(wanted) => Some(number_of(wanted, start::last_run(&target.path)?)),
+        };
+        let filter = Filter { since: args.since, until: args.until, run, grep: args.grep.clone() };
+        let most = args.most();
+        let filtered =
+            filter.run.is_some() || filter.grep.is_some() || filter.until.is_some() || filter.since.is_some();
+        match filter.since {
+            Some(since) => start::at_time(&mut lines, since)?,
+            None if filtered => start::at_last(&mut lines, u64::MAX)?,
+            None => start::at_last(&mut lines, most)?,
+        }
+        let mut source = Self::over(lines, filter);
+        if filtered && most < u64::MAX {
+            source.keep_last(most)?;
+        }
+        Ok(source)
+    }
+
+    pub(super) fn over(lines: Lines, filter: Filter) -> Self {
+        Self { lines, filter, found: VecDeque::new(), ahead: None, at: i64::MIN }
+    }
+
+    /// Reads to the end and keeps the last `most` lines that match, with the marks between them.
+    fn keep_last(&mut self, most: u64) -> io::Result<()> {
+        let mut found = VecDeque::new();
+        let mut lines = 0;
+        while let Some(item) = self.next()? {
+            lines += u64::from(matches!(item, Item::Line(_)));
+            found.push_back(item);
+            while lines > most {
+                lines -= u64::from(matches!(found.pop_front(), Some(Item::Line(_))));
+            }
+        }
+        self.found = found;
+        Ok(())
+    }
+
+    fn next(&mut self) -> io::Result<Option<Item>> {
+        if let Some(item) = self.found.pop_front() {
+            return Ok(Some(item));
+        }
+        while let Some(item) = self.lines.next()? {
+            if self.filter.wants(&item) {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The time of the next item; `None`: there is none for now.
+    fn look_ahead(&mut self) -> io::Result<Option<i64>> {
+        if self.ahead.is_none() {
+            self.ahead = self.next()?;
+            match &self.ahead {
+                Some(Item::Line(line)) => self.at = line.at.unwrap_or(self.at),
+                Some(Item::Mark(mark)) => self.at = mark.at,
+                Some(Item::Gap(_)) => {}
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(self.at))
+    }
+
+    /// A last line without an end, if it is wanted.
+    pub(super) fn take_partial(&mut self) -> Option<Item> {
+        self.lines.take_partial().filter(|item| self.filter.wants(item))
+    }
+}
+
+/// `-1` is the run before the last one, `0` the last one.
+fn number_of(wanted: i64, last: Option<u32>) -> u32 {
+    let counted = if wanted > 0 { wanted } else { i64::from(last.unwrap_or(0)) + wanted };
+    // A run that never was: nothing is shown.
+    u32::try_from(counted).unwrap_or(u32::MAX)
+}
+
+/// Gives what these sources have, in order of time, `most` items at the most; of one time, in the order of the
+/// sources. Those that have more for now stay in `due`. False: nobody reads any more.
+pub(super) fn merge(
+    sources: &mut [Source],
+    due: &mut BTreeSet<usize>,
+    most: usize,
+    emit: &mut dyn FnMut(usize, Item) -> bool,
+    failed: &mut dyn FnMut(usize, io::Error),
+) -> bool {
+    let mut order = BinaryHeap::new();
+    let mut look =
+        |sources: &mut [Source], number: usize, order: &mut BinaryHeap<Reverse<(i64, usize)>>| match sources
+            [number]
+            .look_ahead()
+        {
+            Ok(Some(at)) => {
+                order.push(Reverse((at, number)));
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                failed(number, error);
+                false
+            }
+        };
+    due.retain(|&number| look(sources, number, &mut order));
+    for _ in 0..most {
+        let Some(Reverse((_, number))) = order.pop() else { break };
+        let Some(item) = sources[number].ahead.take() else { continue };
+        if !emit(number, item) {
+            return false;
+        }
+        if !look(sources, number, &mut order) {
+            due.remove(&number);
+        }
+    }
+    true
+}

@@ -1,0 +1,84 @@
+//! Forwarding beside services: nothing is left out when the manager dies, and nothing waits for a receiver.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use serde_json::json;
+
+use crate::harness::{Builder, PATIENCE, Process, eventually};
+
+/// Every message of every connection, without its header.
+fn receiver() -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (out, heard) = channel();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let out = out.clone();
+            std::thread::spawn(move || read(stream, &out));
+        }
+    });
+    (port, heard)
+}
+
+fn read(stream: TcpStream, out: &Sender<String>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut length = Vec::new();
+        reader.read_until(b' ', &mut length).ok().filter(|&read| read > 0)?;
+        let mut message = vec![0; String::from_utf8(length).ok()?.trim().parse().ok()?];
+        reader.read_exact(&mut message).ok()?;
+        let message = String::from_utf8(message).ok()?;
+        out.send(message.rsplit_once(" - ")?.1.to_owned()).ok()?;
+    }
+}
+
+/// Seen to fail without the kept cursor: the lines written between the death and the return were missing.
+#[test]
+fn every_line_arrives_although_the_manager_is_killed() {
+    let (port, heard) = receiver();
+    let builder = Builder::new();
+    let go_on = builder.path("go-on");
+    let command = format!(
+        "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); [ $i -lt 150 ] || [ -e {go_on} ] || sleep 0.01; done; \
+         exec sleep 1000"
+    );
+    let target = format!("syslog+tcp://127.0.0.1:{port}");
+    let relume = builder
+        .config(&json!({"services": [{"name": "web", "command": command, "log": {"forward": target}}]}))
+        .up();
+    let first = heard.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(first, "line 0");
+    let service = relume.status().pid("web");
+    let manager = u32::try_from(relume.status().manager()["pid"].as_u64().unwrap()).unwrap();
+    Process::of(manager).unwrap().signal(rustix::process::Signal::KILL);
+    std::fs::write(&go_on, "").unwrap();
+    let mut next = 1;
+    while next < 300 {
+        let line = heard.recv_timeout(PATIENCE).unwrap();
+        let number: usize = line.strip_prefix("line ").unwrap().parse().unwrap();
+        assert!(number <= next, "after line {next} came {line}");
+        next = next.max(number + 1);
+    }
+    eventually("the manager is back", || relume.try_status());
+    assert_eq!(relume.status().pid("web"), service, "the service has not noticed");
+}
+
+#[test]
+fn a_receiver_that_is_not_there_is_told_once_and_holds_nobody_up() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let target = format!("fluent://127.0.0.1:{closed}");
+    let config = json!({
+        "defaults": {"log": {"forward": target}},
+        "services": [{"name": "web", "command": "echo hello; exec sleep 1000"}],
+    });
+    let relume = Builder::new().config(&config).up();
+    let told = || relume.told().matches("does not take logs").count();
+    eventually("it is told", || (told() > 0).then_some(()));
+    let restarted = relume.run(&["restart", "web"]);
+    assert!(restarted.status.success());
+    // Once on the terminal and once in the log.
+    assert_eq!(told(), 2, "{}", relume.told());
+    assert!(relume.run(&["down"]).status.success());
+}
