@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relume_core::{ManagerPolicy, ServiceSpec};
@@ -89,11 +90,11 @@ pub struct ServiceConfig {
     /// What its process is started with.
     pub launch: Launch,
     /// The commands around its life. `spec.policy.hooks` says which exist and how long they may take.
-    pub hooks: HookCommands,
+    pub hooks: Arc<HookCommands>,
     /// Where `type: forking` leaves the pid of its main process.
     pub pid_file: Option<PathBuf>,
     /// What is waited for before it counts as ready.
-    pub readiness: Readiness,
+    pub readiness: Arc<Readiness>,
     /// Where its output goes.
     pub log: LogConfig,
     /// What people are shown.
@@ -129,7 +130,7 @@ pub struct Launch {
 
 /// Names and values. `Debug` shows the names alone: values may be passwords.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment(pub BTreeMap<String, String>);
+pub struct Environment(pub Arc<BTreeMap<String, String>>);
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -14,7 +15,7 @@ pub struct ServiceSpec {
     /// Unique. An instance is a service of its own: `web:2`.
     pub name: String,
     /// What the core decides by.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Digest of all that a running process was started with. When it changes, and only then, the
     /// service is restarted by a configuration change.
     pub launch: u64,

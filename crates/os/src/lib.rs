@@ -26,6 +26,7 @@ pub mod features;
 pub mod files;
 pub mod limits;
 pub mod mapping;
+pub mod memory;
 pub mod notify;
 pub mod pidfd;
 pub mod pipes;

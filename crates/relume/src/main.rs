@@ -14,6 +14,7 @@ mod roles;
 mod trust;
 
 fn main() -> std::process::ExitCode {
+    relume_os::memory::be_lean();
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
         roles::Role::Command | roles::Role::Manager => cli::run(),

@@ -207,10 +207,19 @@ fn instance(
     let readiness = base.readiness.clone();
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
-        policy,
+        policy: policy.into(),
         launch: digest::launch(&launch, pid_file.as_deref(), readiness.said, &log),
     };
-    ServiceConfig { spec, launch, hooks, pid_file, readiness, log, shown, base_name: base_name.to_owned() }
+    ServiceConfig {
+        spec,
+        launch,
+        hooks: hooks.into(),
+        pid_file,
+        readiness: readiness.into(),
+        log,
+        shown,
+        base_name: base_name.to_owned(),
+    }
 }
 
 fn program(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<(Vec<String>, bool)> {

@@ -14,7 +14,7 @@ fn service(keys: &str) -> ServiceConfig {
 fn probe(keys: &str) -> Probe {
     let service = service(keys);
     assert_eq!(service.spec.policy.kind, ServiceKind::Notify, "{keys}");
-    service.readiness.probe.expect("there is a probe")
+    service.readiness.probe.clone().expect("there is a probe")
 }
 
 fn http(keys: &str) -> HttpTarget {
@@ -28,7 +28,7 @@ fn http(keys: &str) -> HttpTarget {
 fn a_service_says_that_it_is_ready_in_one_of_two_ways() {
     let notify = service("type: notify");
     assert_eq!(notify.spec.policy.kind, ServiceKind::Notify);
-    assert_eq!(notify.readiness, Readiness { said: Some(Said::Notify), probe: None });
+    assert_eq!(notify.readiness, Readiness { said: Some(Said::Notify), probe: None }.into());
     let fd = service("notification_fd: 3");
     assert_eq!(fd.spec.policy.kind, ServiceKind::Notify);
     assert_eq!(fd.readiness.said, Some(Said::Fd(3)));

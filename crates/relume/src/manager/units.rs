@@ -64,7 +64,7 @@ impl Unit {
     pub(crate) fn unconfigured(name: &str, log_dir: &std::path::Path) -> Self {
         let spec = relume_core::ServiceSpec {
             name: name.to_owned(),
-            policy: relume_core::Policy::default(),
+            policy: relume_core::Policy::default().into(),
             launch: 0,
         };
         let launch = relume_config::Launch {
@@ -84,9 +84,9 @@ impl Unit {
         Self::new(ServiceConfig {
             spec,
             launch,
-            hooks: relume_config::HookCommands::default(),
+            hooks: Arc::default(),
             pid_file: None,
-            readiness: relume_config::Readiness::default(),
+            readiness: Arc::default(),
             log,
             shown: relume_config::Shown::default(),
             base_name: name.to_owned(),

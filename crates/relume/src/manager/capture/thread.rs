@@ -53,10 +53,10 @@ pub(super) struct Worker {
     slots: Slots,
     /// Chunks of a killed predecessor, until their stream is attached.
     inherited: Vec<Slot>,
-    pipes: HashMap<StreamId, Pipe>,
+    pipes: HashMap<StreamId, Box<Pipe>>,
     /// Streams whose pipe is closed and that await `finish`: the bytes they had.
     closed: HashMap<StreamId, u64>,
-    files: HashMap<FileKey, LogFile>,
+    files: HashMap<FileKey, Box<LogFile>>,
     paths: HashMap<PathBuf, FileKey>,
     open: Lru<FileKey>,
     next_file: FileKey,
@@ -156,7 +156,7 @@ impl Worker {
             self.retarget(id, log);
         }
         if reopen {
-            self.files.values_mut().for_each(LogFile::close);
+            self.files.values_mut().for_each(|file| file.close());
             self.troubled.clone().into_iter().for_each(|key| self.retry_file(key));
         }
         for id in finish {
@@ -172,7 +172,7 @@ impl Worker {
             .and_then(|pipe| self.epoll.add(&pipe, id.0, Interest::READ_ONCE).map(|()| pipe));
         match attached {
             Ok(pipe) => {
-                self.pipes.insert(id, pipe);
+                self.pipes.insert(id, Box::new(pipe));
                 self.join(key, id);
                 if let Some(at) = self.inherited.iter().position(|slot| slot.stream() == id) {
                     let slot = self.inherited.swap_remove(at);
@@ -437,12 +437,12 @@ impl Worker {
         }
         self.next_file += 1;
         self.paths.insert(log.path.clone(), self.next_file);
-        self.files.insert(self.next_file, LogFile::new(Arc::clone(log)));
+        self.files.insert(self.next_file, Box::new(LogFile::new(Arc::clone(log))));
         self.next_file
     }
 
     fn forget_if_unused(&mut self, key: FileKey) {
-        if self.files.get(&key).is_some_and(LogFile::is_unused)
+        if self.files.get(&key).is_some_and(|file| file.is_unused())
             && let Some(file) = self.files.remove(&key)
         {
             self.paths.remove(&file.target.path);
@@ -453,7 +453,7 @@ impl Worker {
 
     /// The file was used: the one used longest ago may have to be closed.
     fn used(&mut self, key: FileKey) {
-        if self.files.get(&key).is_some_and(LogFile::is_open)
+        if self.files.get(&key).is_some_and(|file| file.is_open())
             && let Some(evicted) = self.open.touch(key)
             && let Some(file) = self.files.get_mut(&evicted)
         {

@@ -170,6 +170,7 @@ impl Terminal {
             self.settled = true;
             let summary = self.progress.summary(self.began.elapsed());
             self.print(format!("{summary}\n"));
+            self.progress.forget();
         }
     }
 

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn http(port: u16, status: Option<u16>) -> Question {
-        let headers = Environment(BTreeMap::from([("X-Token".into(), "secret".into())]));
+        let headers = Environment(BTreeMap::from([("X-Token".into(), "secret".into())]).into());
         let target = HttpTarget { host: "127.0.0.1".into(), port, path: "/up?x=1".into(), headers, status };
         Question { target: ProbeTarget::Http(target), lookup: None }
     }
