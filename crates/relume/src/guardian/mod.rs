@@ -240,6 +240,8 @@ impl Guardian {
                     self.ever_ready = true;
                     self.failures = 0;
                     self.pass_on();
+                    // What only its own start has needed; where it is not given back it stays mapped.
+                    let _mapped = relume_os::memory::give_back_code();
                 }
                 Some(Word::Leave { code, detach }) => self.leave = Some((code, detach)),
                 Some(Word::Other) => {}

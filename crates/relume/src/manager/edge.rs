@@ -52,7 +52,7 @@ pub(crate) struct Edge {
     pub(crate) news: VecDeque<News>,
     pub(crate) ready: Vec<Ready>,
     /// Every run that has, or has had and not yet lost, a process.
-    pub(crate) runs: HashMap<RunId, Run>,
+    pub(crate) runs: HashMap<RunId, Box<Run>>,
     /// Whose process a token stands for, and which: the main one, or one of those left behind.
     pub(crate) watched: HashMap<u64, (RunId, Option<u32>)>,
     pub(crate) next_token: u64,

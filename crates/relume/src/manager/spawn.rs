@@ -318,8 +318,13 @@ impl Ground {
         let ends: Vec<&Pipe> = [Some(&out), err.as_ref()].into_iter().flatten().collect();
         let reads: Vec<_> = ends.iter().map(|pipe| pipe.read.as_fd()).collect();
         self.keeper.keep(&keeper::output_name(&unit.config.spec.name, generation), &reads);
-        output.pipes = ends.iter().map(|pipe| identity(pipe)).collect::<Result<_, _>>()?;
+        let ends_wanted = ends.len();
+        output.pipes.reserve_exact(ends_wanted);
+        for pipe in ends {
+            output.pipes.push(identity(pipe)?);
+        }
         let Pipe { read, write } = out;
+        output.streams.reserve_exact(ends_wanted);
         output.streams.push(self.capture(unit, &unit.out, read)?);
         output.out = Some(write);
         if let (Some(Pipe { read, write }), Some(log)) = (err, &unit.err) {
