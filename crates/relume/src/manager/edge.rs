@@ -67,6 +67,8 @@ pub(crate) struct Edge {
     /// Processes that the guardian has reaped, only the latest.
     pub(crate) reaped: VecDeque<(u32, ExitStatus)>,
     pub(crate) keeper: Arc<Keeper>,
+    /// What the guardian need not keep any more: names to be told before the next wait.
+    pub(crate) to_forget: Vec<String>,
     pub(crate) journal: Journal,
     /// The runs that have a process, as the journal says it.
     pub(crate) kept: BTreeMap<RunId, Kept>,
@@ -102,6 +104,7 @@ impl Edge {
 
     /// Waits until something happens or the deadline comes.
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
+        self.to_forget.drain(..).for_each(|name| self.keeper.forget(&name));
         let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
         let first = [deadline, orphans].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
@@ -136,9 +139,12 @@ impl Edge {
     /// Notes that nothing is left of a run.
     pub(crate) fn note_gone(&mut self, run: RunId) {
         if let Some(kept) = self.kept.remove(&run) {
-            self.keeper.forget(&keeper::process_name(&kept.name, run.generation));
-            self.keeper.forget(&keeper::output_name(&kept.name, run.generation));
-            self.keeper.forget(&keeper::ears_name(&kept.name, run.generation));
+            // After what follows from its end: a successor shall not wait until the guardian has closed something.
+            self.to_forget.push(keeper::process_name(&kept.name, run.generation));
+            self.to_forget.push(keeper::output_name(&kept.name, run.generation));
+            if kept.ears.is_some() {
+                self.to_forget.push(keeper::ears_name(&kept.name, run.generation));
+            }
             let room = self.journal.gone(run);
             self.checkpoint_due |= room == Room::None;
         }

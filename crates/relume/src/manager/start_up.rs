@@ -297,6 +297,7 @@ fn edge(parts: Parts) -> Result<Edge, Trouble> {
         spawns_under_way: 0,
         reaped: VecDeque::new(),
         keeper: parts.keeper,
+        to_forget: Vec::new(),
         journal: parts.journal,
         kept: BTreeMap::new(),
         checkpoint_due: true,
