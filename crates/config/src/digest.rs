@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::model::{Account, Launch, LogConfig, Stderr};
 use crate::readiness::Said;
+use crate::stand_in::StandIn;
 
 /// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -51,7 +52,13 @@ impl Digest {
 
 /// Digest of all that shapes a process at its start. Where its log is written is not among it: that can change
 /// under a running service.
-pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, said: Option<Said>, log: &LogConfig) -> u64 {
+pub(crate) fn launch(
+    launch: &Launch,
+    stand_in: Option<&StandIn>,
+    pid_file: Option<&Path>,
+    said: Option<Said>,
+    log: &LogConfig,
+) -> u64 {
     let mut digest = Digest(BASIS);
     for argument in &launch.argv {
         digest.field("argv", argument.as_bytes());
@@ -71,6 +78,9 @@ pub(crate) fn launch(launch: &Launch, pid_file: Option<&Path>, said: Option<Said
         for bound in [value.soft, value.hard] {
             digest.field("bound", &bound.unwrap_or(u64::MAX).to_le_bytes());
         }
+    }
+    if let Some(stand_in) = stand_in.and_then(|stand_in| serde_json::to_vec(stand_in).ok()) {
+        digest.field("stand_in", &stand_in);
     }
     if let Some(path) = pid_file {
         digest.field("pid_file", path.as_os_str().as_encoded_bytes());

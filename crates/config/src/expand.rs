@@ -117,8 +117,10 @@ fn expand_below(node: &mut Node, vars: &Vars<'_>, key: &str, data: bool, sink: &
                         Finding::error(node.span, format!("the variable `{name}` is not defined"))
                             .help(format!("define it, give a default `${{{name}:-…}}`, or write `$${{{name}}}` for the text itself"))
                     }
+                    // What stands in a variable's value may be part of a password.
                     Problem::Form(_, shown) => {
-                        Finding::error(node.span, format!("`{shown}` is not a form that is known here"))
+                        let shown = if data { "this `${…}`".to_owned() } else { format!("`{shown}`") };
+                        Finding::error(node.span, format!("{shown} is not a form that is known here"))
                             .help("known are ${VAR}, ${VAR:-default}, and $$ for a dollar sign")
                     }
                 };

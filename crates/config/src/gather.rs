@@ -9,7 +9,7 @@ use crate::load::Options;
 use crate::node::{Node, Pair, Value};
 use crate::read::{Budget, Format};
 use crate::source::{Finding, Sink, Source, Sources, Span};
-use crate::{glob, limits, nearest, read};
+use crate::{glob, limits, nearest, read, secrets};
 
 /// The keys of a file that is a map.
 pub(crate) const TOP_LEVEL: [&str; 5] = ["manager", "defaults", "services", "include", "alerts"];
@@ -154,7 +154,14 @@ impl<'a> Gather<'a> {
             return;
         };
         let text = &self.sources.get(file).text;
-        let Some(root) = read::parse(format, file, text, &mut self.budget, self.sink) else { return };
+        let before = self.sink.errors();
+        let root = read::parse(format, file, text, &mut self.budget, self.sink);
+        if !self.options.show_secrets {
+            // A text with errors may have a tree that lacks what was not understood.
+            let known = root.as_ref().filter(|_| self.sink.errors() == before).map(secrets::of_tree);
+            self.sources.hide(file, known);
+        }
+        let Some(root) = root else { return };
         self.open.push((identity, shown));
         self.unit(root, by.map(|(_, parent)| parent));
         self.open.pop();

@@ -14,7 +14,10 @@ pub(crate) fn is_pattern(text: &str) -> bool {
 
 /// The files that match an absolute pattern, in order of their names. As in the shell, a wildcard does not match
 /// a name that begins with a dot.
-pub(crate) fn expand(files: &dyn Files, pattern: &Path) -> Result<Vec<PathBuf>, (PathBuf, FileError)> {
+///
+/// # Errors
+/// With the directory that could not be listed.
+pub fn expand(files: &dyn Files, pattern: &Path) -> Result<Vec<PathBuf>, (PathBuf, FileError)> {
     let parts: Vec<Component<'_>> = pattern.components().collect();
     let mut found = Vec::new();
     walk(files, PathBuf::new(), &parts, 0, &mut found)?;

@@ -41,12 +41,16 @@ mod raw;
 mod read;
 mod readiness;
 mod schema;
+mod secrets;
 mod source;
+mod stand_in;
 mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use files::{Entry, FileError, FileErrorKind, Files};
+pub use glob::expand as matching;
 pub use load::{DISCOVERY, Loaded, Options, Override, load};
 pub use model::*;
 pub use readiness::{HttpTarget, Probe, ProbeTarget, Readiness, Said};
 pub use schema::{reference_markdown, schema};
+pub use stand_in::{Container, Engine, External, Port, StandIn, Volume};

@@ -32,6 +32,8 @@ pub struct Options {
     /// Read the manager settings of the given files alone: no includes, no services. For clients, which need the
     /// state directory and have no use for the rest.
     pub manager_only: bool,
+    /// Excerpts show the values of variables and passwords too. Only for the eyes of who owns the files.
+    pub show_secrets: bool,
 }
 
 /// A manager setting that came by a flag or a variable.

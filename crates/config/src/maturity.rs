@@ -16,8 +16,6 @@ const fn later(path: &'static [&'static str]) -> Later {
 
 const SERVICE: &[Later] = &[
     later(&["limits"]),
-    later(&["start_command"]),
-    later(&["status_command"]),
     later(&["health_check", "exec"]),
     later(&["health_check", "grpc"]),
     later(&["health_check", "unix"]),
@@ -32,25 +30,14 @@ const SERVICE: &[Later] = &[
     later(&["readiness", "retries"]),
     later(&["readiness", "grace_period"]),
     later(&["liveness"]),
-    later(&["creates"]),
-    later(&["unless"]),
-    later(&["inputs"]),
-    later(&["requires"]),
     later(&["alerts"]),
-    later(&["schedule"]),
-    later(&["timezone"]),
-    later(&["overlap"]),
     later(&["catch_up"]),
     later(&["sockets"]),
     later(&["max_memory"]),
-    Later { path: &["log", "format"], fine: &["raw"] },
     later(&["log", "forward"]),
-    later(&["log", "rotate", "age"]),
-    later(&["log", "rotate", "compress"]),
 ];
 
-const MANAGER: &[Later] =
-    &[later(&["self_respawn"]), later(&["apply_on_respawn"]), later(&["watchdog"]), later(&["api"])];
+const MANAGER: &[Later] = &[later(&["api"])];
 
 /// Warns of what a service says in vain.
 pub(crate) fn service(node: &Node, prefix: &str, sink: &mut Sink) {

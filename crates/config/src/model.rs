@@ -9,6 +9,7 @@ use std::time::Duration;
 use relume_core::{ManagerPolicy, ServiceSpec};
 
 use crate::readiness::Readiness;
+use crate::stand_in::StandIn;
 
 /// Everything the config files say.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +90,9 @@ pub struct ServiceConfig {
     pub spec: ServiceSpec,
     /// What its process is started with.
     pub launch: Launch,
+    /// What its process stands in for, in place of a program. `launch.argv` is for people then: the image's name, or the
+    /// first of the commands.
+    pub stand_in: Option<StandIn>,
     /// The commands around its life. `spec.policy.hooks` says which exist and how long they may take.
     pub hooks: Arc<HookCommands>,
     /// Where `type: forking` leaves the pid of its main process.
@@ -99,6 +103,8 @@ pub struct ServiceConfig {
     pub log: LogConfig,
     /// What people are shown.
     pub shown: Shown,
+    /// When it is started by the clock.
+    pub schedule: Option<Schedule>,
     /// What this is an instance of: `web` for `web:2`; the service's own name otherwise.
     pub base_name: String,
 }
@@ -181,6 +187,8 @@ pub struct RlimitValue {
 /// The commands around the life of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookCommands {
+    /// Whether there is something to do, before everything else.
+    pub check: Option<JobCheck>,
     /// Before the main process.
     pub pre_start: Option<Hook>,
     /// When the service has become ready.
@@ -195,6 +203,73 @@ pub struct HookCommands {
     pub stop: Option<Hook>,
     /// In place of the reload signal.
     pub reload: Option<Hook>,
+}
+
+/// When a job is started by the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// When.
+    pub when: When,
+    /// Name of the time zone (tz database); `None`: local.
+    pub timezone: Option<String>,
+    /// What happens when it is due while it still goes on.
+    pub overlap: Overlap,
+}
+
+/// The times of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// A cron expression that can be parsed.
+    Cron(String),
+    /// Again and again, so long after the last time.
+    Every(Duration),
+}
+
+/// What happens when a run is due while the last one still goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// The new one is left out.
+    Skip,
+    /// The new one follows; one at most waits.
+    Queue,
+    /// The old one is ended first.
+    Kill,
+}
+
+/// Whether a job has been done already, and what it requires.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct JobCheck {
+    /// Done when one of these exists; absolute.
+    pub creates: Vec<PathBuf>,
+    /// Done when none of the files that match has changed since it was last done; absolute patterns.
+    pub inputs: Vec<String>,
+    /// Done when this command exits with 0. Program and arguments.
+    pub unless: Option<Vec<String>>,
+    /// Programs that have to be there, before anything else is looked at.
+    pub requires: Vec<Requirement>,
+}
+
+/// A program, perhaps of some version.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Requirement {
+    /// As it would be typed.
+    pub program: String,
+    /// Which versions will do; all of them have to hold.
+    pub versions: Vec<(Comparison, Vec<u64>)>,
+    /// As written, for messages.
+    pub text: String,
+}
+
+/// How a version is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "the operators of the same name")]
+pub enum Comparison {
+    Less,
+    AtMost,
+    Equal,
+    AtLeast,
+    Greater,
+    Not,
 }
 
 /// One hook, run with the working directory, environment and user of its service.
@@ -216,8 +291,46 @@ pub struct LogConfig {
     /// Whether separate streams outlive a death of both halves of relume, at the price of a stdout that is also
     /// readable.
     pub survive: bool,
+    /// How lines are stored.
+    pub format: LineFormat,
+    /// What happens to output while the file cannot be written.
+    pub when_full: WhenFull,
     /// `None`: the file grows without bound.
     pub rotate: Option<Rotate>,
+}
+
+/// How lines are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum LineFormat {
+    /// Byte for byte.
+    #[default]
+    Raw,
+    /// With the time in front.
+    Timestamp,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What happens to output while the log cannot be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum WhenFull {
+    /// It waits in the service's pipe, and when that is full the service waits.
+    #[default]
+    Block,
+    /// It is dropped when the pipe is full: whole lines, counted.
+    Drop,
+}
+
+/// How old log files are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By gzip, `.gz`.
+    Gzip,
+    /// By zstd, `.zst`.
+    Zstd,
 }
 
 /// What happens to stderr.
@@ -238,6 +351,10 @@ pub struct Rotate {
     pub size: u64,
     /// Old files kept beside the current one.
     pub keep: u32,
+    /// The longest that a file is written to.
+    pub age: Option<Duration>,
+    /// How old files are compressed.
+    pub compress: Compression,
 }
 
 /// What people are shown of a service.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 use crate::limits;
+use crate::secrets::{self, Stretch};
 
 /// A stretch of one source, in bytes. `u32` is enough: a source is at most 16 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,13 +33,25 @@ pub(crate) struct Source {
     lines: Vec<usize>,
     /// Its lines are never shown: they may be passwords.
     pub(crate) secret: bool,
+    /// What of its lines is not shown.
+    hidden: Hidden,
+}
+
+/// What of a source is not shown.
+enum Hidden {
+    /// Nothing.
+    Nothing,
+    /// These stretches, in the order of the text.
+    Known(Vec<Stretch>),
+    /// It could not be parsed, so what looks like a value that nobody should see.
+    BySight,
 }
 
 impl Source {
     pub(crate) fn new(name: String, dir: PathBuf, text: String, secret: bool) -> Self {
         let mut lines = vec![0];
         lines.extend(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1));
-        Self { name, dir, text, lines, secret }
+        Self { name, dir, text, lines, secret, hidden: Hidden::Nothing }
     }
 
     /// Line and column from 1, the column in characters.
@@ -74,7 +87,19 @@ impl Source {
         let text = self.text[from..to].trim_end_matches('\r');
         let mark_start = (start - from).min(text.len());
         let mark_end = (self.floor(end).max(start) - from).clamp(mark_start, text.len());
-        Some(Excerpt { text: text.to_owned(), start: mark_start, end: mark_end })
+        let mut marks = [mark_start, mark_end];
+        let seen;
+        let hidden = match &self.hidden {
+            Hidden::Nothing => &[][..],
+            Hidden::Known(known) => known,
+            Hidden::BySight => {
+                seen = secrets::by_sight(&self.text, line_end);
+                &seen
+            }
+        };
+        let text = secrets::masked(text, from, hidden, &mut marks);
+        let [start, end] = marks;
+        Some(Excerpt { text, start, end })
     }
 }
 
@@ -91,6 +116,11 @@ impl Sources {
 
     pub(crate) fn get(&self, file: u32) -> &Source {
         &self.0[file as usize]
+    }
+
+    /// What of a text is hidden from now on; none: what looks like it.
+    pub(crate) fn hide(&mut self, file: u32, hidden: Option<Vec<Stretch>>) {
+        self.0[file as usize].hidden = hidden.map_or(Hidden::BySight, Hidden::Known);
     }
 
     /// `file:line:column`, to point from one message to another place.

@@ -19,6 +19,9 @@ impl Step<'_> {
             Event::Tick => {}
             Event::Configured(config) => self.configure(config),
             Event::Commanded { ticket, command } => self.obey(ticket, command),
+            Event::Returned { planned, cause, took_us } => {
+                self.note(What::Returned { planned, cause, took_us });
+            }
             Event::ShutdownAsked { hurry, forget } => {
                 self.shut_down(hurry, 0);
                 if forget {

@@ -61,6 +61,8 @@ pub enum Cause {
     Asked,
     /// The main process ended by itself.
     Exited(Exit),
+    /// A job had been done already, so nothing was started.
+    AlreadyDone,
     /// A `forking` service's first process ended with success and nothing was left behind it.
     LeftNothing,
     /// The process could not be started.
@@ -97,7 +99,12 @@ impl Cause {
             | Self::StartTimeout
             | Self::HookFailed { .. }
             | Self::Unhealthy => true,
-            Self::Asked | Self::Dependency(_) | Self::ConfigChanged | Self::Removed | Self::Shutdown => false,
+            Self::AlreadyDone
+            | Self::Asked
+            | Self::Dependency(_)
+            | Self::ConfigChanged
+            | Self::Removed
+            | Self::Shutdown => false,
         }
     }
 

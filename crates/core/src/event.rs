@@ -1,5 +1,6 @@
 //! What enters the core: something happened outside. Past participles, and commands.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,15 @@ pub enum Event {
     Unhealthy {
         /// The run.
         run: RunId,
+    },
+    /// relume itself is back: as planned, or after a death.
+    Returned {
+        /// It was replaced by a fresh copy of itself on purpose.
+        planned: bool,
+        /// Why it had been away, in a word or two.
+        cause: String,
+        /// How long nobody supervised, in microseconds.
+        took_us: u64,
     },
     /// relume shall stop everything and leave.
     ShutdownAsked {

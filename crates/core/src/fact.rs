@@ -143,6 +143,15 @@ pub enum What {
         /// The exit code to leave with.
         code: i32,
     },
+    /// relume itself is back: as planned, or after a death.
+    Returned {
+        /// It was replaced by a fresh copy of itself on purpose.
+        planned: bool,
+        /// Why it had been away, in a word or two.
+        cause: String,
+        /// How long nobody supervised, in microseconds.
+        took_us: u64,
+    },
     /// SIGKILL has not ended a run within the time it should take.
     StillAlive {
         /// The run.
@@ -185,7 +194,10 @@ impl What {
             | Self::LooksForking { run }
             | Self::Stale { run }
             | Self::Adopted { run } => Some(run.service),
-            Self::ConfigApplied { .. } | Self::ConfigRefused { .. } | Self::ShutdownBegan { .. } => None,
+            Self::ConfigApplied { .. }
+            | Self::ConfigRefused { .. }
+            | Self::ShutdownBegan { .. }
+            | Self::Returned { .. } => None,
         }
     }
 }

@@ -34,6 +34,9 @@ pub enum RunKind {
 /// The moments in the life of a service at which a user's command can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Hook {
+    /// Before everything else: whether a job has been done already, and whether what it requires is there. 0: it has been
+    /// done; 2: something is missing; anything else: go on.
+    Check,
     /// Before the main process; failing, it fails the start.
     PreStart,
     /// When the service has become ready; runs beside it.
@@ -65,6 +68,7 @@ impl Hook {
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
+            Self::Check => "requires",
             Self::PreStart => "pre_start",
             Self::PostStart => "post_start",
             Self::PreStop => "pre_stop",

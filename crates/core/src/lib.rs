@@ -68,10 +68,13 @@ pub use lives::{KILL_AGAIN, SLOT_HELD};
 pub use moment::Moment;
 pub use plan::{Change, Fate};
 pub use policy::*;
-pub use record::{End, History, Intent, RESTARTS_KEPT, Record, Shutdown, Side, SidePhase, Snapshot};
+pub use record::{
+    End, History, Intent, REMOVED_KEPT, RESTARTS_KEPT, Record, Shutdown, Side, SidePhase, Snapshot,
+};
 pub use recover::Survivor;
 pub use restart::SHORTAGE_DELAY;
 pub use rng::Rng;
+pub use sides::MISSING;
 pub use state::{Pace, StartPhase, State, StopPhase, WaitFor};
 pub use supervisor::{Deadline, Supervisor};
 pub use word::Word;

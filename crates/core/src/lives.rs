@@ -27,18 +27,34 @@ impl Step<'_> {
         let Some((record, policy, launch)) = self.core.look(id) else { return };
         let automatic = record.state.leads_to_automatic();
         let kind = policy.run_kind();
-        let hook_limit = policy.hooks.pre_start;
+        let hooks = &policy.hooks;
+        let check = hooks.check.map(|limit| (Hook::Check, limit));
+        let first = check.or(hooks.pre_start.map(|limit| (Hook::PreStart, limit)));
         let run = self.core.next_run(id);
         self.note(What::RunBegan { run, kind, launch, automatic });
-        match hook_limit {
-            Some(limit) => {
-                let hook = self.begin_hook(id, Hook::PreStart, limit);
+        match first {
+            Some((hook, limit)) => {
+                let hook = self.begin_hook(id, hook, limit);
                 let slot_until = Some(self.core.now.after(SLOT_HELD));
                 let phase = StartPhase::PreStart { hook };
                 let since = self.core.now;
                 self.move_to(id, State::Starting { run, phase, since, give_up_at: None, slot_until });
             }
             None => self.spawn_main(run),
+        }
+    }
+
+    /// The check has not found the job done: the `pre_start` hook follows, or the process itself.
+    pub(crate) fn go_on_after_check(&mut self, main: RunId) {
+        let Some((record, policy, _)) = self.core.look(main.service) else { return };
+        let state = record.state.clone();
+        match (policy.hooks.pre_start, state) {
+            (Some(limit), State::Starting { run, since, give_up_at, slot_until, .. }) => {
+                let hook = self.begin_hook(run.service, Hook::PreStart, limit);
+                let phase = StartPhase::PreStart { hook };
+                self.move_to(run.service, State::Starting { run, phase, since, give_up_at, slot_until });
+            }
+            _ => self.spawn_main(main),
         }
     }
 
@@ -256,6 +272,7 @@ impl Step<'_> {
         let failed = cause.is_failure(&rules);
         let next = match (&cause, replace) {
             (Cause::Exited(_), None) if oneshot && !failed => State::Completed,
+            (Cause::AlreadyDone, None) if wanted => State::Completed,
             _ if !wanted => State::Stopped,
             (_, Some(why)) => begin_again(&why),
             (Cause::Exited(_), None) if !failed => {

@@ -29,7 +29,17 @@ pub struct Snapshot {
     pub shutdown: Option<Shutdown>,
     /// Whether services with `autostart` start without being asked for.
     pub autostart: bool,
+    /// The last generation of services that were removed, so that one which comes back goes on above it: a name and a
+    /// number stand for one life, also in files and in the environment of what it left behind.
+    #[serde(default)]
+    pub removed: BTreeMap<String, u64>,
+    /// The highest generation that is no longer in `removed`, which has at most [`REMOVED_KEPT`] names.
+    #[serde(default)]
+    pub removed_before: u64,
 }
+
+/// How many names of removed services are kept with their number; beyond it the highest number counts for all.
+pub const REMOVED_KEPT: usize = 1_000;
 
 /// How many moments of automatic restarts are kept. `respawn_rate` cannot count beyond it; a manager that
 /// restarts more in a second has other worries.
@@ -199,10 +209,13 @@ impl Snapshot {
         match &fact.what {
             What::Added { service, name } => {
                 self.next_id = self.next_id.max(service.0 + 1);
-                self.services.insert(*service, Record::new(name.clone()));
+                let generation = self.removed.remove(name).unwrap_or(self.removed_before);
+                self.services.insert(*service, Record { generation, ..Record::new(name.clone()) });
             }
             What::Removed { service } => {
-                self.services.remove(service);
+                if let Some(gone) = self.services.remove(service).filter(|gone| gone.generation > 0) {
+                    self.remember_removed(gone);
+                }
             }
             What::ConfigApplied { autostart, .. } => self.autostart = *autostart,
             What::ShutdownBegan { hurry, code } => {
@@ -225,12 +238,22 @@ impl Snapshot {
             | What::SideEnded { .. }
             | What::ConfigRefused { .. }
             | What::StillAlive { .. }
+            | What::Returned { .. }
             | What::LooksForking { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
         }
         if let Some(record) = fact.what.service().and_then(|id| self.services.get_mut(&id)) {
             record.fold(fact.at, &fact.what);
+        }
+    }
+
+    fn remember_removed(&mut self, gone: Record) {
+        self.removed.insert(gone.name, gone.generation);
+        if self.removed.len() > REMOVED_KEPT
+            && let Some((_, generation)) = self.removed.pop_first()
+        {
+            self.removed_before = self.removed_before.max(generation);
         }
     }
 
@@ -251,7 +274,9 @@ impl Record {
             What::HistorySet { history, .. } => self.history.clone_from(history),
             What::RunBegan { run, kind, launch, automatic } => {
                 self.generation = self.generation.max(run.generation);
-                self.restarts += u64::from(*automatic);
+                // One more attempt at a start that the machine had no room for is no further restart.
+                let again = self.last_end.as_ref().is_some_and(|end| end.cause.is_shortage());
+                self.restarts += u64::from(*automatic && !again);
                 if matches!(kind, RunKind::Service | RunKind::Job) {
                     self.launch = *launch;
                 }
@@ -275,6 +300,7 @@ impl Record {
             | What::ConfigRefused { .. }
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
+            | What::Returned { .. }
             | What::LooksForking { .. }
             | What::Stale { .. } => {}
         }

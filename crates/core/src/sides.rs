@@ -96,11 +96,15 @@ impl Step<'_> {
             }
             State::Starting { run: main, phase: StartPhase::PreStart { hook }, .. } if hook == run => {
                 let wanted = self.core.is_wanted(run.service);
+                let checks = side.kind == RunKind::Hook(Hook::Check);
                 match error {
+                    _ if checks && well && wanted => self.over(main, Cause::AlreadyDone, None),
+                    _ if checks && wanted && goes_on(exit) => self.go_on_after_check(main),
                     _ if well && wanted => self.spawn_main(main),
                     // It is not wanted any more, and nobody has come to call it off yet.
                     _ if well => self.over(main, self.core.why_down(retired), None),
                     Some(error) if error.shortage => self.over(main, Cause::SpawnFailed(error), None),
+                    _ if checks => self.over(main, Cause::HookFailed { hook: Hook::Check, exit }, None),
                     _ => self.over(main, Cause::HookFailed { hook: Hook::PreStart, exit }, None),
                 }
             }
@@ -130,6 +134,14 @@ impl Step<'_> {
         }
     }
 }
+
+/// Whether a check with this end says that there is something to do.
+fn goes_on(exit: Option<Exit>) -> bool {
+    matches!(exit, Some(Exit::Code(code)) if code != 0 && code != MISSING)
+}
+
+/// The exit code of a check that has found something missing.
+pub const MISSING: i32 = 2;
 
 impl Supervisor {
     /// The side run of that id.

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -65,6 +65,7 @@ impl Channel {
     /// # Errors
     /// `EPIPE` when the other end is closed; no signal is raised.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
+        crate::tally::act();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -104,6 +105,15 @@ impl Channel {
         Ok(Received::Message(Message { bytes, fds, fds_lost }))
     }
 
+    /// Whether the other end has not yet read all that was sent. Whoever is alive reads: this asks for an
+    /// answer without waking anybody.
+    pub fn has_unread(&self) -> Result<bool> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int, for which there is room.
+        let rc = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if rc == 0 { Ok(bytes > 0) } else { Err(OsError::new("ask for what is unread", Errno::last())) }
+    }
+
     /// Lets the kernel queue as much as it allows: thousands of descriptors come back at once after a death.
     pub fn widen(&self) -> Result<()> {
         // Without CAP_NET_ADMIN the kernel caps it at net.core.wmem_max, which is what is wanted.
@@ -133,6 +143,16 @@ mod tests {
         rustix::io::write(&message.fds[0], b"x").unwrap();
         let mut byte = [0];
         assert_eq!(rustix::io::read(&pipe.read, &mut byte).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_the_other_end_has_not_read_is_known() {
+        let (one, other) = Channel::pair().unwrap();
+        assert!(!one.has_unread().unwrap());
+        assert!(one.send(b"x", &[]).unwrap());
+        assert!(one.has_unread().unwrap());
+        assert!(matches!(other.receive().unwrap(), Received::Message(_)));
+        assert!(!one.has_unread().unwrap());
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Epoll {
 
     /// Adds `fd`; its events carry `token`.
     pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> Result<()> {
+        crate::tally::act();
         sys::add(&self.fd, fd, sys::EventData::new_u64(token), interest.flags())
             .map_err(|e| OsError::new("add a descriptor to the epoll set", e))
     }
@@ -105,6 +106,7 @@ impl Epoll {
 
     /// Takes `fd` out.
     pub fn delete(&self, fd: impl AsFd) -> Result<()> {
+        crate::tally::act();
         sys::delete(&self.fd, fd).map_err(|e| OsError::new("take a descriptor out of the epoll set", e))
     }
 

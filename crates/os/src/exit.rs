@@ -112,7 +112,14 @@ pub fn peek(pidfd: &PidFd, pid: u32) -> Result<Option<ExitStatus>> {
 
 /// Removes the process behind `pidfd` if it is a child of ours that has ended.
 pub fn reap(pidfd: &PidFd) -> Result<Reaped> {
+    crate::tally::act();
     wait_by_pidfd(pidfd, libc::WEXITED | libc::WNOHANG)
+}
+
+/// Whether this child has ended and waits to be removed.
+pub fn has_child_ended(pid: u32) -> Result<bool> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    Ok(pid > 0 && matches!(wait(libc::P_PID, pid, options)?, Reaped::Exited { .. }))
 }
 
 /// Removes this child if it has ended; for orphans that were handed to us as their subreaper.

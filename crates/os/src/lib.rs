@@ -4,7 +4,7 @@
 //!
 //! Each module wraps one kernel mechanism and answers in plain data: numbers, paths, small enums.
 //! Nothing here decides anything (no policy, no retry over time, no logging), keeps state in a
-//! `static`, or knows another crate of this workspace. A caller gives a file descriptor or a number
+//! `static` (the pointer that the handler in [`fatal`] needs, and the count of [`tally`] in debug builds, apart), or knows another crate of this workspace. A caller gives a file descriptor or a number
 //! and gets an answer or an [`OsError`] that a person can read.
 //!
 //! Three rules hold everywhere:
@@ -22,12 +22,15 @@ pub mod epoll;
 pub mod error;
 pub mod exec;
 pub mod exit;
+pub mod fatal;
 pub mod features;
 pub mod files;
+pub mod inherit;
 pub mod limits;
 pub mod mapping;
 pub mod memory;
 pub mod notify;
+pub mod notify_client;
 pub mod pidfd;
 pub mod pipes;
 pub mod prctl;
@@ -35,6 +38,7 @@ pub mod proc;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;
+pub mod tally;
 pub mod tree;
 pub mod users;
 

@@ -78,6 +78,7 @@ impl Mapping {
 
     /// Copies `bytes` to `at`; false where they do not fit.
     pub fn write(&mut self, at: usize, bytes: &[u8]) -> bool {
+        crate::tally::act();
         if at.checked_add(bytes.len()).is_none_or(|end| end > self.length) {
             return false;
         }
@@ -95,9 +96,8 @@ impl Mapping {
         let page = rustix::param::page_size();
         let (first, end) = (self.fresh.0 / page * page, self.fresh.1);
         // SAFETY: whole pages of a shared mapping of a file, inside the mapping; their content is the file's.
-        let _stays_mapped = unsafe {
-            madvise(self.address.as_ptr().add(first).cast(), end - first, Advice::LinuxDontNeed)
-        };
+        let _stays_mapped =
+            unsafe { madvise(self.address.as_ptr().add(first).cast(), end - first, Advice::LinuxDontNeed) };
         self.fresh = (self.length, 0);
     }
 
@@ -112,8 +112,40 @@ impl Mapping {
         unsafe { &*self.address.as_ptr().add(at).cast::<AtomicU64>() }
     }
 
+    /// Numbers in the mapping, as [`Mapping::word`] gives one.
+    ///
+    /// # Panics
+    /// When `at` is not aligned or they do not fit: places are constants of the caller.
+    #[must_use]
+    pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        assert!(at.is_multiple_of(8) && at + 8 * count <= self.length, "no {count} words at {at}");
+        // SAFETY: aligned and inside the mapping; all access to such words goes through atomics.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr().add(at).cast::<AtomicU64>(), count) }
+    }
+
+    /// The bytes from `at`, to be written; shorter where the mapping ends.
+    pub fn bytes_mut(&mut self, at: usize, length: usize) -> &mut [u8] {
+        let at = at.min(self.length);
+        let length = length.min(self.length - at);
+        // SAFETY: inside the mapping, and `&mut self` excludes every other access of this process.
+        unsafe { std::slice::from_raw_parts_mut(self.address.as_ptr().add(at), length) }
+    }
+
+    /// Brings every page into this process's page table, so that a system call which stores here meets no fault on
+    /// its way: one that a kill interrupts there could have moved a part of what it was to move.
+    pub fn touch(&mut self) {
+        for at in (0..self.length).step_by(4096) {
+            // SAFETY: inside the mapping; the byte is stored as it was, through the only reference to it.
+            unsafe {
+                let byte = self.address.as_ptr().add(at);
+                byte.write_volatile(byte.read_volatile());
+            }
+        }
+    }
+
     /// Commits: everything written before is in the memory when this number is.
     pub fn publish(&self, at: usize, value: u64) {
+        crate::tally::act();
         self.word(at).store(value, Ordering::Release);
     }
 }
@@ -139,11 +171,16 @@ mod tests {
             assert!(first.write(100, b"light"));
             first.publish(0, 7);
             assert!(!first.write(8190, b"too long"));
+            first.bytes_mut(200, 4).copy_from_slice(b"kept");
+            first.words(8, 2)[1].store(9, Ordering::Release);
+            first.touch();
         }
         let second = Mapping::open(&path, 16384).unwrap();
         assert_eq!(second.read(100, 5), b"light");
         assert_eq!(second.word(0).load(Ordering::Acquire), 7);
         assert_eq!(second.read(16380, 100).len(), 4);
+        assert_eq!(second.read(200, 4), b"kept");
+        assert_eq!(second.word(16).load(Ordering::Acquire), 9);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -124,6 +124,7 @@ impl PidFd {
 
     /// Sends a signal; false when the process has ended already (a zombie still takes it, to no effect).
     pub fn send_signal(&self, signal: i32) -> Result<bool> {
+        crate::tally::act();
         match self.send(signal, 0) {
             Ok(()) => Ok(true),
             Err(Errno::SRCH) => Ok(false),

@@ -23,6 +23,7 @@ pub struct Pipe {
 impl Pipe {
     /// A new pipe. An ordinary user who already has 64 MiB of them gets 8 KiB instead of 64.
     pub fn new() -> Result<Self> {
+        crate::tally::act();
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| OsError::new("create a pipe", e))?;
         Ok(Self { read, write })
     }

@@ -102,6 +102,14 @@ pub fn block(numbers: &[i32]) -> Result<()> {
     if rc == 0 { Ok(()) } else { Err(OsError::new("block signals", Errno::from_raw(rc))) }
 }
 
+/// Unblocks these signals in the calling thread.
+pub fn unblock(numbers: &[i32]) -> Result<()> {
+    let set = to_set(numbers)?;
+    // SAFETY: as in `block`.
+    let rc = unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+    if rc == 0 { Ok(()) } else { Err(OsError::new("unblock signals", Errno::from_raw(rc))) }
+}
+
 /// Unblocks every signal in the calling thread: execve(2) hands the mask on, and a signal handler that
 /// replaced the process by itself has left its own signal blocked.
 pub fn unblock_all() -> Result<()> {

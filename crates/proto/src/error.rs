@@ -19,6 +19,8 @@ words! {
         TooLarge = "too_large",
         /// relume is leaving; nothing can be started any more. HTTP 503.
         Stopping = "stopping",
+        /// The manager is being replaced; whoever comes back is answered by its successor. HTTP 503.
+        Respawning = "respawning",
         /// The manager is too busy to take another request. HTTP 503.
         Busy = "busy",
         /// A fault in relume itself. HTTP 500.
@@ -36,7 +38,7 @@ impl ErrorCode {
             Self::UnknownService | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::TooLarge => 413,
-            Self::Stopping | Self::Busy => 503,
+            Self::Stopping | Self::Busy | Self::Respawning => 503,
             Self::Internal | Self::Other(_) => 500,
         }
     }

@@ -11,8 +11,10 @@
 //! |---|---|---|
 //! | `GET /v1/version` | | [`VersionReport`] |
 //! | `GET /v1/status?names=a,b` | | [`StatusReport`] |
+//! | `GET /v1/explain?names=a&lines=20` | | [`ExplainReport`] of the one service |
 //! | `POST /v1/operations` | [`OperationRequest`] | [`OperationReport`], when the services got there, failed, or the wait is over |
 //! | `POST /v1/down` | [`DownRequest`] | [`DownReport`], at once; the manager is gone when its socket is |
+//! | `POST /v1/respawn` | [`RespawnRequest`] | [`RespawnReport`], when the program that is to take over has proved itself; refused with `not_respawned` otherwise |
 //! | `POST /v1/signal` | [`SignalRequest`] | [`OperationReport`], at once |
 //! | `POST /v1/plan` | [`ChangeRequest`] | [`ChangeReport`]: what the config as it is now would change |
 //! | `POST /v1/apply` | [`ChangeRequest`] | [`ChangeReport`], when it holds; services follow |
@@ -35,6 +37,7 @@ mod change;
 mod client;
 mod error;
 mod event;
+mod explain;
 mod operation;
 mod path;
 mod status;
@@ -43,8 +46,10 @@ pub use change::{ChangeReport, ChangeRequest, Fate, ServiceChange, SettingChange
 pub use client::{Client, ClientError, ErrorKind, Watcher};
 pub use error::{ApiError, ErrorCode};
 pub use event::{Cause, EventKind, EventRecord};
+pub use explain::{ChainLink, ExplainReport, Need, Retries};
 pub use operation::{
-    DownReport, DownRequest, OperationReport, OperationRequest, Outcome, ServiceResult, Targets, Verb,
+    DownReport, DownRequest, OperationReport, OperationRequest, Outcome, RespawnReport, RespawnRequest,
+    ServiceResult, Targets, Verb,
 };
 pub use path::{names_from_query, names_to_query};
 pub use status::{
@@ -67,10 +72,14 @@ pub mod paths {
     pub const VERSION: &str = "/v1/version";
     /// [`StatusReport`](crate::StatusReport); `?names=a,b` keeps only these.
     pub const STATUS: &str = "/v1/status";
+    /// [`ExplainReport`](crate::ExplainReport); `?names=a`, and `lines=N` of its log.
+    pub const EXPLAIN: &str = "/v1/explain";
     /// [`OperationRequest`](crate::OperationRequest): start, stop or restart services.
     pub const OPERATIONS: &str = "/v1/operations";
     /// [`DownRequest`](crate::DownRequest): stop everything and leave.
     pub const DOWN: &str = "/v1/down";
+    /// [`RespawnRequest`](crate::RespawnRequest): replace the manager, services untouched.
+    pub const RESPAWN: &str = "/v1/respawn";
     /// [`SignalRequest`](crate::SignalRequest): send services a signal.
     pub const SIGNAL: &str = "/v1/signal";
     /// [`ChangeRequest`](crate::ChangeRequest): what the config as it is now would change.

@@ -19,6 +19,10 @@ pub struct OperationRequest {
     /// it takes; 0: not at all.
     #[serde(default)]
     pub wait_ms: Option<u64>,
+    /// Any number below 2^53 that no other request has: asked again with the same one, after the connection was lost,
+    /// nothing is done twice, and the answer is that to the first.
+    #[serde(default)]
+    pub key: Option<u64>,
 }
 
 /// What can be done with services. Unlike the words of an answer an unknown verb is an error: doing
@@ -106,6 +110,21 @@ pub struct ServiceResult {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DownRequest {}
+
+/// Replace the manager by a fresh copy of itself, services untouched. An object without members for now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RespawnRequest {}
+
+/// The manager is about to be replaced. It is, when its count of respawns says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RespawnReport {
+    /// The manager's process id, which stays.
+    pub pid: u32,
+    /// What the successor counts.
+    pub respawns: u64,
+}
 
 /// The manager has begun to leave. It is gone when nothing answers on its socket any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

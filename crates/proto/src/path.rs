@@ -10,12 +10,13 @@ pub fn names_to_query(names: &[String]) -> String {
     format!("names={}", encoded.join(","))
 }
 
-/// The names in a query; `None` when it has no `names`, which means all. What is no valid encoding stays as
+/// The names in a query; `None` when it has no `names`, or an empty one, which means all. What is no valid encoding stays as
 /// it stands and then matches no service.
 #[must_use]
 pub fn names_from_query(query: &str) -> Option<Vec<String>> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("names="))?;
-    Some(value.split(',').filter(|name| !name.is_empty()).map(decode).collect())
+    let names: Vec<String> = value.split(',').filter(|name| !name.is_empty()).map(decode).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 fn encode(text: &str) -> String {
@@ -74,6 +75,8 @@ mod tests {
         assert_eq!(names_to_query(&[]), "");
         assert_eq!(names_from_query(""), None);
         assert_eq!(names_from_query("after=3"), None);
+        assert_eq!(names_from_query("names="), None);
+        assert_eq!(names_from_query("names=,&after=3"), None);
     }
 
     #[test]

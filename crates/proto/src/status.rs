@@ -39,6 +39,8 @@ words! {
         Running = "running",
         /// Stopping all services, to leave.
         Stopping = "stopping",
+        /// Supervising with the last configuration that was good, because managers have died with the present one.
+        SafeMode = "safe_mode",
     }
 }
 

@@ -126,6 +126,7 @@ fn an_operation_is_sent_as_documented_and_events_are_shown_meanwhile() {
         targets: Targets::Names(vec!["web".into()]),
         with_dependents: false,
         wait_ms: Some(500),
+        key: Some(7),
     };
     let mut watcher = |event: EventRecord| {
         seen.push(event);
@@ -134,7 +135,7 @@ fn an_operation_is_sent_as_documented_and_events_are_shown_meanwhile() {
     let report = manager.client().operate(&request, Some(&mut watcher)).unwrap();
     assert_eq!(
         bodies.recv().unwrap(),
-        r#"{"verb":"start","targets":{"names":["web"]},"with_dependents":false,"wait_ms":500}"#
+        r#"{"verb":"start","targets":{"names":["web"]},"with_dependents":false,"wait_ms":500,"key":7}"#
     );
     assert_eq!((report.results[0].outcome.clone(), report.results[0].pid), (Outcome::Done, Some(9)));
     assert_eq!(seen.len(), 1);
@@ -149,15 +150,25 @@ fn a_manager_without_events_still_carries_out_what_it_is_asked() {
         }
         request.json("200 OK", r#"{"results": []}"#);
     });
-    let request =
-        OperationRequest { verb: Verb::Stop, targets: Targets::All, with_dependents: true, wait_ms: None };
+    let request = OperationRequest {
+        verb: Verb::Stop,
+        targets: Targets::All,
+        with_dependents: true,
+        wait_ms: None,
+        key: None,
+    };
     assert!(manager.client().operate(&request, Some(&mut |_| {})).unwrap().results.is_empty());
 }
 
 #[test]
 fn down_returns_when_the_manager_has_closed_its_stream() {
     let mut waiting: Option<UnixStream> = None;
+    let mut gone = false;
     let manager = Played::new(move |mut request| {
+        if gone {
+            // Nobody answers whoever looks whether there is a successor.
+            return;
+        }
         if request.line.starts_with("GET /v1/events ") {
             let head = "HTTP/1.1 200 OK\r\nrelume-api: 1\r\ntransfer-encoding: chunked\r\n\r\n";
             request.stream.write_all(head.as_bytes()).unwrap();
@@ -176,6 +187,7 @@ fn down_returns_when_the_manager_has_closed_its_stream() {
             }
         }
         // Closed without the last chunk, as by a manager that ends.
+        gone = true;
     });
     let mut seen = Vec::new();
     let report = manager.client().down(&mut |event| seen.push(event.service.unwrap())).unwrap();

@@ -7,16 +7,34 @@
 mod cli;
 mod config_files;
 mod guardian;
+mod last_lines;
 mod manager;
 mod orphans;
+mod output_index;
 mod places;
+mod recorded;
 mod roles;
+mod shim;
+mod systemd;
 mod trust;
 
 fn main() -> std::process::ExitCode {
     relume_os::memory::be_lean();
+    if std::process::id() == 1 {
+        keep_early_signals();
+    }
     match roles::Role::of_this_process() {
         roles::Role::Guardian => guardian::run(),
-        roles::Role::Command | roles::Role::Manager => cli::run(),
+        roles::Role::Shim => shim::run(),
+        roles::Role::Drill => cli::play_drill_part(),
+        roles::Role::Command | roles::Role::Manager | roles::Role::Trial => cli::run(),
     }
+}
+
+/// The kernel throws away what process 1 of a namespace has no handler for: a container that is stopped in its first
+/// moments would go on until it is killed. Blocked signals wait; the guardian, which this process becomes, reads them.
+fn keep_early_signals() {
+    const HUP_INT_QUIT_TERM: [i32; 4] = [1, 2, 3, 15];
+    // Without it only those moments are deaf.
+    let _deaf = relume_os::signals::block(&HUP_INT_QUIT_TERM);
 }

@@ -171,7 +171,11 @@ impl Places {
     /// # Errors
     /// When a directory cannot be created or belongs to somebody else: with path and reason.
     pub(crate) fn settle(wanted: &Wanted, around: &Surroundings) -> io::Result<Self> {
-        let (state_dir, moved) = settle_state_dir(wanted, around)?;
+        // Before anything is made: making it would make what the link leads to, somewhere else.
+        if let Some(dir) = wanted.runtime_dir.as_ref().map(|dir| wanted.base.join(dir)) {
+            refuse_dangling(&dir)?;
+        }
+        let (state_dir, mut moved) = settle_state_dir(wanted, around)?;
         let id = id_of(&state_dir);
         let runtime_dir = settle_runtime_dir(wanted, around, &id)?;
         let at = |chosen: &Option<PathBuf>, default: PathBuf| match chosen {
@@ -179,7 +183,7 @@ impl Places {
             None => default,
         };
         let places = Self {
-            log_dir: at(&wanted.log_dir, wanted.base.join("logs")),
+            log_dir: settle_log_dir(wanted, &state_dir, &mut moved),
             log_file: at(&wanted.log_file, state_dir.join("relume.log")),
             state_file: at(&wanted.state_file, state_dir.join("state.db")),
             status_file: at(&wanted.status_file, state_dir.join("status.json")),
@@ -323,6 +327,36 @@ fn settle_state_dir(wanted: &Wanted, around: &Surroundings) -> io::Result<(PathB
     let second = canonical(&second);
     let moved = format!("{problem}; the state is kept in {} instead", second.display());
     Ok((second, Some(moved)))
+}
+
+/// A link that leads nowhere is a mistake, or a trap.
+fn refuse_dangling(dir: &Path) -> io::Result<()> {
+    match (fs::read_link(dir), fs::metadata(dir)) {
+        (Ok(target), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            let why = format!("it is a link to {}, which does not exist", target.display());
+            Err(about(dir, "not used as runtime directory", &why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where service logs go. The default place, beside the config, is moved away from together with the state: to beside
+/// that, and said with it.
+fn settle_log_dir(wanted: &Wanted, state_dir: &Path, moved: &mut Option<String>) -> PathBuf {
+    let default = wanted.base.join("logs");
+    let log_dir = wanted.log_dir.as_ref().map_or_else(|| default.clone(), |dir| wanted.base.join(dir));
+    let writable = || {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        make_dirs(&log_dir, SHARED_MODE).is_ok() && rustix::fs::access(&log_dir, access).is_ok()
+    };
+    match moved {
+        Some(text) if log_dir == default && !writable() => {
+            let beside = state_dir.join("logs");
+            text.push_str(&format!(", and the logs of services in {}", beside.display()));
+            beside
+        }
+        Some(_) | None => log_dir,
+    }
 }
 
 fn settle_runtime_dir(wanted: &Wanted, around: &Surroundings, id: &str) -> io::Result<PathBuf> {

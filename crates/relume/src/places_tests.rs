@@ -128,6 +128,30 @@ fn a_default_state_directory_that_cannot_be_made_moves_home_and_says_so() {
 }
 
 #[test]
+fn logs_move_with_the_state_where_neither_can_be_beside_the_config() {
+    let ground = Ground::new();
+    fs::write(ground.path("app/.relume"), "").unwrap();
+    fs::write(ground.path("app/logs"), "").unwrap();
+    let places = Places::settle(&ground.wanted(), &ground.around()).unwrap();
+    assert_eq!(places.log_dir, places.state_dir.join("logs"));
+    assert!(places.log_dir.is_dir());
+    assert!(places.moved.as_ref().unwrap().contains("the logs of services in"), "{:?}", places.moved);
+    // One that was asked for by name is meant.
+    let wanted = Wanted { log_dir: Some("logs/mine".into()), ..ground.wanted() };
+    assert!(Places::settle(&wanted, &ground.around()).is_err());
+}
+
+#[test]
+fn a_runtime_directory_that_is_a_link_to_nowhere_is_refused_before_anything_is_made() {
+    let ground = Ground::new();
+    std::os::unix::fs::symlink(ground.path("nowhere/x"), ground.path("app/rt")).unwrap();
+    let wanted = Wanted { runtime_dir: Some("rt".into()), ..ground.wanted() };
+    let error = Places::settle(&wanted, &ground.around()).unwrap_err().to_string();
+    assert!(error.contains("nowhere/x, which does not exist"), "{error}");
+    assert!(!ground.path("nowhere").exists() && !ground.path("app/.relume").exists());
+}
+
+#[test]
 fn a_state_directory_asked_for_by_name_is_never_moved() {
     let ground = Ground::new();
     fs::write(ground.path("app/mine"), "").unwrap();

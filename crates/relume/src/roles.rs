@@ -2,12 +2,28 @@
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
 
 /// The variable that tells a process its part. Never passed on to a service.
 pub(crate) const ROLE: &str = "RELUME_ROLE";
 
+/// Makes a process a service of `relume drill`. Not among the variables of relume's own, which no service gets.
+pub(crate) const DRILL: &str = "DRILL_OF_RELUME";
+
 /// Set for a manager that is not the guardian's first.
 pub(crate) const AGAIN: &str = "RELUME_AGAIN";
+
+/// Set for a manager that has executed itself on purpose: why, and when it stopped supervising.
+pub(crate) const RESPAWNED: &str = "RELUME_RESPAWNED";
+
+/// Set for a manager that has executed itself after a crash: what has happened.
+pub(crate) const CRASHED: &str = "RELUME_CRASHED";
+
+/// Set after a crash: the limit of open files that relume was started with, before it raised its own.
+pub(crate) const NOFILE: &str = "RELUME_NOFILE";
+
+/// The path by which the program was started, absolute: what lies there is executed when relume begins anew.
+const PROGRAM: &str = "RELUME_PROGRAM";
 
 /// Set for the process that `up --detach` has put in the background.
 pub(crate) const IN_BACKGROUND: &str = "RELUME_IN_BACKGROUND";
@@ -27,6 +43,12 @@ pub(crate) enum Role {
     Guardian,
     /// Supervises.
     Manager,
+    /// Looks whether it could be the next manager, says so, and ends.
+    Trial,
+    /// Stands in for a container or an external service.
+    Shim,
+    /// A service of `relume drill`.
+    Drill,
 }
 
 impl Role {
@@ -35,18 +57,56 @@ impl Role {
         match std::env::var_os(ROLE) {
             Some(word) if word == "guardian" => Self::Guardian,
             Some(word) if word == "manager" => Self::Manager,
+            Some(word) if word == "trial" => Self::Trial,
+            Some(word) if word == "shim" => Self::Shim,
+            _ if std::env::var_os(DRILL).is_some() => Self::Drill,
             _ => Self::Command,
+        }
+    }
+
+    /// The value of [`ROLE`] for a process of this part.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Guardian => "guardian",
+            Self::Manager => "manager",
+            Self::Trial => "trial",
+            Self::Shim => "shim",
+            Self::Drill => "drill",
         }
     }
 
     /// The environment of this process with another part.
     pub(crate) fn environment(self) -> Vec<(OsString, OsString)> {
-        let word = match self {
-            Self::Command => "command",
-            Self::Guardian => "guardian",
-            Self::Manager => "manager",
-        };
-        let rest = std::env::vars_os().filter(|(key, _)| key != ROLE);
-        rest.chain([(ROLE.into(), word.into())]).collect()
+        let old =
+            |key: &OsString| [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM].iter().any(|own| key == own);
+        let rest = std::env::vars_os().filter(|(key, _)| !old(key));
+        let program = own_program().into_os_string();
+        rest.chain([(ROLE.into(), self.word().into()), (PROGRAM.into(), program)]).collect()
     }
 }
+
+/// The program of this process by the path it was started from: an upgrade puts another one there.
+pub(crate) fn own_program() -> PathBuf {
+    if let Some(path) = std::env::var_os(PROGRAM).filter(|_| Role::of_this_process() != Role::Command) {
+        return path.into();
+    }
+    // Without /proc the running image is still there to be had.
+    let running = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(RUNNING_IMAGE));
+    // The kernel says so of a file that was replaced by renaming another over it.
+    let replaced = running.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    let running = replaced.unwrap_or(running);
+    // Not the file itself where a link leads to it: the link is what an upgrade turns to another file.
+    let word = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    let candidates: Vec<PathBuf> = if word.components().count() > 1 || word.is_absolute() {
+        vec![std::env::current_dir().unwrap_or_default().join(&word)]
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(&word)).collect()
+    };
+    let same = |path: &Path| path.canonicalize().is_ok_and(|path| path == running);
+    candidates.into_iter().find(|path| same(path)).unwrap_or(running)
+}
+
+/// This program, whatever has become of its file.
+pub(crate) const RUNNING_IMAGE: &str = "/proc/self/exe";

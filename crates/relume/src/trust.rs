@@ -19,7 +19,8 @@ pub(crate) fn check(config: &Config) -> Result<(), Distrust> {
     if !relume_os::users::is_root() {
         return Ok(());
     }
-    let program = std::env::current_exe().ok();
+    // One that was removed meanwhile cannot be written by anybody.
+    let program = std::env::current_exe().ok().filter(|program| program.exists());
     for path in config.sources.iter().map(|path| path.as_path()).chain(program.as_deref()) {
         let why = match relume_os::files::check_trusted(path) {
             Ok(None) => continue,

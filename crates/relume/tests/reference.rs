@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 25] = [
     "up",
     "down",
     "status",
@@ -20,10 +20,15 @@ const VERBS: [&str; 20] = [
     "wait",
     "logs",
     "events",
+    "explain",
     "urls",
     "plan",
     "apply",
+    "respawn",
     "run",
+    "drill",
+    "install",
+    "uninstall",
     "doctor",
     "check",
     "schema",

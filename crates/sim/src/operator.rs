@@ -361,6 +361,7 @@ impl Operator {
             has.then(|| self.dice.millis(4_000, 10_000))
         };
         Hooks {
+            check: None,
             pre_start: hook(),
             post_start: hook(),
             pre_stop: hook(),

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use super::Globals;
 use super::service::Work;
 use crate::env_files::Values;
-use crate::model::{Environment, Launch, LogConfig, Rlimit, RlimitValue, Rotate, Stderr};
-use crate::raw::{RawStderr, Toggle, size};
+use crate::model::{
+    Compression, Environment, Launch, LineFormat, LogConfig, Rlimit, RlimitValue, Rotate, Stderr, WhenFull,
+};
+use crate::raw::{RawCompress, RawLogFormat, RawStderr, RawWhenFull, Toggle, size};
 use crate::words;
 
 /// The environment of a service before its instances differ.
@@ -171,14 +173,29 @@ pub(super) fn log(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> LogConfig {
         if keep > 1000 {
             work.error(&["log", "rotate", "keep"], "at most 1000 old files are kept");
         }
-        Rotate { size, keep }
+        let compress = match rotate.compress {
+            None | Some(RawCompress::Gzip) => Compression::Gzip,
+            Some(RawCompress::Zstd) => Compression::Zstd,
+            Some(RawCompress::Off) => Compression::Off,
+        };
+        Rotate { size, keep, age: rotate.age.map(|age| age.0), compress }
     });
+    let format = match raw.format {
+        None | Some(RawLogFormat::Raw) => LineFormat::Raw,
+        Some(RawLogFormat::Timestamp) => LineFormat::Timestamp,
+        Some(RawLogFormat::Json) => LineFormat::Json,
+    };
+    let when_full = match raw.when_full {
+        None | Some(RawWhenFull::Block) => WhenFull::Block,
+        Some(RawWhenFull::Drop) => WhenFull::Drop,
+    };
     let stderr = match raw.stderr {
         None | Some(RawStderr::Merge) => Stderr::Merge,
         Some(RawStderr::Separate) => Stderr::Separate,
         Some(RawStderr::Discard) => Stderr::Discard,
     };
-    LogConfig { file: file.unwrap_or_default(), stderr, survive: raw.survive.unwrap_or(false), rotate }
+    let (file, survive) = (file.unwrap_or_default(), raw.survive.unwrap_or(false));
+    LogConfig { file, stderr, survive, format, when_full, rotate }
 }
 
 /// `web:2.log` for `web.log`.

@@ -1,11 +1,14 @@
 //! From what is written to what is meant.
 
 mod command;
+mod container;
 mod graph;
+mod job;
 mod launch;
 pub(crate) mod manager;
 mod policy;
 mod readiness;
+mod schedule;
 mod service;
 mod shape;
 mod share;

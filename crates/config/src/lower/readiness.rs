@@ -42,7 +42,7 @@ fn is_on(work: &Work<'_, '_>, key: &str) -> bool {
 }
 
 fn said(work: &mut Work<'_, '_>) -> Option<Said> {
-    let notify = work.raw.r#type == Some(RawType::Notify);
+    let notify = matches!(work.raw.r#type, Some(RawType::Notify | RawType::External));
     let Some(number) = work.raw.notification_fd else { return notify.then_some(Said::Notify) };
     if notify {
         let help = "`type: notify` listens on NOTIFY_SOCKET, `notification_fd` on a descriptor";

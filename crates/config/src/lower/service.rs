@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::raw::{CommandText, RawHook, RawService, RawType};
 use crate::readiness::Readiness;
 use crate::source::{Finding, Span};
+use crate::stand_in::{External, StandIn};
 use crate::{digest, limits, maturity, names};
 
 /// A service as it is meant, not connected to others yet.
@@ -71,6 +72,12 @@ pub(super) fn lower(merged: Merged, globals: &Globals<'_>, files: &mut EnvFiles<
     maturity::service(&node, &prefix, files.sink);
     let raw: RawService = crate::de::decode(&node, &prefix, files.sink);
     let mut work = Work { prefix, node: &node, name_span, raw, files };
+    let is_container =
+        work.raw.container.is_some() && matches!(work.raw.r#type, None | Some(RawType::Simple));
+    if is_container {
+        // The process that looks after it says when it runs.
+        work.raw.r#type = Some(RawType::Notify);
+    }
     let count = work.raw.instances.unwrap_or(1);
     let count = if (1..=limits::INSTANCES).contains(&count) {
         count
@@ -133,11 +140,20 @@ fn program_keys(work: &mut Work<'_, '_>) {
     let has =
         |key: &str| work.node.get(key).is_some_and(|node| !matches!(node.value, crate::node::Value::Null));
     let (command, executable, arguments) = (has("command"), has("executable"), has("arguments"));
-    if has("container") {
-        return work.error(&["container"], "this version cannot run containers yet");
+    if super::container::check(work) {
+        return;
     }
     if work.raw.r#type == Some(RawType::External) {
-        return work.error(&["type"], "this version cannot run `type: external` yet");
+        return external_keys(work);
+    }
+    for key in ["start_command", "status_command"] {
+        if has(key) {
+            work.error_with(
+                &[key],
+                format!("`{key}` goes with `type: external`"),
+                "add it, or leave this out",
+            );
+        }
     }
     if command && executable {
         work.error(&["executable"], "`command` says already what is run");
@@ -160,6 +176,39 @@ fn program_keys(work: &mut Work<'_, '_>) {
             "leave one of them out or add the other",
         );
     }
+}
+
+/// The same where others run it.
+fn external_keys(work: &mut Work<'_, '_>) {
+    for key in ["command", "executable", "arguments", "pid_file"] {
+        if work.node.get(key).is_some() {
+            let help = "`start_command`, `stop_command` and `status_command` say all there is to know";
+            work.error_with(&[key], format!("`{key}` has no meaning for `type: external`"), help);
+        }
+    }
+    if work.raw.start_command.is_none() && work.raw.status_command.is_none() {
+        let help = "`start_command` starts it, `status_command` tells whether it is up";
+        work.error_with(&["type"], "an external service needs `start_command` or `status_command`", help);
+    }
+}
+
+/// What others run, as commands.
+fn external(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<External> {
+    if work.raw.r#type != Some(RawType::External) {
+        return None;
+    }
+    let mut argv = |key: &'static str, command: Option<CommandText>| {
+        let node = work.node.get(key)?;
+        let name = format!("{}.{key}", work.prefix);
+        command::lower(&command?, node, &name, context, work.files).map(|(argv, _)| argv)
+    };
+    let (start, stop, status) =
+        (work.raw.start_command.clone(), work.raw.stop_command.clone(), work.raw.status_command.clone());
+    Some(External {
+        start: argv("start_command", start),
+        stop: argv("stop_command", stop),
+        status: argv("status_command", status),
+    })
 }
 
 fn shown(work: &mut Work<'_, '_>) -> Shown {
@@ -198,26 +247,41 @@ fn instance(
     let environment = base.environment.for_instance(number);
     let vars = Vars(vec![&environment.0, globals.environment, globals.shared]);
     let context = Context { vars, shell: base.shell.clone() };
-    let (argv, shell) = program(work, &context).unwrap_or_default();
-    let (hooks, hook_times) = hooks(work, &context, base.policy.timeout_stop);
+    let container = super::container::lower(work, (base_name, &suffix), &environment);
+    let stand_in =
+        container.map(StandIn::Container).or_else(|| external(work, &context).map(StandIn::External));
+    let (argv, shell) = match &stand_in {
+        Some(StandIn::Container(container)) => (vec![container.image.clone()], false),
+        Some(StandIn::External(external)) => {
+            (external.commands().first().map(|(_, argv)| argv.to_vec()).unwrap_or_default(), false)
+        }
+        None => program(work, &context).unwrap_or_default(),
+    };
+    let (mut hooks, mut hook_times) = hooks(work, &context, base.policy.timeout_stop);
+    hooks.check = super::job::lower(work, base.policy.kind, &context);
+    hook_times.check = hooks.check.as_ref().map(|_| relume_core::HOOK_TIMEOUT);
     let pid_file = work.raw.pid_file.as_ref().map(|path| path.0.clone());
     let pid_file = pid_file.map(|path| work.files.resolve(work.span(&["pid_file"]), &path));
     let launch = launch::lower(work, globals, argv, shell, environment);
-    let policy = Policy { hooks: hook_times, ..base.policy.clone() };
+    let schedule = super::schedule::lower(work, base.policy.kind);
+    let autostart = base.policy.autostart && schedule.is_none();
+    let policy = Policy { hooks: hook_times, autostart, ..base.policy.clone() };
     let readiness = base.readiness.clone();
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
         policy: policy.into(),
-        launch: digest::launch(&launch, pid_file.as_deref(), readiness.said, &log),
+        launch: digest::launch(&launch, stand_in.as_ref(), pid_file.as_deref(), readiness.said, &log),
     };
     ServiceConfig {
         spec,
         launch,
+        stand_in,
         hooks: hooks.into(),
         pid_file,
         readiness: readiness.into(),
         log,
         shown,
+        schedule,
         base_name: base_name.to_owned(),
     }
 }
@@ -256,11 +320,14 @@ fn hooks(
         written.map(|(key, raw)| raw.and_then(|raw| hook(key, raw, work, context)));
     // Where the whole stop may take for ever, the command that asks for it may not.
     let stop_limit = timeout_stop.unwrap_or(relume_core::HOOK_TIMEOUT);
-    let stop = asker("stop_command", work.raw.stop_command.clone(), stop_limit, work, context);
+    // Of an external service it is the shim's, which the stop signal reaches.
+    let stop = work.raw.stop_command.clone().filter(|_| work.raw.r#type != Some(RawType::External));
+    let stop = asker("stop_command", stop, stop_limit, work, context);
     let reload =
         asker("reload_command", work.raw.reload_command.clone(), relume_core::HOOK_TIMEOUT, work, context);
     let time = |hook: &Option<Hook>| hook.as_ref().map(|hook| hook.timeout);
     let times = Hooks {
+        check: None,
         pre_start: time(&pre_start),
         post_start: time(&post_start),
         pre_stop: time(&pre_stop),
@@ -269,7 +336,10 @@ fn hooks(
         stop: time(&stop),
         reload: time(&reload),
     };
-    (HookCommands { pre_start, post_start, pre_stop, post_stop, on_failure, stop, reload }, times)
+    (
+        HookCommands { check: None, pre_start, post_start, pre_stop, post_stop, on_failure, stop, reload },
+        times,
+    )
 }
 
 /// A command in the place of a signal.
@@ -310,8 +380,9 @@ fn hook(
 /// How its start is judged.
 pub(super) fn kind(raw: Option<RawType>) -> ServiceKind {
     match raw {
-        None | Some(RawType::Simple | RawType::External) => ServiceKind::Simple,
-        Some(RawType::Notify) => ServiceKind::Notify,
+        None | Some(RawType::Simple) => ServiceKind::Simple,
+        // Its shim says when it is up.
+        Some(RawType::Notify | RawType::External) => ServiceKind::Notify,
         Some(RawType::Oneshot) => ServiceKind::Oneshot,
         Some(RawType::Forking) => ServiceKind::Forking,
     }

@@ -440,6 +440,16 @@ scalar! {
     }
 }
 
+impl CronText {
+    /// The span of an `@every`.
+    pub(crate) fn every(&self) -> Option<std::time::Duration> {
+        let text = self.0.strip_prefix("@every ")?;
+        let span: Result<Span, DurationError> =
+            Span::deserialize(serde::de::value::StrDeserializer::new(text));
+        span.ok().map(|span| span.0)
+    }
+}
+
 /// The shape of a cron expression: a word with `@`, or five or six fields of its characters.
 fn cron(text: &str) -> Result<String, String> {
     let wrong = || {

@@ -237,6 +237,10 @@ pub(crate) struct RawLog {
     /// How lines are stored.
     #[schemars(extend("x-default" = "raw"))]
     pub(crate) format: Option<RawLogFormat>,
+    /// What happens while the file cannot be written, as on a full disk: the service waits when its pipe is full, or what it
+    /// prints is dropped, counted and told.
+    #[schemars(extend("x-default" = "block"))]
+    pub(crate) when_full: Option<RawWhenFull>,
     /// When a file is put aside and a new one begun; `off`: never.
     pub(crate) rotate: Option<Toggle<RawRotate>>,
     /// Where else lines are sent.
@@ -265,6 +269,16 @@ pub(crate) enum RawLogFormat {
     Timestamp,
     /// One JSON object a line.
     Json,
+}
+
+/// What happens to output that cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawWhenFull {
+    /// It waits, and so does the service once its pipe is full.
+    Block,
+    /// It goes away, in whole lines.
+    Drop,
 }
 
 /// When a log file is put aside.

@@ -75,6 +75,7 @@ pub(crate) fn load_with(files: &Memory, paths: &[&str], overrides: &[(&str, &str
             })
             .collect(),
         manager_only: false,
+        show_secrets: false,
     };
     load(files, &options)
 }

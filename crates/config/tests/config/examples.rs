@@ -24,6 +24,7 @@ fn every_example_loads_without_an_error() {
         ("quickstart", "relume.yaml", 3),
         ("healing-bot", "relume.yaml", 6),
         ("json-array", "services_config.json", 1),
+        ("containers", "relume.yaml", 2),
     ] {
         let loaded = load_with(&example(name), &[file], &[]);
         assert!(!loaded.diagnostics.has_errors(), "{name}: {:?}", lines(&loaded.diagnostics));

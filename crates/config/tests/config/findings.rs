@@ -117,15 +117,18 @@ fn a_circle_of_dependencies_is_named_whole_and_an_unknown_one_has_its_place() {
 fn what_cannot_run_is_refused_where_it_stands() {
     check(
         "yaml",
-        "services:\n  a: {command: /bin/a, type: oneshot, restart_policy: always}\n  b: {command: '', user: 0day}\n  c: {command: \"a 'b\"}\n  d: {arguments: [x]}\n  e: {command: a, type: external}\n  f: {container: {image: x}}\n  g:\n  h: 5\n",
+        "services:\n  a: {command: /bin/a, type: oneshot, restart_policy: always}\n  b: {command: '', user: 0day}\n  c: {command: \"a 'b\"}\n  d: {arguments: [x]}\n  e: {command: a, type: external}\n  f: {container: {ports: [80/icmp]}, command: x}\n  g:\n  h: 5\n",
         &[
             "2:55 E a oneshot is done when it succeeds, it cannot be restarted always",
             "3:16 E the command is empty",
             "3:26 E `0day` is neither a name nor an id: a name begins with a letter or `_`",
             "4:16 E this quote is not closed: `'b`",
             "5:18 E `arguments` goes with `executable`",
-            "6:25 E this version cannot run `type: external` yet",
-            "7:18 E this version cannot run containers yet",
+            "6:16 E `command` has no meaning for `type: external`",
+            "6:25 E an external service needs `start_command` or `status_command`",
+            "7:18 E the container has no `image`",
+            "7:26 E `icmp` is no protocol",
+            "7:47 E `container` says already what is run, `command` has no meaning beside it",
             "8:3 E expected a map with the keys of a service, found nothing",
             "9:6 E expected a map with the keys of a service, found the number 5",
         ],
@@ -183,7 +186,6 @@ fn keys_of_later_versions_are_checked_and_warn() {
             "5:25 W `exec` is not acted on by this version yet",
             "6:5 W `liveness` is not acted on by this version yet",
             "6:61 E expected a duration such as 5, `500ms`, `1m30s` or `2h`, found `x`",
-            "7:5 W `schedule` is not acted on by this version yet",
             "7:15 E expected a cron expression such as `0 3 * * *`, or `@every 5m`, found `every day`",
             "8:5 W `max_memory` is not acted on by this version yet",
             "9:11 W `format` is not acted on by this version yet",
@@ -345,5 +347,21 @@ fn what_is_half_supported_warns() {
         "yaml",
         "services:\n  a: {command: x, type: notify, pid_file: x}\n",
         &["2:43 W `pid_file` is read for `type: forking` only"],
+    );
+}
+
+#[test]
+fn a_job_says_when_it_is_done_or_due_and_nothing_else_does() {
+    check(
+        "yaml",
+        "services:\n  a: {command: x, creates: y, schedule: '@every 5m'}\n  b: {command: x, type: oneshot, schedule: '61 * * * *'}\n  c: {command: x, type: oneshot, requires: [python3 >= 3.8, 'a b', 'x > y'], overlap: kill}\n",
+        &[
+            "2:28 E `creates` says when a job is done already, and this is no job",
+            "2:41 E only jobs are started by the clock",
+            "3:44 E this is no cron expression: Component error: Number out of bounds.",
+            "4:44 E `a b` does not name a program and its version",
+            "4:44 E `x > y` does not name a program and its version",
+            "4:87 W `overlap` goes with `schedule`",
+        ],
     );
 }

@@ -9,4 +9,5 @@ mod formats;
 mod hostile;
 mod readiness;
 mod reference;
+mod secrets;
 mod services;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::{Memory, good, lines, load_one, load_with};
-use relume_config::{Account, Config, LogLevel, Stderr};
+use relume_config::{Account, Config, LogLevel, StandIn, Stderr};
 use relume_core::{ExitWhen, ServiceKind};
 
 fn command(text: &str) -> Vec<String> {
@@ -286,4 +286,35 @@ fn stderr_is_merged_unless_told_otherwise() {
         good("c.yaml", "services: {a: {command: x, user: 5}}").services[0].launch.user,
         Some(Account::Id(5))
     );
+}
+
+#[test]
+fn a_container_has_the_services_variables_under_its_own_and_a_name_for_each_instance() {
+    let text = "services: {a@1: {instances: 2, environment: {A: a, B: b}, container: {image: i, env: {B: c}, volumes: ['./x:/y:ro', data:/z]}}}";
+    let config = good("c.yaml", text);
+    let containers: Vec<_> = config
+        .services
+        .iter()
+        .map(|service| match &service.stand_in {
+            Some(StandIn::Container(container)) => container.clone(),
+            Some(StandIn::External(_)) | None => panic!("a container"),
+        })
+        .collect();
+    assert_eq!(containers[0].name, "relume-a-1-1");
+    assert_eq!(containers[1].name, "relume-a-1-2");
+    assert_eq!(containers[0].env["A"], "a");
+    assert_eq!(containers[0].env["B"], "c");
+    assert_eq!(containers[0].volumes[0].from, "/w/x");
+    assert_eq!(containers[0].volumes[1].from, "data");
+    assert_eq!(config.services[0].spec.policy.kind, ServiceKind::Notify);
+}
+
+#[test]
+fn another_variable_of_a_container_is_another_launch() {
+    let launch = |value: &str| {
+        let text = format!("services: {{a: {{container: {{image: i, env: {{A: {value}}}}}}}}}");
+        good("c.yaml", &text).services[0].spec.launch
+    };
+    assert_eq!(launch("1"), launch("1"));
+    assert_ne!(launch("1"), launch("2"));
 }

@@ -14,6 +14,21 @@ scenarios! {
         w.expect_word("a", Word::Running);
     }
 
+    // Shown to fail: with the number forgotten with the service its second life is `web#1` again.
+    fn a_service_that_was_removed_and_comes_back_goes_on_above_its_last_number(w) {
+        w.config([svc("web"), svc("db")]);
+        w.all_up(&["web", "db"]);
+        w.exited("web", 1);
+        w.wait(1.5);
+        assert_eq!(w.record("web").generation, 2);
+        w.config([svc("db")]);
+        w.exited("web", 0);
+        w.config([svc("web"), svc("db"), svc("new")]);
+        assert_eq!(w.record("web").generation, 3);
+        assert_eq!(w.record("new").generation, 1);
+        assert_eq!(w.record("web").restarts, 0);
+    }
+
     fn the_same_configuration_again_changes_nothing(w) {
         w.config([svc("web").needs("db"), svc("db")]);
         w.all_up(&["db", "web"]);

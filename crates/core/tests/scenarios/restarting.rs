@@ -275,6 +275,7 @@ scenarios! {
             w.wait(0.5);
         }
         w.up("web");
+        assert_eq!(w.record("web").restarts, 0);
         assert_eq!(w.record("web").history, History::default());
     }
 

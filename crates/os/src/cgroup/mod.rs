@@ -82,6 +82,7 @@ impl RunCgroup {
 
     /// SIGKILL to everything in it and below, with no way to fork past it. The directory must not be used for another run.
     pub fn kill(&self) -> Result<()> {
+        crate::tally::act();
         let path = self.path.join("cgroup.kill");
         match fs::OpenOptions::new()
             .write(true)
@@ -156,6 +157,7 @@ impl RunCgroup {
 
     /// Removes it and what the service made below it, deepest first; then the service's directory if it is empty.
     pub fn remove(&self) -> Result<Removal> {
+        crate::tally::act();
         for dir in directories(&self.path)?.into_iter().rev() {
             if remove_one(&dir)? == Removal::Busy {
                 return Ok(Removal::Busy);

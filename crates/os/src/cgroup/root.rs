@@ -117,6 +117,7 @@ impl CgroupRoot {
 
     /// A fresh directory for one run; `EEXIST` if there is one, which must not be used again.
     pub fn create_run(&self, service: &str, generation: u64) -> Result<RunCgroup> {
+        crate::tally::act();
         let run = self.run(service, generation);
         let service = self.path.join(escape(service));
         loop {

@@ -20,6 +20,7 @@ pub enum Durability {
 
 /// Puts `bytes` at `path` with exactly `mode`, by a temporary file beside it. What stood there, a link too, is replaced, not followed.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<()> {
+    crate::tally::act();
     let (parent, name) = split(path)?;
     let dir = open_dir(&parent)?;
     let (temporary, file) = create_temporary(&dir, name, mode, path)?;

@@ -151,6 +151,7 @@ fn check_ours(file: &FileId, directory_owner: u32, path: &Path) -> Result<()> {
 
 /// Writes all of `bytes` at `offset`, however many system calls that takes; on failure says how many were written.
 pub fn pwrite_all(file: impl AsFd, bytes: &[u8], offset: u64) -> std::result::Result<(), (usize, Errno)> {
+    crate::tally::act();
     let mut done = 0;
     while done < bytes.len() {
         match rustix::io::pwrite(&file, &bytes[done..], offset + done as u64) {
@@ -176,6 +177,7 @@ pub fn sync(file: impl AsFd) -> Result<()> {
 
 /// Removes a name that is not a directory (a link itself, never its target); false if there was none.
 pub fn remove(path: &Path) -> Result<bool> {
+    crate::tally::act();
     let (parent, name) = split(path)?;
     match rustix::fs::unlinkat(open_dir(&parent)?, name, AtFlags::empty()) {
         Ok(()) => Ok(true),
@@ -186,6 +188,7 @@ pub fn remove(path: &Path) -> Result<bool> {
 
 /// Renames within one directory, replacing what has the new name; false if there is nothing of the old one.
 pub fn rename(from: &Path, to: &Path) -> Result<bool> {
+    crate::tally::act();
     let ((parent, old), (other, new)) = (split(from)?, split(to)?);
     if parent != other {
         return Err(

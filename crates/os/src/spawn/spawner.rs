@@ -99,6 +99,7 @@ impl Spawner {
         plan: &SpawnPlan,
         fds: &SpawnFds<'_>,
     ) -> std::result::Result<Spawned, SpawnError> {
+        crate::tally::act();
         let (placements, born, procs) = match self.place(fds) {
             Ok(placed) => placed,
             Err(e) => {

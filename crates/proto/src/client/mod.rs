@@ -14,7 +14,7 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::Method;
@@ -25,8 +25,9 @@ use tokio::runtime::Runtime;
 pub use error::{ClientError, ErrorKind};
 
 use crate::{
-    ChangeReport, ChangeRequest, DownReport, DownRequest, EventRecord, OperationReport, OperationRequest,
-    SignalRequest, StatusReport, VersionReport, names_to_query, paths,
+    ChangeReport, ChangeRequest, DownReport, DownRequest, ErrorCode, EventRecord, ExplainReport,
+    OperationReport, OperationRequest, RespawnReport, RespawnRequest, SignalRequest, StatusReport,
+    VersionReport, names_to_query, paths,
 };
 
 /// How long an answer may take to begin when the manager has nothing to wait for. Long enough for one on a
@@ -38,6 +39,15 @@ const READING_LIMIT: Duration = Duration::from_secs(60);
 
 /// What happens within so short a time is looked at together.
 const BREATH: Duration = Duration::from_millis(20);
+
+/// How long the successor of a manager that is to leave may take to answer. It takes milliseconds.
+const AGAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often the stream of one that is to leave is opened again. Each time is a respawn or a death in between.
+const MOST_LOST: usize = 50;
+
+/// How long connections may go on to be lost while a manager is replaced. It takes milliseconds.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// No event is longer, in bytes; a stream without line ends is no event stream.
 const LINE_LIMIT: usize = 1 << 20;
@@ -91,6 +101,15 @@ impl Client {
         self.runtime.block_on(self.get(&path))
     }
 
+    /// Why a service is as it is, with so many of the last lines of its log.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; a name that does not exist is refused with `unknown_service`.
+    pub fn explain(&self, name: &str, lines: u32) -> Result<ExplainReport, ClientError> {
+        let query = names_to_query(&[name.to_owned()]);
+        self.runtime.block_on(self.get(&format!("{}?{query}&lines={lines}", paths::EXPLAIN)))
+    }
+
     /// Starts, stops or restarts services and waits as the request says; `watcher` sees what happens
     /// meanwhile.
     ///
@@ -101,15 +120,25 @@ impl Client {
         request: &OperationRequest,
         watcher: Option<Watcher<'_>>,
     ) -> Result<OperationReport, ClientError> {
-        // The manager keeps to the wait; the client only has to outlast it.
-        let limit = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(ANSWER_LIMIT));
-        let asked = self.post(paths::OPERATIONS, request, limit);
-        self.runtime.block_on(async {
-            match watcher {
-                Some(watcher) => self.watching(asked, watcher).await,
+        // With a key nothing is done twice, however often it has to be asked.
+        let mut request =
+            OperationRequest { key: Some(request.key.unwrap_or_else(new_key)), ..request.clone() };
+        let until = request.wait_ms.map(|wait| Instant::now() + Duration::from_millis(wait));
+        let (mut watcher, mut asked_before) = (watcher, false);
+        self.runtime.block_on(self.persist(async |client: &Self| {
+            // Asked again, it is only to wait for what is left.
+            if let Some(until) = until.filter(|_| std::mem::replace(&mut asked_before, true)) {
+                let left = until.saturating_duration_since(Instant::now()).as_millis();
+                request.wait_ms = Some(u64::try_from(left).unwrap_or(u64::MAX));
+            }
+            // The manager keeps to the wait; the client only has to outlast it.
+            let limit = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(ANSWER_LIMIT));
+            let asked = client.post(paths::OPERATIONS, &request, limit);
+            match &mut watcher {
+                Some(watcher) => client.watching(asked, *watcher).await,
                 None => asked.await,
             }
-        })
+        }))
     }
 
     /// Sends services a signal.
@@ -125,7 +154,9 @@ impl Client {
     /// # Errors
     /// See [`ErrorKind`]. A config with errors is no error but an answer.
     pub fn plan(&self) -> Result<ChangeReport, ClientError> {
-        self.runtime.block_on(self.post(paths::PLAN, &ChangeRequest {}, Some(READING_LIMIT)))
+        let plan =
+            async |client: &Self| client.post(paths::PLAN, &ChangeRequest {}, Some(READING_LIMIT)).await;
+        self.runtime.block_on(self.persist(plan))
     }
 
     /// Lets the manager read its config again and put it in force.
@@ -133,7 +164,10 @@ impl Client {
     /// # Errors
     /// See [`ErrorKind`]. A config with errors is no error but an answer.
     pub fn apply(&self) -> Result<ChangeReport, ClientError> {
-        self.runtime.block_on(self.post(paths::APPLY, &ChangeRequest {}, Some(READING_LIMIT)))
+        // Done twice it is done once.
+        let apply =
+            async |client: &Self| client.post(paths::APPLY, &ChangeRequest {}, Some(READING_LIMIT)).await;
+        self.runtime.block_on(self.persist(apply))
     }
 
     /// The events after `after` that the manager has kept.
@@ -196,6 +230,30 @@ impl Client {
         })
     }
 
+    /// Has the manager replace itself, and returns when the successor answers.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]. Refused with `not_respawned` and the reason: the manager goes on as it was.
+    pub fn respawn(&self) -> Result<RespawnReport, ClientError> {
+        self.runtime.block_on(async {
+            let limit = Some(ANSWER_LIMIT);
+            let report: RespawnReport = self.post(paths::RESPAWN, &RespawnRequest {}, limit).await?;
+            let until = tokio::time::Instant::now() + ANSWER_LIMIT;
+            loop {
+                // Its last connections are closed without an answer.
+                match self.get::<StatusReport>(paths::STATUS).await {
+                    Ok(status) if status.manager.respawns >= report.respawns => return Ok(report),
+                    Err(error) if !matches!(error.kind, ErrorKind::Lost) => return Err(error),
+                    Ok(_) | Err(_) => {}
+                }
+                if tokio::time::Instant::now() >= until {
+                    return Err(ClientError::too_slow(&self.socket, "replace itself", ANSWER_LIMIT));
+                }
+                tokio::time::sleep(BREATH).await;
+            }
+        })
+    }
+
     /// Asks the manager to stop everything and leave, and returns when it has closed its connections;
     /// `watcher` sees what happens meanwhile.
     ///
@@ -205,9 +263,27 @@ impl Client {
         self.runtime.block_on(async {
             // Opened first: the end of this stream is how the manager's end is seen.
             let mut events = self.open_events(None).await?;
-            let report = self.post(paths::DOWN, &DownRequest {}, Some(ANSWER_LIMIT)).await?;
-            while let Some(event) = events.next(&self.socket).await? {
-                watcher(event);
+            let down =
+                async |client: &Self| client.post(paths::DOWN, &DownRequest {}, Some(ANSWER_LIMIT)).await;
+            let report = self.persist(down).await?;
+            // A manager that dies with the connection is followed by another; a stranger's server may not be.
+            for _ in 0..MOST_LOST {
+                while let Ok(Some(event)) = events.next(&self.socket).await {
+                    watcher(event);
+                }
+                // One that is replaced meanwhile goes on with it; its socket goes only with the last.
+                let again = tokio::time::timeout(AGAIN_LIMIT, self.open_events(None)).await;
+                // Nobody takes the connection from the backlog: it is on its way out.
+                let Ok(again) = again else { return Ok(report) };
+                match again {
+                    Ok(again) => {
+                        events = again;
+                        continue;
+                    }
+                    Err(error) if matches!(error.kind, ErrorKind::Lost) => {}
+                    Err(_) => return Ok(report),
+                }
+                tokio::time::sleep(BREATH).await;
             }
             Ok(report)
         })
@@ -255,15 +331,39 @@ impl Client {
         }
     }
 
+    /// Asks again for as long as the manager is being replaced: its successor takes the connection from the backlog
+    /// that this one has left. Only for what may be asked twice.
+    async fn persist<T>(
+        &self,
+        mut ask: impl AsyncFnMut(&Self) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut lost: Option<(ClientError, Instant)> = None;
+        loop {
+            let error = match ask(self).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let replaced = error.refusal().is_some_and(|why| why.error == ErrorCode::Respawning);
+            match (&error.kind, lost.take()) {
+                (ErrorKind::Lost, None) => lost = Some((error, Instant::now())),
+                (ErrorKind::Lost, Some((_, since))) if since.elapsed() < AWAY => lost = Some((error, since)),
+                _ if replaced => {}
+                // Gone for good: what happened first says more.
+                (ErrorKind::NotRunning, Some((first, _))) => return Err(first),
+                _ => return Err(error),
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let call = wire::Call {
-            socket: &self.socket,
-            method: Method::GET,
-            path,
-            body: Vec::new(),
-            limit: Some(ANSWER_LIMIT),
+        let get = async |client: &Self| {
+            let socket = &client.socket;
+            let limit = Some(ANSWER_LIMIT);
+            let call = wire::Call { socket, method: Method::GET, path, body: Vec::new(), limit };
+            wire::read(socket, wire::send(call).await?).await
         };
-        wire::read(&self.socket, wire::send(call).await?).await
+        self.persist(get).await
     }
 
     async fn post<T: serde::de::DeserializeOwned>(
@@ -327,4 +427,12 @@ impl EventLines {
             }
         }
     }
+}
+
+/// A number that no other request has, as good as certainly.
+fn new_key() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // Seeded by the system's source of randomness, anew for each.
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    random >> 11
 }

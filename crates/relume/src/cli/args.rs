@@ -5,6 +5,7 @@
 //! files, variables and flags.
 
 mod more;
+mod rest;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,8 +15,10 @@ use clap::{Args, Parser, Subcommand};
 use relume_config::Override;
 
 pub(crate) use more::{
-    Awaited, CompletionsArgs, EventsArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs, UrlsArgs, WaitArgs,
+    Awaited, CompletionsArgs, DrillArgs, EventsArgs, InstallArgs, ManArgs, ReloadArgs, RunArgs, SignalArgs,
+    UninstallArgs, UnitArgs, UrlsArgs, WaitArgs,
 };
+pub(crate) use rest::{ApplyArgs, CheckArgs, ExplainArgs};
 
 const ABOUT: &str = "Runs the services of a config file and keeps them running.
 
@@ -104,24 +107,42 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Show what has happened
     Events(EventsArgs),
+    /// Say why a service is as it is: what led to it, its last lines, what comes next
+    Explain(ExplainArgs),
     /// Show where to look at the services
     Urls(UrlsArgs),
     /// Say what a changed config would do
     Plan,
     /// Put a changed config in force; only what changed is restarted
-    Apply,
+    Apply(ApplyArgs),
+    /// Replace relume by a fresh copy of itself, or by an upgrade; services are not touched
+    Respawn,
     /// Run one command as a service, until it ends
     Run(RunArgs),
+    /// Kill parts of relume on purpose, and prove that nothing is lost
+    Drill(DrillArgs),
+    /// Make a systemd unit that runs `relume up`
+    Install(InstallArgs),
+    /// Stop and remove the unit that `install` has made
+    Uninstall(UninstallArgs),
     /// Look for what could keep relume or the services from working
     Doctor,
     /// Check the config: every error in one go, with file, line and column
-    Check,
+    Check(CheckArgs),
     /// Print the JSON Schema of the config, for editors
     Schema,
     /// Print completions for a shell
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
+    /// Whether a job has something to do; asked by the manager
+    #[command(hide = true)]
+    Judge {
+        /// `done` where files have told that it has been done, else `open`
+        known: String,
+        /// What is to be judged, as JSON
+        check: String,
+    },
 }
 
 const UP_EXAMPLES: &str = "Examples:

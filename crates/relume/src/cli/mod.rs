@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use relume_proto::{ApiError, ClientError, ErrorCode, ErrorKind};
 
+pub(crate) use commands::drill::play_part as play_drill_part;
 pub(crate) use commands::logs::Stream as LogStream;
 pub(crate) use screen::Screen;
 
@@ -142,14 +143,20 @@ fn dispatch(command: Command, global: &Global, screen: &Screen) -> Result<ExitCo
         Command::Signal(args) => commands::signal::run(&args, global, screen),
         Command::Wait(args) => commands::wait::run(&args, global, screen),
         Command::Events(args) => commands::events::run(&args, global, screen),
+        Command::Explain(args) => commands::explain::run(&args, global, screen),
         Command::Urls(args) => commands::urls::run(&args, global, screen),
         Command::Plan => commands::plan::run(global, screen),
-        Command::Apply => commands::apply::run(global, screen),
+        Command::Respawn => commands::respawn::run(global, screen),
+        Command::Drill(args) => commands::drill::run(&args, global, screen),
+        Command::Install(args) => commands::install::run(&args, global, screen),
+        Command::Uninstall(args) => commands::uninstall::run(&args, screen),
+        Command::Apply(args) => commands::apply::run(&args, global, screen),
         Command::Doctor => commands::doctor::run(global, screen),
         Command::Completions(args) => commands::completions::run(&args, screen),
         Command::Man(args) => commands::man::run(&args, screen),
         Command::Logs(args) => commands::logs::run(&args, global, screen),
-        Command::Check => commands::check::run(global, screen),
+        Command::Check(args) => commands::check::run(&args, global, screen),
+        Command::Judge { known, check } => return commands::judge::run(&known, &check, screen),
         Command::Schema => commands::schema::run(screen),
     };
     exit.map(ExitCode::from)

@@ -1,9 +1,11 @@
 //! The words between guardian and manager: lines of `KEY=VALUE` in one message, as in sd_notify(3).
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use relume_os::channel::{Channel, Received};
-use relume_os::exit::ExitStatus;
+use relume_os::exit::{ExitStatus, Usage};
+use relume_os::pidfd::ProcessId;
 use relume_os::signals::Arrived;
 
 /// What a manager says.
@@ -21,8 +23,20 @@ pub(crate) enum Word {
         /// Which name.
         name: String,
     },
+    /// It begins anew in the same process and wants all that is kept.
+    Hello,
     /// It supervises.
     Ready,
+    /// It lives, and shall be replaced when it has not said so for this long; none: it is not watched.
+    Alive {
+        /// For how long it may be silent.
+        period: Option<Duration>,
+    },
+    /// The ends up to this number are in its journal.
+    Ack {
+        /// The number.
+        upto: u64,
+    },
     /// It will end by itself, and so shall the guardian.
     Leave {
         /// With this exit code.
@@ -34,8 +48,27 @@ pub(crate) enum Word {
     Other,
 }
 
-/// After the last descriptor that was kept.
-pub(crate) const KEPT_ALL: &str = "KEPT_ALL=1";
+/// The end of a process that was handed to the guardian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Counts the ends that this guardian has seen, from 1.
+    pub(crate) number: u64,
+    /// Which process it was.
+    pub(crate) process: ProcessId,
+    /// How it ended.
+    pub(crate) status: ExitStatus,
+    /// What it used.
+    pub(crate) usage: Usage,
+}
+
+/// What the first message after the last kept descriptor begins with.
+const KEPT_ALL: &str = "KEPT_ALL";
+
+/// The manager wants all that is kept.
+pub(crate) const HELLO: &str = "HELLO=1";
+
+/// It supervises.
+pub(crate) const READY: &str = "READY=1";
 
 /// Keep the descriptors that come with this.
 pub(crate) fn keep(name: &str) -> String {
@@ -47,8 +80,15 @@ pub(crate) fn forget(name: &str) -> String {
     format!("FDSTOREREMOVE=1\nFDNAME={name}")
 }
 
-/// It supervises.
-pub(crate) const READY: &str = "READY=1";
+/// The manager lives.
+pub(crate) fn alive(period: Option<Duration>) -> String {
+    format!("WATCHDOG=1\nWATCHDOG_USEC={}", period.map_or(0, |period| period.as_micros()))
+}
+
+/// Ends up to this number are noted.
+pub(crate) fn ack(upto: u64) -> String {
+    format!("ACK={upto}")
+}
 
 /// It will end by itself; `detach`: services run on.
 pub(crate) fn leave(code: u8, detach: bool) -> String {
@@ -60,19 +100,37 @@ pub(crate) fn kept(name: &str) -> String {
     format!("KEPT={name}")
 }
 
+/// All that was kept has been handed over. `why` there is a new manager, for people; whether the loss of the
+/// terminal is to be ignored.
+pub(crate) fn kept_all(why: &str, ignores_hangup: bool) -> String {
+    format!("{KEPT_ALL}=1\nIGNORES_HANGUP={}\nWHY={}", u8::from(ignores_hangup), why.replace('\n', " "))
+}
+
+/// Whether this is what `kept_all` has made.
+pub(crate) fn is_kept_all(text: &str) -> bool {
+    value(text, KEPT_ALL).is_some()
+}
+
 /// A signal for relume has arrived.
 pub(crate) fn signal(arrived: Arrived) -> String {
     format!("SIGNAL={}\nCODE={}", arrived.signal, arrived.code)
 }
 
 /// A process that was handed to the guardian has ended.
-pub(crate) fn exited(pid: u32, status: ExitStatus) -> String {
-    match status {
-        ExitStatus::Code(code) => format!("EXITED={pid}\nEXIT_CODE={code}"),
+pub(crate) fn exited(ended: &Ended) -> String {
+    let ProcessId { pid, start_time } = ended.process;
+    let Usage { user, system, max_rss_kib } = ended.usage;
+    let (number, user, system) = (ended.number, user.as_micros(), system.as_micros());
+    let head = format!(
+        "EXITED={pid}\nSTARTED={start_time}\nNUMBER={number}\nUSER_USEC={user}\nSYSTEM_USEC={system}\n\
+         MAX_RSS_KIB={max_rss_kib}"
+    );
+    match ended.status {
+        ExitStatus::Code(code) => format!("{head}\nEXIT_CODE={code}"),
         ExitStatus::Signal { number, core_dumped } => {
-            format!("EXITED={pid}\nEXIT_SIGNAL={number}\nCORE_DUMPED={}", u8::from(core_dumped))
+            format!("{head}\nEXIT_SIGNAL={number}\nCORE_DUMPED={}", u8::from(core_dumped))
         }
-        ExitStatus::Unknown => format!("EXITED={pid}"),
+        ExitStatus::Unknown => head,
     }
 }
 
@@ -86,15 +144,24 @@ pub(crate) fn number<T: std::str::FromStr>(text: &str, key: &str) -> Option<T> {
     value(text, key)?.parse().ok()
 }
 
-/// How a process ended, as `exited` says it.
-pub(crate) fn status_of(text: &str) -> ExitStatus {
-    if let Some(code) = number(text, "EXIT_CODE") {
-        return ExitStatus::Code(code);
-    }
-    match number(text, "EXIT_SIGNAL") {
-        Some(number) => ExitStatus::Signal { number, core_dumped: value(text, "CORE_DUMPED") == Some("1") },
-        None => ExitStatus::Unknown,
-    }
+/// The end that `exited` says.
+pub(crate) fn ended(text: &str) -> Option<Ended> {
+    let process =
+        ProcessId { pid: number(text, "EXITED")?, start_time: number(text, "STARTED").unwrap_or(0) };
+    let micros = |key| Duration::from_micros(number(text, key).unwrap_or(0));
+    let usage = Usage {
+        user: micros("USER_USEC"),
+        system: micros("SYSTEM_USEC"),
+        max_rss_kib: number(text, "MAX_RSS_KIB").unwrap_or(0),
+    };
+    let status = match (number(text, "EXIT_CODE"), number(text, "EXIT_SIGNAL")) {
+        (Some(code), _) => ExitStatus::Code(code),
+        (None, Some(number)) => {
+            ExitStatus::Signal { number, core_dumped: value(text, "CORE_DUMPED") == Some("1") }
+        }
+        (None, None) => ExitStatus::Unknown,
+    };
+    Some(Ended { number: number(text, "NUMBER").unwrap_or(0), process, status, usage })
 }
 
 /// What the manager says next; none: nothing now, or never again.
@@ -106,6 +173,13 @@ pub(super) fn receive(channel: &Channel) -> Option<Word> {
         Word::Keep { name: name(), fds: message.fds }
     } else if value(text, "FDSTOREREMOVE").is_some() {
         Word::Drop { name: name() }
+    } else if value(text, "WATCHDOG").is_some() {
+        let period = number(text, "WATCHDOG_USEC").filter(|micros| *micros > 0);
+        Word::Alive { period: period.map(Duration::from_micros) }
+    } else if let Some(upto) = number(text, "ACK") {
+        Word::Ack { upto }
+    } else if value(text, "HELLO").is_some() {
+        Word::Hello
     } else if value(text, "READY").is_some() {
         Word::Ready
     } else if let Some(code) = number(text, "LEAVE") {
@@ -128,9 +202,11 @@ mod tests {
             ExitStatus::Unknown,
         ];
         for status in all {
-            let text = exited(42, status);
-            assert_eq!(number::<u32>(&text, "EXITED"), Some(42));
-            assert_eq!(status_of(&text), status, "{text}");
+            let process = ProcessId { pid: 42, start_time: 77 };
+            let usage =
+                Usage { user: Duration::from_micros(5), system: Duration::from_secs(3), max_rss_kib: 1024 };
+            let told = Ended { number: 9, process, status, usage };
+            assert_eq!(ended(&exited(&told)), Some(told));
         }
     }
 
@@ -138,5 +214,12 @@ mod tests {
     fn a_key_is_not_found_inside_another() {
         assert_eq!(value("FDSTOREREMOVE=1\nFDNAME=x", "FDSTORE"), None);
         assert_eq!(value(&keep("o/web:2/7"), "FDNAME"), Some("o/web:2/7"));
+    }
+
+    #[test]
+    fn a_reason_with_line_ends_adds_no_words() {
+        let text = kept_all("it\nREADY=1", true);
+        assert!(is_kept_all(&text));
+        assert_eq!((value(&text, "READY"), number(&text, "IGNORES_HANGUP")), (None, Some(1)));
     }
 }

@@ -2,50 +2,71 @@
 //!
 //! # Theory of operation
 //!
-//! One thread, one epoll set, no configuration, no network. It starts the manager and hears of its end; it hears
-//! the terminal and the signals that are meant for relume and passes them on; it keeps descriptors under names
-//! that the manager gives them ([`store`]), in the words of sd_notify's FDSTORE; and it reaps whatever was
-//! handed to it when a manager died, telling the next one how each ended.
+//! One thread, one epoll set, no configuration, no network. It starts the manager ([`starting`]) and hears of its end
+//! ([`judge`] says what follows); it watches that the manager goes on speaking ([`watch`]); it hears the terminal and
+//! the signals that are meant for relume and passes them on; it keeps descriptors under names that the manager gives
+//! them ([`store`]), in the words of sd_notify's FDSTORE; and it reaps whatever was handed to it when a manager died,
+//! telling every next one how each ended until one has it in its journal ([`exits`]).
 //!
 //! A manager that ends by itself after saying `LEAVE` ends the guardian with that code. One that ends by itself
-//! before it was ever ready has said why on the terminal: the guardian ends with it. Any other death is
-//! answered by a new manager, at once after a kill from outside, with growing delays (never more than a second)
-//! while managers do not even become ready.
+//! before any was ever ready has said why on the terminal: the guardian ends with it. Any other death is
+//! answered by a new manager, and that never ends.
+//!
+//! What the manager is to hear waits in a queue of its own and goes out as the channel has room ([`Manager::outbox`]):
+//! a manager that does not read holds up nobody.
+//!
+//! The guardian itself is replaced in two ways, both by an exec of this process that keeps every descriptor
+//! ([`table`]): a manager whose guardian has died takes its part, and a guardian whose manager has proved a newer
+//! program takes that program.
 //!
 //! It must never: read a configuration, open a file of the user's, decide anything about a service, wait for
 //! the manager.
 
+mod exits;
+mod judge;
 pub(crate) mod link;
+mod starting;
 mod store;
+pub(crate) mod table;
+mod watch;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use relume_os::channel::Channel;
 use relume_os::epoll::{Epoll, Interest, Ready, Timer};
-use relume_os::exit::{ExitStatus, Reaped};
+use relume_os::exit::{self, ExitStatus, Reaped};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::{self, Arrived, SignalFd};
-use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
-use relume_os::{clock, exec, exit, limits, prctl, proc};
+use relume_os::spawn::Spawner;
+use relume_os::{clock, exec, limits, prctl};
 
 use crate::orphans;
-use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role};
+use crate::roles::{LOCK_FD, Role, own_program};
+use crate::systemd;
+use exits::Exits;
+use judge::{Death, Judge, Mode, PROVEN};
 use link::Word;
 use store::Store;
+use table::{Heir, Table};
+use watch::{Verdict, Watch};
+
+pub(crate) use starting::{SAFE, SAFE_CONFIG_FD, WITHOUT_JOURNAL};
 
 const SIGNALS: u64 = 0;
 const TIMER: u64 = 1;
 const CHANNEL: u64 = 2;
 const MANAGER: u64 = 3;
+const SYSTEMD: u64 = 16;
 
 const HUP: i32 = 1;
 const INT: i32 = 2;
 const QUIT: i32 = 3;
+const ABRT: i32 = 6;
+const KILL: i32 = 9;
 const USR1: i32 = 10;
 const TERM: i32 = 15;
 const CHLD: i32 = 17;
@@ -54,21 +75,25 @@ const TSTP: i32 = 20;
 /// What is heard. SIGTSTP is heard and not obeyed: a stopped guardian guards nothing.
 const HEARD: [i32; 7] = [TERM, INT, HUP, QUIT, USR1, CHLD, TSTP];
 
-/// The first delay after a manager that did not become ready, doubled for each in a row up to the last.
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LAST_DELAY: Duration = Duration::from_secs(1);
+/// The pause after a wait that has failed.
+const REST: Duration = Duration::from_millis(50);
+
+/// The name under which the configuration of the present manager is kept.
+pub(crate) const CONFIG: &str = "config";
+
+/// The name under which the last configuration is kept that has held for [`PROVEN`].
+pub(crate) const GOOD_CONFIG: &str = "config.good";
 
 /// Turns the process that the user started into the guardian, which keeps its pid. Comes back only if that
 /// fails.
 pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    exec::replace(&own_program(), &argv, &Role::Guardian.environment(), &[(lock.as_fd(), LOCK_FD)])
-}
-
-/// The program of this process by the path it was started from: an upgrade puts another one there.
-fn own_program() -> PathBuf {
-    // Without /proc, or when the file was removed, the running image is still there to be had.
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
+    exec::replace(
+        &own_program(),
+        &argv,
+        &systemd::with_own_watchdog(Role::Guardian.environment()),
+        &[(lock.as_fd(), LOCK_FD)],
+    )
 }
 
 /// The guardian's whole life.
@@ -76,33 +101,46 @@ pub(crate) fn run() -> ExitCode {
     match Guardian::new() {
         Ok(guardian) => guardian.guard(),
         Err(error) => {
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr(),
-                format!("error: relume could not start: {error}\n").as_bytes(),
-            );
+            complain(&format!("error: relume could not start: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// To whoever sees our standard error; there may be nobody.
+fn complain(text: &str) {
+    let _nobody = std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes());
 }
 
 struct Guardian {
     epoll: Epoll,
     signals: SignalFd,
     timer: Timer,
+    armed: Option<u64>,
+    /// Who expects signs of life.
+    systemd: Option<systemd::Watchdog>,
     lock: OwnedFd,
+    /// What relume was started with.
     original: Vec<(limits::Resource, limits::Limit)>,
     ignores_hangup: bool,
     spawner: Spawner,
     store: Store,
     manager: Option<Manager>,
+    /// When the next manager is started, while there is none.
+    start_at: Option<u64>,
+    /// When the present configuration has held for long enough.
+    config_good_at: Option<u64>,
     /// Signals that no manager has been told yet.
     untold: VecDeque<Arrived>,
-    /// Ends of processes that were handed to us, for the next manager too.
-    exits: VecDeque<String>,
+    exits: Exits,
+    judge: Judge,
     ever_ready: bool,
-    /// A manager has been started before.
-    started: bool,
-    failures: u32,
+    /// Why the next manager is not the first, for people; none: it is.
+    why: Option<String>,
+    /// For how long a manager may be silent, as the last one has said.
+    period: Option<Duration>,
+    /// The program of the last manager that was proven.
+    good_program: Option<OwnedFd>,
     /// The exit code, and whether services run on.
     leave: Option<(u8, bool)>,
 }
@@ -111,20 +149,47 @@ struct Manager {
     process: ProcessId,
     pidfd: PidFd,
     channel: Channel,
-    ready: bool,
+    /// What it is to hear, in order.
+    outbox: VecDeque<Out>,
+    /// Room in the channel is waited for.
+    writing: bool,
+    /// Since when it has supervised.
+    ready_at: Option<u64>,
+    proven: bool,
+    mode: Mode,
+    watch: Watch,
 }
 
-/// Ends kept for a manager that has not asked yet: as many as services can end while one is being started.
-const EXITS_KEPT: usize = 16_384;
+/// What a manager is to hear.
+enum Out {
+    /// What is kept under this name.
+    Kept(String),
+    Signal(Arrived),
+    Text(String),
+}
+
+impl Manager {
+    fn new((process, pidfd): (ProcessId, PidFd), channel: Channel, mode: Mode, watch: Watch) -> Self {
+        let outbox = VecDeque::new();
+        Self { process, pidfd, channel, outbox, writing: false, ready_at: None, proven: false, mode, watch }
+    }
+}
 
 impl Guardian {
     fn new() -> relume_os::Result<Self> {
         let lock = exec::take_inherited(LOCK_FD)?;
-        let ignores_hangup = signals::is_ignored(HUP)?;
+        let table = Table::inherited();
+        let ignores_hangup = match &table {
+            Some(table) => table.ignores_hangup,
+            None => signals::is_ignored(HUP)?,
+        };
         signals::block(&HEARD)?;
         signals::set_default(CHLD)?;
         prctl::set_child_subreaper()?;
-        let original = limits::snapshot()?;
+        let original = match &table {
+            Some(table) => table.limits.clone(),
+            None => limits::snapshot()?,
+        };
         limits::raise_nofile()?;
         // Early: low numbers make its spawns cheap.
         let spawner = Spawner::new()?;
@@ -133,43 +198,89 @@ impl Guardian {
         let timer = Timer::new()?;
         epoll.add(&signals, SIGNALS, Interest::READ)?;
         epoll.add(&timer, TIMER, Interest::READ)?;
-        Ok(Self {
+        let systemd = systemd::Watchdog::of_this_process();
+        if let Some(watchdog) = &systemd {
+            epoll.add(watchdog.timer(), SYSTEMD, Interest::READ)?;
+        }
+        let mut guardian = Self {
             epoll,
             signals,
             timer,
+            armed: None,
+            systemd,
             lock,
             original,
             ignores_hangup,
             spawner,
             store: Store::default(),
             manager: None,
+            start_at: None,
+            config_good_at: None,
             untold: VecDeque::new(),
-            exits: VecDeque::new(),
+            exits: Exits::default(),
+            judge: Judge::default(),
             ever_ready: false,
-            started: false,
-            failures: 0,
+            why: None,
+            period: None,
+            good_program: None,
             leave: None,
-        })
+        };
+        if let Some(table) = table {
+            guardian.take_over(table);
+        }
+        Ok(guardian)
+    }
+
+    /// What was kept in this process before its exec: by a manager, or by an older guardian.
+    fn take_over(&mut self, table: Table) {
+        for (name, handles) in table.kept {
+            if let Some(fds) = table::take_kept(&handles) {
+                self.store.keep(name, fds);
+            }
+        }
+        self.ever_ready = true;
+        self.exits = Exits::of(table.exits.into());
+        self.why = Some(table.why);
+        if let Some(Heir { process, pidfd, channel }) = table.manager
+            && let (Some(pidfd), Some(channel)) = (pidfd.take(), channel.take())
+        {
+            let (pidfd, channel) = (PidFd::from_owned(pidfd), Channel::from_owned(channel));
+            let watch = Watch::new(clock::monotonic_ns(), None);
+            let mut manager = Manager::new((process, pidfd), channel, Mode::Plain, watch);
+            (manager.ready_at, manager.proven) = (Some(clock::monotonic_ns()), true);
+            if let Err(error) = self.attend(manager) {
+                complain(&format!("error: the manager cannot be heard any more: {error}"));
+            }
+        }
     }
 
     fn guard(mut self) -> ExitCode {
-        self.start_manager();
+        if self.manager.is_none() {
+            self.start_manager();
+        }
+        self.reap();
         let mut ready: Vec<Ready> = Vec::new();
         loop {
+            self.arm();
             if self.epoll.wait(&mut ready, None).is_err() {
                 // Nothing can be heard: at least not at full speed.
-                std::thread::sleep(FIRST_DELAY);
+                std::thread::sleep(REST);
             }
             for event in &ready {
                 match event.token {
                     SIGNALS => self.hear(),
                     TIMER => {
                         let _fired = self.timer.drain();
-                        if self.manager.is_none() {
-                            self.start_manager();
+                        self.armed = None;
+                    }
+                    CHANNEL => {
+                        self.listen();
+                        self.flush();
+                        if event.hangup {
+                            self.hung_up();
                         }
                     }
-                    CHANNEL => self.listen(),
+                    SYSTEMD => drop(self.systemd.as_ref().map(systemd::Watchdog::due)),
                     MANAGER => {
                         if let Some(code) = self.manager_ended() {
                             return code;
@@ -178,6 +289,44 @@ impl Guardian {
                     _ => {}
                 }
             }
+            self.tick(clock::monotonic_ns());
+        }
+    }
+
+    /// Waits for the earliest of all that has a time.
+    fn arm(&mut self) {
+        let proven = self.manager.as_ref().filter(|manager| !manager.proven);
+        let proven = proven.and_then(|manager| Some(manager.ready_at? + nanos(PROVEN)));
+        let watch = self.manager.as_ref().and_then(|manager| manager.watch.deadline());
+        let start = self.start_at.filter(|_| self.manager.is_none());
+        let at = [proven, watch, start, self.config_good_at].into_iter().flatten().min();
+        if at == self.armed {
+            return;
+        }
+        // Neither can fail for a valid time.
+        let _unset = at.map_or_else(|| self.timer.disarm(), |at| self.timer.set(at));
+        self.armed = at;
+    }
+
+    /// Does what is due.
+    fn tick(&mut self, now: u64) {
+        if self.manager.is_none() && self.start_at.is_none_or(|at| at <= now) {
+            self.start_manager();
+        }
+        if self.config_good_at.is_some_and(|at| at <= now) {
+            self.config_good_at = None;
+            self.store.copy(CONFIG, GOOD_CONFIG);
+        }
+        let Some(manager) = &mut self.manager else { return };
+        match manager.watch.look(now) {
+            Verdict::Fine => {}
+            // It may have ended by now, which is what is wanted.
+            Verdict::Abort => drop(manager.pidfd.send_signal(ABRT)),
+            Verdict::Kill => drop(manager.pidfd.send_signal(KILL)),
+        }
+        if !manager.proven && manager.ready_at.is_some_and(|at| at + nanos(PROVEN) <= now) {
+            manager.proven = true;
+            self.proven();
         }
     }
 
@@ -187,66 +336,107 @@ impl Guardian {
                 CHLD => self.reap(),
                 TSTP => {}
                 HUP if self.ignores_hangup => {}
-                _ => {
-                    self.untold.push_back(arrived);
-                    self.pass_on();
-                }
+                _ => match &mut self.manager {
+                    Some(manager) => manager.outbox.push_back(Out::Signal(arrived)),
+                    None => self.untold.push_back(arrived),
+                },
             }
         }
-    }
-
-    /// Tells the manager what it has not been told; what cannot be said now is said later.
-    fn pass_on(&mut self) {
-        let Some(manager) = &self.manager else { return };
-        while let Some(arrived) = self.untold.front() {
-            match manager.channel.send(link::signal(*arrived).as_bytes(), &[]) {
-                Ok(true) => drop(self.untold.pop_front()),
-                Ok(false) | Err(_) => return,
-            }
-        }
-        while let Some(exit) = self.exits.front() {
-            match manager.channel.send(exit.as_bytes(), &[]) {
-                Ok(true) => drop(self.exits.pop_front()),
-                Ok(false) | Err(_) => return,
-            }
-        }
+        self.flush();
     }
 
     /// Reaps what was handed to us. The manager itself is reaped where its end is dealt with.
     fn reap(&mut self) {
         let manager = self.manager.as_ref().map(|manager| manager.process.pid);
-        for pid in proc::children().unwrap_or_default() {
-            if Some(pid) == manager {
-                continue;
-            }
-            if let Ok(Reaped::Exited { pid, status, .. }) = exit::reap_orphan(pid) {
-                if self.exits.len() == EXITS_KEPT {
-                    self.exits.pop_front();
-                }
-                self.exits.push_back(link::exited(pid, status));
+        for ended in self.exits.reap(manager) {
+            if let Some(manager) = &mut self.manager {
+                manager.outbox.push_back(Out::Text(link::exited(&ended)));
             }
         }
-        self.pass_on();
+        self.flush();
+    }
+
+    /// Tells the manager what it is to hear, as far as there is room in the channel.
+    fn flush(&mut self) {
+        let Some(manager) = &mut self.manager else { return };
+        while let Some(next) = manager.outbox.front() {
+            let sent = match next {
+                Out::Text(text) => manager.channel.send(text.as_bytes(), &[]),
+                Out::Signal(arrived) => manager.channel.send(link::signal(*arrived).as_bytes(), &[]),
+                Out::Kept(name) => match self.store.get(name) {
+                    Some(fds) => manager.channel.send(link::kept(name).as_bytes(), &fds),
+                    None => Ok(true),
+                },
+            };
+            match sent {
+                // What cannot be sent at all is not waited with; a manager that is gone is noticed elsewhere.
+                Ok(true) | Err(_) => drop(manager.outbox.pop_front()),
+                Ok(false) => break,
+            }
+        }
+        let writing = !manager.outbox.is_empty();
+        if writing != manager.writing {
+            let interest = Interest { writable: writing, ..Interest::READ };
+            let _gone = self.epoll.modify(&manager.channel, CHANNEL, interest);
+            manager.writing = writing;
+        }
     }
 
     fn listen(&mut self) {
-        loop {
-            let Some(manager) = &mut self.manager else { return };
-            match link::receive(&manager.channel) {
-                Some(Word::Keep { name, fds }) => self.store.keep(name, fds),
-                Some(Word::Drop { name }) => self.store.drop(&name),
-                Some(Word::Ready) => {
-                    manager.ready = true;
-                    self.ever_ready = true;
-                    self.failures = 0;
-                    self.pass_on();
-                    // What only its own start has needed; where it is not given back it stays mapped.
-                    let _mapped = relume_os::memory::give_back_code();
+        while let Some(manager) = &mut self.manager {
+            let Some(word) = link::receive(&manager.channel) else { return };
+            let now = clock::monotonic_ns();
+            match word {
+                Word::Keep { name, fds } => {
+                    let ready = manager.ready_at.is_some();
+                    let is_config = name == CONFIG;
+                    self.store.keep(name, fds);
+                    if ready && is_config {
+                        self.config_held(now);
+                    }
                 }
-                Some(Word::Leave { code, detach }) => self.leave = Some((code, detach)),
-                Some(Word::Other) => {}
-                None => return,
+                Word::Drop { name } => self.store.drop(&name),
+                Word::Hello => {
+                    (manager.ready_at, manager.proven) = (None, false);
+                    manager.watch.restarted(now);
+                    self.why = None;
+                    self.hand_over();
+                }
+                Word::Ready => self.supervised(now),
+                Word::Alive { period } => {
+                    manager.watch.heard(now, period);
+                    self.period = period;
+                }
+                Word::Ack { upto } => self.exits.acknowledged(upto),
+                Word::Leave { code, detach } => self.leave = Some((code, detach)),
+                Word::Other => {}
             }
+        }
+    }
+
+    /// The manager has closed its end and is about to end: what is ready for ever would keep us busy until then.
+    fn hung_up(&mut self) {
+        if let Some(manager) = &self.manager {
+            let _gone = self.epoll.delete(&manager.channel);
+        }
+    }
+
+    /// The manager supervises.
+    fn supervised(&mut self, now: u64) {
+        let Some(manager) = &mut self.manager else { return };
+        manager.ready_at = Some(now);
+        self.ever_ready = true;
+        self.config_held(now);
+        // What only a start has needed; where it is not given back it stays mapped.
+        let _mapped = relume_os::memory::give_back_code();
+    }
+
+    /// The configuration that is kept now holds since now.
+    fn config_held(&mut self, now: u64) {
+        self.config_good_at = Some(now + nanos(PROVEN));
+        if self.store.get(GOOD_CONFIG).is_none() {
+            // Better than none, until one is proven.
+            self.store.copy(CONFIG, GOOD_CONFIG);
         }
     }
 
@@ -270,92 +460,26 @@ impl Guardian {
         if let (ExitStatus::Code(code), false) = (status, self.ever_ready) {
             return Some(ExitCode::from(u8::try_from(code).unwrap_or(1)));
         }
-        if manager.ready {
-            self.start_manager();
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            self.start_later();
-        }
+        let now = clock::monotonic_ns();
+        let supervised = manager.ready_at.map(|at| Duration::from_nanos(now.saturating_sub(at)));
+        let by_watchdog = manager.watch.has_struck();
+        let silent = manager.watch.period().filter(|_| by_watchdog);
+        self.why = Some(match silent {
+            Some(period) => format!("the manager had not answered for {period:?}"),
+            None => format!("the manager had ended: {status}"),
+        });
+        let signals = manager.outbox.into_iter().filter_map(|out| match out {
+            Out::Signal(arrived) => Some(arrived),
+            Out::Kept(_) | Out::Text(_) => None,
+        });
+        self.untold.extend(signals);
+        self.config_good_at = None;
+        let pause = self.judge.died(Death { status, supervised, by_watchdog });
+        self.start_at = Some(now + nanos(pause));
         None
     }
+}
 
-    fn start_later(&self) {
-        let delay = FIRST_DELAY.saturating_mul(1 << self.failures.min(10)).min(LAST_DELAY);
-        let at = clock::monotonic_ns() + u64::try_from(delay.as_nanos()).unwrap_or(0);
-        // Without the timer the next signal or child would have to do; it cannot fail for a valid time.
-        let _unset = self.timer.set(at);
-    }
-
-    fn start_manager(&mut self) {
-        match self.try_start_manager() {
-            Ok(manager) => {
-                self.manager = Some(manager);
-                self.started = true;
-                self.hand_over();
-                self.reap();
-            }
-            Err(text) => {
-                let _ = std::io::Write::write_all(
-                    &mut std::io::stderr(),
-                    format!("error: the manager could not be started: {text}; trying again\n").as_bytes(),
-                );
-                self.failures = self.failures.saturating_add(1);
-                self.start_later();
-            }
-        }
-    }
-
-    fn try_start_manager(&mut self) -> Result<Manager, String> {
-        let (ours, theirs) = Channel::pair().map_err(|error| error.to_string())?;
-        // As wide as the kernel gives it; a narrow one only takes more rounds.
-        let _narrow = ours.widen().and_then(|()| theirs.widen());
-        let mut argv: Vec<OsString> = std::env::args_os().collect();
-        let arg0 = argv.first().cloned();
-        if let Some(program) = argv.first_mut() {
-            *program = own_program().into_os_string();
-        }
-        let request = SpawnRequest {
-            argv,
-            arg0,
-            environment: self.environment(),
-            limits: self.original.clone(),
-            ..SpawnRequest::default()
-        };
-        let plan = SpawnPlan::prepare(&request).map_err(|error| error.to_string())?;
-        let (out, err) = (std::io::stdout(), std::io::stderr());
-        let fds = SpawnFds {
-            stdin: None,
-            stdout: Some(out.as_fd()),
-            stderr: Some(err.as_fd()),
-            extra: &[(CHANNEL_FD, theirs.as_fd()), (LOCK_FD, self.lock.as_fd())],
-            cgroup: None,
-        };
-        let spawned = self.spawner.spawn(&plan, &fds).map_err(|error| error.to_string())?;
-        self.epoll.add(&spawned.pidfd, MANAGER, Interest::READ).map_err(|error| error.to_string())?;
-        self.epoll.add(&ours, CHANNEL, Interest::READ).map_err(|error| error.to_string())?;
-        Ok(Manager { process: spawned.id, pidfd: spawned.pidfd, channel: ours, ready: false })
-    }
-
-    /// Ours, with the part it is to play.
-    fn environment(&self) -> Vec<(OsString, OsString)> {
-        let mut all = Role::Manager.environment();
-        if self.started {
-            all.push((AGAIN.into(), "1".into()));
-        }
-        all
-    }
-
-    /// Gives a new manager all that is kept. It reads before it does anything else, so waiting for it is
-    /// bounded by its own life.
-    fn hand_over(&self) {
-        let Some(manager) = &self.manager else { return };
-        let all = self.store.all().map(|(name, fds)| (link::kept(name), fds));
-        for (word, fds) in all.chain([(link::KEPT_ALL.to_owned(), Vec::new())]) {
-            while let Ok(false) = manager.channel.send(word.as_bytes(), &fds) {
-                if manager.pidfd.wait_ended(Duration::from_millis(1)).unwrap_or(true) {
-                    return;
-                }
-            }
-        }
-    }
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -3,28 +3,33 @@
 //! Three files share this: `translate` turns what the kernel and other threads say into events, `perform`
 //! carries out actions, and here is what both work on. Nothing here waits, but for the one `epoll_wait`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::SystemTime;
 
 use relume_core::{Event, Fact, Moment, RunId, Snapshot};
 use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
-use relume_os::exit::ExitStatus;
 use relume_os::signals::SignalFd;
 
+use super::attention::Attention;
 use super::capture::Capture;
 use super::inbox::{Inbox, News};
 use super::journal::{Journal, Kept, Room};
 use super::keeper::{self, Keeper};
+use super::operations::Operations;
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
+use super::respawn::{Back, Respawning};
 use super::runs::Run;
+use super::schedule::{Clockwork, Due};
 use super::spawn::Spawning;
 use super::trees::Trees;
 use super::units::Units;
 use super::weigh::Asked;
+use crate::guardian::link::Ended;
 
 /// What wakes the thread, by the tokens of its epoll set. Tokens from [`FIRST_PROCESS`] on are processes,
 /// and what they speak into.
@@ -65,13 +70,17 @@ pub(crate) struct Edge {
     /// Orders that the spawn threads have not answered.
     pub(crate) spawns_under_way: u32,
     /// Processes that the guardian has reaped, only the latest.
-    pub(crate) reaped: VecDeque<(u32, ExitStatus)>,
+    pub(crate) reaped: VecDeque<Ended>,
+    /// Guardian and manager watch each other.
+    pub(crate) attention: Attention,
     pub(crate) keeper: Arc<Keeper>,
     /// What the guardian need not keep any more: names to be told before the next wait.
     pub(crate) to_forget: Vec<String>,
     pub(crate) journal: Journal,
     /// The runs that have a process, as the journal says it.
     pub(crate) kept: BTreeMap<RunId, Kept>,
+    /// What clients wait for, beyond this manager's life.
+    pub(crate) operations: Operations,
     /// Notes have not found room: a checkpoint is due.
     pub(crate) checkpoint_due: bool,
     /// Leave, and the services running.
@@ -86,12 +95,24 @@ pub(crate) struct Edge {
     pub(crate) autostart: bool,
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
+    /// The planned replacement of this manager.
+    pub(crate) respawn: Respawning,
+    /// Why this manager has executed itself, until that is said.
+    pub(crate) back: Option<Back>,
+    /// When the configuration in force was read.
+    pub(crate) read_at: SystemTime,
     /// Whether the configuration is being read.
     pub(crate) reading: Reading,
     /// How the configuration is read again.
     pub(crate) source: Arc<Source>,
     /// Configurations that clients want weighed.
     pub(crate) to_weigh: Vec<Asked>,
+    /// Starts jobs by the clock.
+    pub(crate) clockwork: Clockwork,
+    /// Jobs that are due.
+    pub(crate) due: Vec<Due>,
+    /// Jobs that were due while they went on, and follow.
+    pub(crate) queued: BTreeSet<String>,
     /// Events that are known before the next wait.
     pub(crate) events: VecDeque<Event>,
 }
@@ -104,9 +125,9 @@ impl Edge {
 
     /// Waits until something happens or the deadline comes.
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
-        self.to_forget.drain(..).for_each(|name| self.keeper.forget(&name));
         let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
-        let first = [deadline, orphans].into_iter().flatten().min();
+        let attention = self.attend();
+        let first = [deadline, orphans, attention, self.respawn.deadline()].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
         self.epoll.wait(&mut self.ready, None)
     }
@@ -129,11 +150,21 @@ impl Edge {
         self.checkpoint_due |= room == Room::None;
     }
 
+    /// A note that has found no room needs a checkpoint.
+    pub(crate) fn made_room(&mut self, room: Room) {
+        self.checkpoint_due |= room == Room::None;
+    }
+
     /// Notes a run's process for a successor.
     pub(crate) fn note_began(&mut self, run: RunId, kept: Kept) {
         let room = self.journal.began(run, &kept);
         self.checkpoint_due |= room == Room::None;
         self.kept.insert(run, kept);
+    }
+
+    /// Has the guardian close what it need not keep any more.
+    pub(crate) fn forget(&mut self) {
+        self.to_forget.drain(..).for_each(|name| self.keeper.forget(&name));
     }
 
     /// Notes that nothing is left of a run.
@@ -156,7 +187,7 @@ impl Edge {
         if !std::mem::take(&mut self.checkpoint_due) {
             return;
         }
-        if let Err(error) = self.journal.checkpoint(memory, &self.kept) {
+        if let Err(error) = self.journal.checkpoint(memory, &self.kept, self.operations.all()) {
             // Supervision goes on; a successor would know less.
             return self.say(Level::Error, format!("the journal cannot grow: {error}"));
         }

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use relume_core::{Command, RunId, SpawnError, Ticket};
 use relume_os::epoll::EventFd;
 use relume_os::pidfd::{PidFd, ProcessId};
+use tokio::sync::oneshot;
 
 use super::ready::Probed;
+use super::respawn::{Answer, Proved};
 use super::spawn::Started;
 use super::units::Units;
 use super::weigh::Asked;
@@ -63,6 +65,22 @@ pub(crate) enum News {
         /// What.
         what: Probed,
     },
+    /// Whether a job has been done already, where no process was needed to tell.
+    Judged {
+        /// The run of the check.
+        run: RunId,
+        /// Whether it has.
+        done: bool,
+    },
+    /// A job is due by the clock.
+    Due {
+        /// Its name.
+        name: String,
+        /// What happens when it still goes on.
+        overlap: relume_config::Overlap,
+    },
+    /// Something people should know, from a thread that speaks to nobody else.
+    Say(String),
     /// A client's command.
     Asked {
         /// What its answers carry.
@@ -74,6 +92,12 @@ pub(crate) enum News {
     DownAsked,
     /// A client wants to know what a configuration would change, or to have it in force.
     Weigh(Asked),
+    /// A client asks for a respawn.
+    RespawnAsked(oneshot::Sender<Answer>),
+    /// What came of the trial that goes before one.
+    Tried(Result<Proved, String>),
+    /// Connections have ended, for a respawn.
+    DoorClosed,
     /// The configuration was read again.
     Reloaded(Box<Reloaded>),
 }

@@ -1,17 +1,26 @@
 //! The manager's side of the channel to the guardian: what must not be lost is kept there under a name.
+//!
+//! Saying something never waits. What the channel has no room for is late: it is said as soon as there is room, in
+//! order ([`Keeper::catch_up`]).
+//!
+//! Beside that it is written down here which descriptors are kept under which names, by number and identity: should
+//! the guardian die, this process becomes the guardian and has them all ([`super::promotion`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use relume_os::channel::{Channel, Received};
-use relume_os::exec;
-use relume_os::exit::ExitStatus;
+use relume_os::inherit::Handle;
+use relume_os::limits::{self, Limit, Resource};
+use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
-use relume_os::sockets;
+use relume_os::{exec, sockets};
 
-use crate::guardian::link;
+use crate::guardian::link::{self, Ended};
+use crate::guardian::table::Table;
+use crate::guardian::{CONFIG, GOOD_CONFIG};
 use crate::roles::CHANNEL_FD;
 
 /// What the guardian says.
@@ -20,12 +29,7 @@ pub(crate) enum Word {
     /// A signal meant for relume.
     Signal(Arrived),
     /// A process that was handed to the guardian has ended.
-    Exited {
-        /// Its former pid.
-        pid: u32,
-        /// How.
-        status: ExitStatus,
-    },
+    Exited(Ended),
     /// The guardian is gone.
     Gone,
 }
@@ -38,22 +42,57 @@ pub(crate) type Kept = BTreeMap<String, Vec<OwnedFd>>;
 pub(crate) struct Keeper {
     channel: Channel,
     guardian: u32,
-    /// Messages that the channel had no room for, in order.
-    late: Mutex<VecDeque<(String, Vec<OwnedFd>)>>,
+    pidfd: Option<PidFd>,
+    state: Mutex<State>,
+    told: Told,
+    /// What relume was started with, before this process raised its own.
+    limits: Vec<(Resource, Limit)>,
 }
 
-/// How long a descriptor may wait for room in the channel. A guardian that does not read for so long is
-/// hung; the service starts all the same.
-const ROOM: Duration = Duration::from_millis(200);
+#[derive(Debug, Default)]
+struct State {
+    /// What the guardian said while it was waited for what it kept.
+    early: VecDeque<String>,
+    /// Messages that the channel had no room for, in order.
+    late: VecDeque<(String, Vec<OwnedFd>)>,
+    /// What is kept, by name.
+    handles: BTreeMap<String, Vec<Handle>>,
+    /// What is kept and used by nobody here: it stays open for a guardian that this process may become.
+    held: BTreeMap<String, OwnedFd>,
+}
+
+/// What the guardian had to say before this manager began.
+#[derive(Debug, Default)]
+struct Told {
+    ended: Vec<Ended>,
+    /// Words that are not about what it kept, in order.
+    other: VecDeque<String>,
+    why: String,
+    ignores_hangup: bool,
+}
 
 impl Keeper {
     /// Takes over the channel that the guardian left, and waits for all that it kept: the guardian sends it
-    /// before it does anything else.
-    pub(crate) fn take_over() -> relume_os::Result<(Arc<Self>, Kept)> {
+    /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked.
+    pub(crate) fn take_over(anew: bool) -> relume_os::Result<(Arc<Self>, Kept)> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
-        let kept = receive_all(&channel)?;
-        Ok((Arc::new(Self { channel, guardian, late: Mutex::default() }), kept))
+        let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
+        let limits = limits::snapshot()?;
+        while anew && !channel.send(link::HELLO.as_bytes(), &[]).unwrap_or(true) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let (mut kept, mut told) = receive_all(&channel)?;
+        let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
+        for (name, fds) in &kept {
+            state.handles.insert(name.clone(), handles_of(fds.iter().map(AsFd::as_fd)));
+        }
+        for name in [CONFIG, GOOD_CONFIG] {
+            let held = kept.remove(name).and_then(|fds| fds.into_iter().next());
+            state.held.extend(held.map(|fd| (name.to_owned(), fd)));
+        }
+        let state = Mutex::new(state);
+        Ok((Arc::new(Self { channel, guardian, pidfd, state, told, limits }), kept))
     }
 
     /// The guardian's pid.
@@ -61,49 +100,98 @@ impl Keeper {
         self.guardian
     }
 
+    /// Ends of processes that the guardian had reaped before this manager began.
+    pub(crate) fn ended(&self) -> &[Ended] {
+        &self.told.ended
+    }
+
+    /// Why this manager was started, for people; empty: it is the first.
+    pub(crate) fn why(&self) -> &str {
+        &self.told.why
+    }
+
     /// Has descriptors kept under a name.
     pub(crate) fn keep(&self, name: &str, fds: &[BorrowedFd<'_>]) {
-        self.say(&link::keep(name), fds);
+        let mut state = self.lock();
+        state.handles.insert(name.to_owned(), handles_of(fds.iter().copied()));
+        self.say(&mut state, &link::keep(name), fds);
     }
 
     /// Has what is kept under a name closed.
     pub(crate) fn forget(&self, name: &str) {
-        self.say(&link::forget(name), &[]);
+        let mut state = self.lock();
+        state.handles.remove(name);
+        self.say(&mut state, &link::forget(name), &[]);
     }
 
     /// Supervision has begun.
     pub(crate) fn ready(&self) {
-        self.say(link::READY, &[]);
+        self.say(&mut self.lock(), link::READY, &[]);
+    }
+
+    /// This manager lives, and may be silent for so long; none: it is not to be watched.
+    pub(crate) fn alive(&self, period: Option<Duration>) {
+        self.say(&mut self.lock(), &link::alive(period), &[]);
+    }
+
+    /// The ends up to this number are in the journal.
+    pub(crate) fn acknowledge(&self, upto: u64) {
+        self.say(&mut self.lock(), &link::ack(upto), &[]);
     }
 
     /// This manager is about to end by itself.
     pub(crate) fn leave(&self, code: u8) {
-        self.say(&link::leave(code, false), &[]);
+        self.say(&mut self.lock(), &link::leave(code, false), &[]);
     }
 
     /// This manager is about to end by itself, and the services run on.
     pub(crate) fn detach(&self) {
-        self.say(&link::leave(0, true), &[]);
+        self.say(&mut self.lock(), &link::leave(0, true), &[]);
     }
 
-    fn say(&self, text: &str, fds: &[BorrowedFd<'_>]) {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = std::time::Instant::now();
-        loop {
-            if self.flush(&mut late) {
-                match self.channel.send(text.as_bytes(), fds) {
-                    // Without a guardian there is nobody to keep anything.
-                    Ok(true) | Err(_) => return,
-                    Ok(false) => {}
-                }
+    /// Whether the guardian has not yet read all that was said.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.channel.has_unread().unwrap_or(false)
+    }
+
+    /// Kills a guardian that does not answer; its place is taken when its channel closes.
+    pub(crate) fn kill_guardian(&self) -> relume_os::Result<()> {
+        let kill = relume_os::signals::parse("KILL").unwrap_or(9);
+        self.pidfd.as_ref().map_or(Ok(()), |pidfd| pidfd.send_signal(kill).map(drop))
+    }
+
+    /// Says what is late; whether all is said.
+    pub(crate) fn catch_up(&self) -> bool {
+        self.flush(&mut self.lock().late)
+    }
+
+    /// What this process has to hand over to be the guardian.
+    pub(crate) fn table(&self, why: &str) -> Table {
+        let state = self.lock();
+        Table {
+            limits: self.limits.clone(),
+            ignores_hangup: self.told.ignores_hangup,
+            why: why.to_owned(),
+            kept: state.handles.iter().map(|(name, handles)| (name.clone(), handles.clone())).collect(),
+            manager: None,
+            exits: Vec::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, state: &mut State, text: &str, fds: &[BorrowedFd<'_>]) {
+        if self.flush(&mut state.late) {
+            match self.channel.send(text.as_bytes(), fds) {
+                // Without a guardian there is nobody to keep anything.
+                Ok(true) | Err(_) => return,
+                Ok(false) => {}
             }
-            if began.elapsed() >= ROOM {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
         }
         let copies = fds.iter().filter_map(|fd| fd.try_clone_to_owned().ok()).collect();
-        late.push_back((text.to_owned(), copies));
+        state.late.push_back((text.to_owned(), copies));
     }
 
     /// Sends what is late, in order; whether all is sent.
@@ -125,17 +213,20 @@ impl Keeper {
     /// What the guardian says next; none: nothing now.
     pub(crate) fn hear(&self) -> Option<Word> {
         loop {
-            let message = match self.channel.receive() {
-                Ok(Received::Message(message)) => message,
-                Ok(Received::Nothing) => return None,
-                Ok(Received::Closed) | Err(_) => return Some(Word::Gone),
+            let early = self.lock().early.pop_front();
+            let text = match early {
+                Some(text) => text,
+                None => match self.channel.receive() {
+                    Ok(Received::Message(message)) => String::from_utf8_lossy(&message.bytes).into_owned(),
+                    Ok(Received::Nothing) => return None,
+                    Ok(Received::Closed) | Err(_) => return Some(Word::Gone),
+                },
             };
-            let text = String::from_utf8_lossy(&message.bytes);
             if let (Some(signal), Some(code)) = (link::number(&text, "SIGNAL"), link::number(&text, "CODE")) {
                 return Some(Word::Signal(Arrived { signal, code, pid: 0, uid: 0 }));
             }
-            if let Some(pid) = link::number(&text, "EXITED") {
-                return Some(Word::Exited { pid, status: link::status_of(&text) });
+            if let Some(ended) = link::ended(&text) {
+                return Some(Word::Exited(ended));
             }
         }
     }
@@ -147,22 +238,34 @@ impl AsFd for Keeper {
     }
 }
 
-fn receive_all(channel: &Channel) -> relume_os::Result<Kept> {
-    let mut all = Kept::new();
+/// One that cannot be identified would not be handed on either.
+fn handles_of<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> Vec<Handle> {
+    fds.filter_map(|fd| Handle::of(fd).ok()).collect()
+}
+
+fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
+    let (mut all, mut told) = (Kept::new(), Told::default());
     loop {
         match channel.receive()? {
             Received::Message(message) => {
                 let text = String::from_utf8_lossy(&message.bytes).into_owned();
-                if text == link::KEPT_ALL {
-                    return Ok(all);
+                if link::is_kept_all(&text) {
+                    told.why = link::value(&text, "WHY").unwrap_or_default().to_owned();
+                    told.ignores_hangup = link::value(&text, "IGNORES_HANGUP") == Some("1");
+                    return Ok((all, told));
                 }
                 if let Some(name) = link::value(&text, "KEPT") {
                     all.insert(name.to_owned(), message.fds);
+                } else if let Some(ended) = link::ended(&text) {
+                    told.ended.push(ended);
+                } else {
+                    told.other.push_back(text);
                 }
             }
             // The guardian is sending: it does nothing else until it has sent all.
             Received::Nothing => std::thread::sleep(Duration::from_micros(100)),
-            Received::Closed => return Ok(all),
+            // Gone in the middle: this process takes its place as soon as it supervises.
+            Received::Closed => return Ok((all, told)),
         }
     }
 }
@@ -180,6 +283,11 @@ pub(crate) fn output_name(service: &str, generation: u64) -> String {
 /// The name under which a run's notify socket and the end of its notification fd are kept.
 pub(crate) fn ears_name(service: &str, generation: u64) -> String {
     format!("ears/{service}/{generation}")
+}
+
+/// Whether this is one of the names above.
+pub(crate) fn is_of_a_run(name: &str) -> bool {
+    ["process/", "output/", "ears/"].iter().any(|kind| name.starts_with(kind))
 }
 
 /// The name under which the listening control socket is kept: no client is ever refused.

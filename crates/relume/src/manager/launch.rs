@@ -2,19 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use relume_config::{Account, Rlimit, RlimitValue};
-use relume_core::{Hook, RunKind};
+use relume_config::{Account, Rlimit, RlimitValue, StandIn};
+use relume_core::{Hook, RunKind, SpawnError};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
 
+use super::job;
 use super::units::Unit;
+use crate::roles::{self, NOFILE, Role};
+use crate::shim::{self, Order, What};
 
 /// Variables that are relume's own business and never reach a service.
 const OWN_PREFIXES: [&str; 3] = ["RELUME_", "LISTEN_", "WATCHDOG_"];
+
+/// What a service is asked to stop with unless its configuration says otherwise: signal(7).
+const SIGTERM: i32 = 15;
 
 /// How long the system may take to say who a user is. NSS may ask a directory server; one that is down must
 /// not hold up the services of other users for ever.
@@ -35,26 +42,54 @@ impl Inheritance {
             key == "NOTIFY_SOCKET" || OWN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
         let environment = std::env::vars_os().filter(|(key, _)| !own(key)).collect();
-        Ok(Self { environment, limits: relume_os::limits::snapshot()? })
+        let mut limits = relume_os::limits::snapshot()?;
+        if let Some((_, limit)) = limits.iter_mut().find(|(resource, _)| *resource == Resource::NOFILE) {
+            *limit = nofile()?;
+        }
+        Ok(Self { environment, limits })
+    }
+
+    /// The limits that relume was started with.
+    pub(crate) fn limits(&self) -> &[(Resource, Limit)] {
+        &self.limits
     }
 }
 
-/// What a process of this run is to be.
+/// The limit of open files that relume was started with: a manager that has crashed had raised its own.
+pub(crate) fn nofile() -> relume_os::Result<Limit> {
+    let told = std::env::var(NOFILE).ok().and_then(|text| Limit::parse(&text));
+    told.map_or_else(|| relume_os::limits::get(Resource::NOFILE), Ok)
+}
+
+/// What a process of this run is to be; `done`: of a check, that files have told that it has been done.
 ///
 /// # Errors
-/// When its user or group does not exist or cannot be looked up: a fragment for people.
+/// When its user or group does not exist or cannot be looked up.
 pub(crate) fn request(
     unit: &Unit,
-    kind: RunKind,
+    (kind, done): (RunKind, bool),
     tag: &str,
-    inherited: &Inheritance,
-) -> Result<SpawnRequest, String> {
+    (inherited, runtime_dir): (&Inheritance, &Path),
+) -> Result<SpawnRequest, SpawnError> {
     let launch = &unit.config.launch;
     let credentials = credentials(launch.user.as_ref(), launch.group.as_ref())?;
+    let mut environment = environment(unit, tag, inherited, credentials.as_ref());
+    let mut arg0 = None;
+    let mut argv = match kind {
+        RunKind::Hook(Hook::Check) => job::argv(unit, done)?,
+        RunKind::Service | RunKind::Job | RunKind::Hook(_) => {
+            command(unit, kind).iter().map(OsString::from).collect()
+        }
+    };
+    if let (RunKind::Service | RunKind::Job, Some(stand_in)) = (kind, &unit.config.stand_in) {
+        argv = vec![std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()).into_os_string()];
+        arg0 = Some(format!("relume-shim {}", unit.config.spec.name).into());
+        environment.extend(shims_part(unit, stand_in, tag, runtime_dir));
+    }
     Ok(SpawnRequest {
-        argv: command(unit, kind).iter().map(OsString::from).collect(),
-        arg0: None,
-        environment: environment(unit, tag, inherited, credentials.as_ref()),
+        argv,
+        arg0,
+        environment,
         working_dir: Some(launch.working_dir.clone()),
         credentials,
         umask: launch.umask,
@@ -68,7 +103,7 @@ pub(crate) fn request(
 fn command(unit: &Unit, kind: RunKind) -> &[String] {
     let hooks = &unit.config.hooks;
     let hook = match kind {
-        RunKind::Service | RunKind::Job => return &unit.config.launch.argv,
+        RunKind::Service | RunKind::Job | RunKind::Hook(Hook::Check) => return &unit.config.launch.argv,
         RunKind::Hook(Hook::PreStart) => &hooks.pre_start,
         RunKind::Hook(Hook::PostStart) => &hooks.post_start,
         RunKind::Hook(Hook::PreStop) => &hooks.pre_stop,
@@ -103,6 +138,25 @@ fn environment(
     all.insert("RELUME_SERVICE".into(), unit.config.spec.name.clone().into());
     all.insert("RELUME_RUN".into(), tag.into());
     all.into_iter().collect()
+}
+
+/// What turns this program into a shim.
+fn shims_part(unit: &Unit, stand_in: &StandIn, tag: &str, runtime_dir: &Path) -> [(OsString, OsString); 2] {
+    let policy = &unit.config.spec.policy;
+    let service = unit.config.spec.name.clone();
+    let order = Order {
+        owner: tag.split('/').next().unwrap_or_default().to_owned(),
+        what: match stand_in {
+            StandIn::Container(container) => What::Container(container.clone()),
+            StandIn::External(external) => What::External(external.clone()),
+        },
+        stop_after: policy.timeout_stop.map(|limit| limit.as_secs_f64()),
+        // relume's default is no wish of the user's: then the image knows better.
+        stop_signal: (policy.stop_signal != SIGTERM).then_some(policy.stop_signal),
+        cursor: runtime_dir.join(format!("container-{service}")),
+        service,
+    };
+    [(roles::ROLE.into(), Role::Shim.word().into()), (shim::VARIABLE.into(), order.text().into())]
 }
 
 /// relume's own original limits, with the service's on top.
@@ -141,7 +195,7 @@ fn name_of(limit: Rlimit) -> &'static str {
 }
 
 /// Who the service runs as; none: as relume.
-fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, String> {
+fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, SpawnError> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }
@@ -159,13 +213,18 @@ fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option
             // The receiver is gone when this took too long; then nobody wants to know.
             let _unwanted = answer.send(users::resolve(user.as_deref(), group.as_deref()));
         })
-        .map_err(|error| format!("cannot look up user {asked}: {error}"))?;
+        // The machine has no room for a thread now, which is no fault of the service's.
+        .map_err(|error| SpawnError {
+            text: format!("cannot look up user {asked}: {error}"),
+            shortage: true,
+        })?;
+    let fault = |text| SpawnError { text, shortage: false };
     match answered.recv_timeout(LOOKUP_LIMIT) {
         Ok(Ok(found)) => Ok(Some(found)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!(
+        Ok(Err(error)) => Err(fault(error.to_string())),
+        Err(_) => Err(fault(format!(
             "cannot look up user {asked}: the system has not answered within {} s",
             LOOKUP_LIMIT.as_secs()
-        )),
+        ))),
     }
 }

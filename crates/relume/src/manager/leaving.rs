@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use relume_os::files;
+use relume_os::limits::{Limit, Resource};
 
 use super::capture::Capture;
 use super::edge::Edge;
@@ -28,6 +29,8 @@ pub(crate) struct Leaving {
     pub(crate) streaming: Option<LogStream>,
     pub(crate) places: Places,
     pub(crate) cgroups: Option<Cgroups>,
+    /// What relume was started with.
+    pub(crate) limits: Vec<(Resource, Limit)>,
 }
 
 impl Leaving {

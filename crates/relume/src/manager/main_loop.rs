@@ -6,25 +6,48 @@ use relume_core::{Action, Event, Outbox, RunId, Supervisor};
 use super::edge::Edge;
 use super::publish::{Level, Note};
 
-/// Runs until the core says that all is down; the exit code.
-pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> i32 {
+/// How supervision ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All is down; the exit code.
+    Down(i32),
+    /// The services run on.
+    Detached,
+    /// This process executes itself, and why.
+    Respawn(&'static str),
+}
+
+/// Runs until the core says that all is down, or somebody else is to go on.
+pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> End {
     if let Some(code) = carry_out(edge, core, &mut out, None) {
-        return code;
+        return End::Down(code);
     }
+    edge.say_back();
+    // What the guardian has said while it handed over is no news to epoll.
+    edge.hear_guardian();
     loop {
         while let Some(event) = edge.events.pop_front() {
             let ended = run_ended(&event);
+            edge.note_command(core, &event);
             core.step(Edge::now(), event, &mut out);
             if let Some(code) = carry_out(edge, core, &mut out, ended) {
-                return code;
+                return End::Down(code);
             }
         }
+        edge.start_due(core);
+        if !edge.events.is_empty() {
+            continue;
+        }
+        edge.forget();
         if edge.leave_running {
-            return 0;
+            return End::Detached;
         }
         if let Some(door) = edge.open.take() {
             edge.keeper.ready();
             edge.publisher.send(Note::Open(door));
+        }
+        if let Some(cause) = edge.consider_respawn() {
+            return End::Respawn(cause);
         }
         edge.reap_orphans();
         if let Err(error) = edge.wait(core.next_deadline().map(|deadline| deadline.at)) {
@@ -50,7 +73,9 @@ fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option
         match action {
             // An answer stands on what has been shown.
             Action::Reply { .. } => answers.push(action),
-            action => code = code.or(edge.perform(core, action)),
+            Action::Spawn { .. } | Action::Signal { .. } | Action::FindMain { .. } | Action::Leave { .. } => {
+                code = code.or(edge.perform(core, action));
+            }
         }
     }
     if !out.facts.is_empty() || ended.is_some() {
@@ -75,6 +100,7 @@ fn run_ended(event: &Event) -> Option<RunId> {
         | Event::Ready { .. }
         | Event::MainFound { .. }
         | Event::Unhealthy { .. }
+        | Event::Returned { .. }
         | Event::ShutdownAsked { .. } => None,
     }
 }

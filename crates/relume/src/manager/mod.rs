@@ -12,20 +12,28 @@
 
 mod api;
 mod archive;
+mod attention;
 mod capture;
 mod edge;
 mod inbox;
+mod job;
 mod journal;
 mod keeper;
+pub(crate) mod last_known;
 mod launch;
 mod leaving;
 mod main_loop;
+mod operations;
 mod perform;
+mod promotion;
 mod publish;
 mod ready;
 mod recovery;
 mod reload;
+mod respawn;
 mod runs;
+pub(crate) mod safe_mode;
+mod schedule;
 mod spawn;
 mod start_up;
 mod translate;
@@ -35,14 +43,21 @@ mod weigh;
 
 use std::process::ExitCode;
 
+pub(crate) use respawn::try_out;
+
 use crate::cli::Screen;
 use crate::places::Places;
+use crate::recorded::Recording;
 use crate::roles::Role;
 
 /// What `relume up` has settled before the manager begins.
 pub(crate) struct Options {
     /// What to run.
     pub(crate) config: relume_config::Config,
+    /// What `config` was read from.
+    pub(crate) recording: Recording,
+    /// Just before it was read.
+    pub(crate) read_at: std::time::SystemTime,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.
@@ -63,7 +78,9 @@ pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
     let started = match Role::of_this_process() {
         Role::Manager => start_up::start(options),
-        Role::Command | Role::Guardian => Err(start_up::begin(&options)),
+        Role::Command | Role::Guardian | Role::Trial | Role::Shim | Role::Drill => {
+            Err(start_up::begin(&options))
+        }
     };
     match started {
         Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),

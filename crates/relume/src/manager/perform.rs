@@ -32,9 +32,14 @@ impl Edge {
             }
             Action::FindMain { run } => self.find_main(core, run),
             Action::Reply { ticket, service, outcome } => {
+                let outcome = self.note_answer(ticket, service, outcome);
                 self.publisher.send(Note::Reply { ticket, service, outcome });
             }
-            Action::Leave { code } => return Some(code),
+            Action::Leave { code } => {
+                // The loop ends here, and the last output may take longer than a watchdog's patience.
+                self.keeper.alive(None);
+                return Some(code);
+            }
         }
         None
     }

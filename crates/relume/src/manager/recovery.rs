@@ -6,7 +6,7 @@
 //! nobody looked is asked of the kernel ([`relume_os::exit`]) and of the guardian, who reaped it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
 use relume_os::tree::{self, RunMarks};
 
-use super::capture::{Stream, StreamId};
+use super::capture::{Origin, Stream, StreamId};
 use super::edge::Edge;
 use super::journal::{Kept, Remains};
 use super::keeper::{self, Kept as Fds};
@@ -24,7 +24,7 @@ use super::publish::Note;
 use super::ready::Ears;
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
-use super::translate::to_exit;
+use super::translate::{to_exit, to_mark};
 use super::trees::Tree;
 use super::units::{Unit, Units};
 
@@ -55,6 +55,10 @@ pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fd
             all.extend(unrecorded_run(ground, units, name, generation, fds));
         }
     }
+    // Of starts that never became a process.
+    for name in fds.keys().filter(|name| keeper::is_of_a_run(name)) {
+        ground.keeper.forget(name);
+    }
     all
 }
 
@@ -62,10 +66,22 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
     let process = ProcessId { pid: kept.pid, start_time: kept.start_time };
     let held = fds.remove(&keeper::process_name(&kept.name, generation));
     let held = held.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned);
-    let pidfd = held.or_else(|| process.open().ok()?);
+    // Where pidfds cannot be told apart, one that names another process has taken the place of ours.
+    let held = held.filter(|held| held.pid().is_ok_and(|pid| pid.is_none_or(|pid| pid == process.pid)));
+    let pidfd = held.or_else(|| {
+        let pidfd = process.open().ok()??;
+        ground.keeper.keep(&keeper::process_name(&kept.name, generation), &[pidfd.as_fd()]);
+        Some(pidfd)
+    });
     let ended = match &pidfd {
         Some(pidfd) => exit::peek(pidfd, process.pid).unwrap_or(None).map(to_exit),
         None => Some(Exit::Unknown),
+    };
+    // Whoever reaped it has told, and where the kernel has no memory for it that is all there is.
+    let told = ground.keeper.ended().iter().find(|ended| ended.process == process);
+    let ended = match (ended, told) {
+        (Some(Exit::Unknown), Some(told)) => Some(to_exit(told.status)),
+        (ended, _) => ended,
     };
     let tree = tree_of(ground, &kept, generation, process);
     let alive = ended.is_some() && anybody(&tree);
@@ -76,6 +92,9 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
         _ => None,
     };
     let streams = reattach(ground, units, generation, &kept, fds);
+    if let Some(exit) = ended {
+        streams.iter().for_each(|id| ground.capture.mark(*id, to_mark(exit)));
+    }
     if stage.is_none() {
         streams.iter().for_each(|id| ground.capture.finish(*id));
     }
@@ -83,7 +102,11 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
     let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default() });
     let (name, kind) = (kept.name.clone(), kept.kind);
     let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
+    let had = held.len();
     let ears = kept.ears.as_ref().filter(|_| run.is_some()).map(|ears| Ears::again(ears, held));
+    if let Some(ears) = ears.as_ref().filter(|ears| ears.fds().len() > had) {
+        ground.keeper.keep(&keeper::ears_name(&kept.name, generation), &ears.fds());
+    }
     Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, run, kept, ears }
 }
 
@@ -168,13 +191,21 @@ fn members(tree: &Tree) -> Vec<ProcessId> {
 /// the service's own pipes opened through its descriptors.
 fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &mut Fds) -> Vec<StreamId> {
     let held = fds.remove(&keeper::output_name(&kept.name, generation)).unwrap_or_default();
-    let ends: Vec<OwnedFd> = if held.is_empty() { reopen(kept) } else { held };
+    let ends: Vec<OwnedFd> = if held.is_empty() {
+        let ends = reopen(kept);
+        let borrowed: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
+        ground.keeper.keep(&keeper::output_name(&kept.name, generation), &borrowed);
+        ends
+    } else {
+        held
+    };
     let unit = unit_of(units, &kept.name);
     let targets = [Some(&unit.out), unit.err.as_ref()];
     let mut streams = Vec::new();
     for (pipe, log) in ends.into_iter().zip(targets.into_iter().flatten()) {
         let id = StreamId(ground.next_stream.fetch_add(1, Ordering::Relaxed));
-        let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone() };
+        let origin = Origin::of(generation, unit.err.as_ref().is_some_and(|err| Arc::ptr_eq(err, log)));
+        let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone(), origin, begins: false };
         if ground.capture.attach(stream).is_ok() {
             streams.push(id);
         }

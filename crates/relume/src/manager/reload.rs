@@ -5,6 +5,7 @@ use std::sync::Arc;
 use relume_config::Diagnostics;
 
 use crate::config_files::Disk;
+use crate::recorded::{Recorder, Recording};
 use crate::trust;
 
 use super::inbox::{Inbox, News, Reloaded};
@@ -38,6 +39,8 @@ pub(crate) struct Fresh {
     pub(crate) units: Arc<Units>,
     /// What is odd about it.
     pub(crate) warnings: Diagnostics,
+    /// What it was read from.
+    pub(crate) recording: Recording,
 }
 
 /// Why a configuration cannot be used.
@@ -55,8 +58,9 @@ impl Source {
     /// # Errors
     /// When it has errors, or is not to be trusted.
     pub(crate) fn read(&self) -> Result<Fresh, Unusable> {
+        let disk = Recorder::new(Disk);
         let (config, warnings) =
-            relume_config::load(&Disk, &self.load).into_result().map_err(|problems| {
+            relume_config::load(&disk, &self.load).into_result().map_err(|problems| {
                 let text = "the config has errors; the one before stays in force".to_owned();
                 Unusable { text, problems }
             })?;
@@ -66,7 +70,10 @@ impl Source {
                 problems: Diagnostics::default(),
             })?;
         }
-        Ok(Fresh { units: Arc::new(Units::new(config)), warnings })
+        let recording = disk.finish();
+        // Without memory for it a successor in safe mode has the one before.
+        let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
+        Ok(Fresh { units, warnings, recording })
     }
 }
 

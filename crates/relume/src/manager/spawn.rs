@@ -13,15 +13,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use relume_config::Stderr;
-use relume_core::{RunId, RunKind, SpawnError};
+use relume_core::{Hook, RunId, RunKind, SpawnError};
 use relume_os::cgroup::{CgroupRoot, EntryWay, RunCgroup};
 use relume_os::error::Errno;
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
-use super::capture::{Capture, LogTarget, Stream, StreamId};
+use super::capture::{Capture, LogTarget, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
+use super::job::{self, Judgement};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
 use super::ready::{Ears, Mouth};
@@ -90,7 +91,11 @@ pub(crate) struct Ground {
     pub(crate) next_stream: AtomicU64,
     /// Where notify sockets are bound.
     pub(crate) notify_dir: PathBuf,
+    /// On a tmpfs, for what a run leaves to its successor.
+    pub(crate) runtime_dir: PathBuf,
     pub(crate) keeper: Arc<Keeper>,
+    /// What the inputs of jobs were.
+    pub(crate) archive: super::archive::Archive,
 }
 
 /// The queue of the spawn threads.
@@ -120,8 +125,12 @@ struct Queue {
 impl Spawning {
     /// Starts the first thread, and the one that watches over it.
     pub(crate) fn start(ground: Ground) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { ground, queue: Mutex::default(), changed: Condvar::new(), behind: Condvar::new() });
+        let shared = Arc::new(Shared {
+            ground,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            behind: Condvar::new(),
+        });
         add_thread(&shared)?;
         let watched = Arc::clone(&shared);
         std::thread::Builder::new().name("spawn-watch".into()).spawn(move || watch(&watched))?;
@@ -197,7 +206,18 @@ fn work(shared: &Shared, spawner: &mut Spawner) {
         queue.taken += 1;
         drop(queue);
         let run = order.run;
-        let news = match shared.ground.start(spawner, &order) {
+        let judgement = match order.kind {
+            RunKind::Hook(Hook::Check) => job::judge(&order.unit, &shared.ground.archive),
+            RunKind::Service | RunKind::Job | RunKind::Hook(_) => Judgement::Ask { done: false },
+        };
+        let done = match judgement {
+            Judgement::Ask { done } => done,
+            Judgement::Final { done } => {
+                shared.ground.inbox.send(News::Judged { run, done });
+                continue;
+            }
+        };
+        let news = match shared.ground.start(spawner, &order, done) {
             Ok(started) => News::Spawned { run, started },
             Err(error) => News::SpawnFailed { run, error },
         };
@@ -221,11 +241,11 @@ impl Ground {
         format!("{}/{name}/{generation}", self.id)
     }
 
-    fn start(&self, spawner: &mut Spawner, order: &Order) -> Result<Started, SpawnError> {
+    fn start(&self, spawner: &mut Spawner, order: &Order, done: bool) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
-        let mut request = launch::request(&order.unit, order.kind, &tag, &self.inherited)
-            .map_err(|text| SpawnError { text, shortage: false })?;
+        let ground = (&self.inherited, self.runtime_dir.as_path());
+        let mut request = launch::request(&order.unit, (order.kind, done), &tag, ground)?;
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }
@@ -341,10 +361,10 @@ impl Ground {
         }
         let Pipe { read, write } = out;
         output.streams.reserve_exact(ends_wanted);
-        output.streams.push(self.capture(unit, &unit.out, read)?);
+        output.streams.push(self.capture(unit, &unit.out, read, Origin::of(generation, false))?);
         output.out = Some(write);
         if let (Some(Pipe { read, write }), Some(log)) = (err, &unit.err) {
-            output.streams.push(self.capture(unit, log, read)?);
+            output.streams.push(self.capture(unit, log, read, Origin::of(generation, true))?);
             output.err = Some(if survive { reader_too(&write)? } else { write });
             if let (true, Some(out)) = (survive, &output.out) {
                 output.out = Some(reader_too(out)?);
@@ -356,10 +376,16 @@ impl Ground {
         Ok(())
     }
 
-    fn capture(&self, unit: &Unit, log: &Arc<LogTarget>, pipe: OwnedFd) -> Result<StreamId, SpawnError> {
+    fn capture(
+        &self,
+        unit: &Unit,
+        log: &Arc<LogTarget>,
+        pipe: OwnedFd,
+        origin: Origin,
+    ) -> Result<StreamId, SpawnError> {
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let who = unit.config.spec.name.clone();
-        let stream = Stream { id, log: Arc::clone(log), pipe, who };
+        let stream = Stream { id, log: Arc::clone(log), pipe, who, origin, begins: true };
         match self.capture.attach(stream) {
             Ok(()) => Ok(id),
             Err(why) => Err(SpawnError { text: format!("cannot capture its output: {why}"), shortage: true }),

@@ -14,6 +14,8 @@ use relume_os::exit::{self, ExitStatus};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
 
+use crate::output_index::Kind;
+
 use super::edge::{CGROUPS, Edge, FIRST_PROCESS, GUARDIAN, INBOX, SIGNALS, TIMER};
 use super::inbox::{News, Reloaded};
 use super::journal::Kept;
@@ -22,6 +24,7 @@ use super::publish::{Level, Note};
 use super::ready::Ears;
 use super::reload::{self, Reading};
 use super::runs::{Run, Stage};
+use super::schedule::Due;
 use super::spawn::Started;
 use super::trees::Tree;
 
@@ -31,6 +34,8 @@ pub(crate) mod number {
     pub(crate) const INT: i32 = 2;
     pub(crate) const QUIT: i32 = 3;
     pub(crate) const USR1: i32 = 10;
+    #[cfg(debug_assertions)]
+    pub(crate) const USR2: i32 = 12;
     pub(crate) const TERM: i32 = 15;
     pub(crate) const CHLD: i32 = 17;
     pub(crate) const KILL: i32 = 9;
@@ -42,9 +47,6 @@ const SI_KERNEL: i32 = 0x80;
 /// How long after the end of a child orphans are looked for. Zombies cost a process id each and nothing
 /// else, so a second would do; a fifth of it leaves room for a machine that is slow.
 const ORPHANS_WAIT: Duration = Duration::from_millis(200);
-
-/// Ends that the guardian has told of and that may still be asked for: more than can be on their way at once.
-const REAPED_KEPT: usize = 4096;
 
 impl Edge {
     /// Turns all that is ready into events.
@@ -89,29 +91,20 @@ impl Edge {
                     "SIGQUIT: leaving; the services run on until the next relume up".into(),
                 );
                 self.leave_running = true;
+                self.keeper.alive(None);
             }
+            #[cfg(debug_assertions)]
+            number::USR2 => asked_to_die(),
             _ => {}
         }
     }
 
-    fn hear_guardian(&mut self) {
+    pub(crate) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
-                Word::Exited { pid, status } => {
-                    if self.reaped.len() == REAPED_KEPT {
-                        self.reaped.pop_front();
-                    }
-                    self.reaped.push_back((pid, status));
-                }
-                Word::Gone => {
-                    let _gone = self.epoll.delete(&*self.keeper);
-                    self.publisher.send(Note::GuardianGone);
-                    let text =
-                        "the guardian is gone: supervision goes on, but nobody starts this manager again";
-                    self.say(Level::Error, text.into());
-                    return;
-                }
+                Word::Exited(ended) => self.reaped_by_guardian(ended),
+                Word::Gone => return self.guardian_lost(),
             }
         }
     }
@@ -139,6 +132,13 @@ impl Edge {
                     self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
                     self.events.push_back(Event::SpawnFailed { run, error });
                 }
+                News::Judged { run, done } => {
+                    self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
+                    let exit = Exit::Code(i32::from(!done));
+                    self.events.push_back(Event::Exited { run, exit, rest: Rest::Gone });
+                }
+                News::Due { name, overlap } => self.due.push(Due { name, overlap }),
+                News::Say(text) => self.say(Level::Error, text),
                 News::Walked { run, members } => self.walked(run, members),
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),
@@ -151,6 +151,9 @@ impl Edge {
                     self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),
+                News::RespawnAsked(answer) => self.respawn.asked(answer),
+                News::Tried(proved) => self.tried(proved),
+                News::DoorClosed => self.respawn.closed(),
                 News::Reloaded(reloaded) => self.reloaded(*reloaded),
             }
         }
@@ -230,22 +233,18 @@ impl Edge {
         if self.holds_end(id) {
             return;
         }
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        if run.main().is_none() {
-            return;
-        }
-        let rest = Stage::Rest { members: BTreeMap::new() };
-        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
+        let Some((process, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
-        let _gone = self.epoll.delete(&pidfd);
-        let exit = match exit::peek(&pidfd, process.pid) {
+        let _gone = self.epoll.delete(pidfd);
+        let exit = match exit::peek(pidfd, process.pid) {
             Ok(Some(status)) => to_exit(status),
             Ok(None) | Err(_) => Exit::Unknown,
         };
-        // Not our child: whoever reaped it has told.
-        let told = self.reaped.iter().rev().find(|(known, _)| *known == process.pid);
-        let exit =
-            if exit == Exit::Unknown { told.map_or(exit, |(_, status)| to_exit(*status)) } else { exit };
+        // Not our child: whoever has reaped it tells.
+        let Some(exit) = self.exit_as_told(id, process, exit) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let rest = Stage::Rest { members: BTreeMap::new() };
+        let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
         match &run.tree {
             Tree::Cgroup(_) => {
                 let alive = self.rest_is_alive(id);
@@ -287,6 +286,8 @@ impl Edge {
 
     fn exited(&mut self, run: RunId, exit: Exit, alive: bool) {
         let rest = if alive { Rest::Alive } else { Rest::Gone };
+        let streams = self.runs.get(&run).into_iter().flat_map(|run| &run.streams);
+        streams.for_each(|stream| self.capture.mark(*stream, to_mark(exit)));
         self.events.push_back(Event::Exited { run, exit, rest });
         if !alive {
             self.close(run);
@@ -309,7 +310,8 @@ impl Edge {
         }
         for watch in changed {
             let Some(id) = self.emptying.get(&watch).copied() else { continue };
-            let Some(Run { tree: Tree::Cgroup(cgroup), stage, .. }) = self.runs.get(&id).map(|run| &**run) else {
+            let Some(Run { tree: Tree::Cgroup(cgroup), stage, .. }) = self.runs.get(&id).map(|run| &**run)
+            else {
                 self.emptying.remove(&watch);
                 continue;
             };
@@ -446,14 +448,32 @@ impl Edge {
         let Ok(children) = relume_os::proc::children() else { return };
         let own: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
         for pid in children.into_iter().filter(|pid| !own.contains(pid)) {
-            if matches!(relume_os::proc::stat(pid), Ok(Some(stat)) if stat.is_zombie()) {
-                let _reaped = exit::reap_orphan(pid);
-            }
+            // One that lives stays. To look into /proc first would cost ten times as much for each.
+            let _reaped = exit::reap_orphan(pid);
         }
     }
 
     pub(crate) fn say(&self, level: Level, text: String) {
         self.publisher.send(Note::Say { level, text });
+    }
+}
+
+/// For tests: at the act of which number, or, where no file says so, by a panic at once.
+#[cfg(debug_assertions)]
+fn asked_to_die() {
+    let acts = std::env::var_os("RELUME_DIE_AT").and_then(|file| std::fs::read_to_string(file).ok());
+    match acts.and_then(|text| text.trim().parse().ok()) {
+        Some(acts) => relume_os::tally::arm(acts),
+        None => panic!("SIGUSR2: asked for in a debug build"),
+    }
+}
+
+/// An end as the index of the log says it.
+pub(crate) fn to_mark(exit: Exit) -> Kind {
+    match exit {
+        Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
+        Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::Unknown => Kind::Ended,
     }
 }
 

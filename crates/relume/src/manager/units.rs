@@ -1,12 +1,13 @@
 //! The configuration as the manager uses it: each service with what is derived from it once.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use relume_config::{Config, LogConfig, ManagerConfig, ServiceConfig, Stderr};
+use relume_config::{Config, LineFormat, LogConfig, ManagerConfig, ServiceConfig, Stderr, WhenFull};
 
-use super::capture::{LOG_MODE, LogTarget, Rotate};
+use super::capture::{LogTarget, Rotate};
 
 /// All services by name, and the settings that go with them.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Units {
     pub(crate) order: Vec<Arc<str>>,
     /// The files it was read from.
     pub(crate) sources: Vec<PathBuf>,
+    /// What stood in them, as a file in memory, for a successor in safe mode.
+    pub(crate) recording: Option<OwnedFd>,
 }
 
 /// One service with what is derived from its configuration once.
@@ -39,7 +42,12 @@ impl Units {
         let name = |unit: &Arc<Unit>| Arc::<str>::from(unit.config.spec.name.as_str());
         let order: Vec<Arc<str>> = units.iter().map(name).collect();
         let by_name = order.iter().cloned().zip(units).collect();
-        Self { manager: config.manager, by_name, order, sources: config.sources }
+        Self { manager: config.manager, by_name, order, sources: config.sources, recording: None }
+    }
+
+    /// The same, with what it was read from.
+    pub(crate) fn recorded(self, recording: Option<OwnedFd>) -> Self {
+        Self { recording, ..self }
     }
 
     /// What the core is told. `autostart` is off when only some services were named.
@@ -80,15 +88,18 @@ impl Unit {
             rlimits: BTreeMap::new(),
         };
         let file = log_dir.join(format!("{name}.log"));
-        let log = LogConfig { file, stderr: Stderr::Merge, survive: false, rotate: None };
+        let (format, when_full) = (LineFormat::default(), WhenFull::default());
+        let log = LogConfig { file, stderr: Stderr::Merge, survive: false, format, when_full, rotate: None };
         Self::new(ServiceConfig {
             spec,
             launch,
+            stand_in: None,
             hooks: Arc::default(),
             pid_file: None,
             readiness: Arc::default(),
             log,
             shown: relume_config::Shown::default(),
+            schedule: None,
             base_name: name.to_owned(),
         })
     }
@@ -102,8 +113,14 @@ impl Unit {
 }
 
 fn target(log: &LogConfig, path: PathBuf) -> LogTarget {
-    let rotate = log.rotate.map(|rotate| Rotate { size: rotate.size, keep: rotate.keep });
-    LogTarget { path, rotate, mode: LOG_MODE }
+    let rotate = log.rotate.map(|rotate| Rotate {
+        size: rotate.size,
+        keep: rotate.keep,
+        age: rotate.age,
+        compress: rotate.compress,
+    });
+    let (format, when_full) = (log.format, log.when_full);
+    LogTarget { format, when_full, indexed: true, ..LogTarget::plain(path, rotate) }
 }
 
 /// `web.err.log` beside `web.log`.

@@ -45,6 +45,10 @@ impl Edge {
     /// A configuration holds from now on.
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
+        self.clockwork.set(&self.units);
+        self.read_at = std::time::SystemTime::now();
+        self.respawn.reconfigure(self.units.manager.self_respawn);
+        self.keep_config();
         self.retarget();
         self.probe_anew();
         self.publisher.send(Note::Units(self.units.clone()));
@@ -96,9 +100,9 @@ fn settings(old: &ManagerConfig, new: &ManagerConfig) -> Vec<wire::SettingChange
         ("state_file", false, old.state_file != new.state_file),
         ("status_file", false, old.status_file != new.status_file),
         ("pid_dir", false, old.pid_dir != new.pid_dir),
-        ("self_respawn", false, old.self_respawn != new.self_respawn),
-        ("apply_on_respawn", false, old.apply_on_respawn != new.apply_on_respawn),
-        ("watchdog", false, old.watchdog != new.watchdog),
+        ("watchdog", true, old.watchdog != new.watchdog),
+        ("self_respawn", true, old.self_respawn != new.self_respawn),
+        ("apply_on_respawn", true, old.apply_on_respawn != new.apply_on_respawn),
     ];
     let differing = all.into_iter().filter(|(_, _, differs)| *differs);
     differing.map(|(key, at_once, _)| wire::SettingChange { key: key.to_owned(), at_once }).collect()
@@ -140,6 +144,7 @@ mod tests {
             environment: Vec::new().into_iter().collect(),
             overrides: Vec::new(),
             manager_only: false,
+            show_secrets: false,
         };
         let loaded = relume_config::load(&One(text.to_owned()), &options).into_result();
         Arc::new(Units::new(loaded.expect("the config of the test is valid").0))

@@ -78,6 +78,7 @@ fn comes_through(relume: &Relume, (option, name): (&str, &str), soft: u64, errno
     for n in 0..SERVICES {
         let used = after.service(&format!("s{n}"))["retries_used"].as_u64().unwrap();
         assert_eq!(used, 1, "the kill counts, the failed starts do not: {after}");
+        assert_eq!(after.restarts(&format!("s{n}")), 1, "attempts at one restart are one restart: {after}");
     }
 }
 

@@ -41,10 +41,12 @@ fn spawns(state: &State) -> bool {
 /// nothing new. (A shutdown that `exit_when` asks for may meet a start of the same step.)
 pub(super) fn action(view: &View<'_>, action: &Action) -> Result<(), String> {
     match action {
-        Action::Spawn { run, kind: RunKind::Service | RunKind::Job | RunKind::Hook(Hook::PreStart) }
-            if view.trigger == Trigger::Recovery
-                && !is_wanted(view.memory, view, run.service)
-                && view.config.manager.exit_when == ExitWhen::Never =>
+        Action::Spawn {
+            run,
+            kind: RunKind::Service | RunKind::Job | RunKind::Hook(Hook::PreStart | Hook::Check),
+        } if view.trigger == Trigger::Recovery
+            && !is_wanted(view.memory, view, run.service)
+            && view.config.manager.exit_when == ExitWhen::Never =>
         {
             Err(format!("{run} of {} is spawned, and nobody wants it", view.name(run.service)))
         }

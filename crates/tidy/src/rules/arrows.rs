@@ -10,8 +10,14 @@ const ALLOWED: [(&str, &str); 5] = [
     ("relume", "relume-proto"),
 ];
 
-/// The simulator drives the core; nothing that is shipped knows the simulator.
-const FOR_DEVELOPMENT: [(&str, &str); 1] = [("relume-sim", "relume-core")];
+/// The simulator drives the core, and what is fuzzed is every parser; nothing that is shipped knows either.
+const FOR_DEVELOPMENT: [(&str, &str); 5] = [
+    ("relume-sim", "relume-core"),
+    ("relume-fuzz", "relume-config"),
+    ("relume-fuzz", "relume-core"),
+    ("relume-fuzz", "relume-os"),
+    ("relume-fuzz", "relume-proto"),
+];
 
 /// The arrows between our crates.
 pub(super) const RULE: Rule = Rule {

@@ -148,6 +148,7 @@ impl World {
                 | What::ConfigApplied { .. }
                 | What::ConfigRefused { .. }
                 | What::ShutdownBegan { .. }
+                | What::Returned { .. }
                 | What::StillAlive { .. }
                 | What::LooksForking { .. }
                 | What::Stale { .. }

@@ -145,6 +145,115 @@ pub(crate) struct UrlsArgs {
     pub(crate) names: Vec<String>,
 }
 
+/// Options of `drill`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  relume drill                          a relume of the drill's own, in a temporary folder
+  relume drill --yes --kills 200 --json
+  relume drill --parts manager --every 50ms
+  relume drill --live                   the relume that runs here: its parts are killed, its services watched
+  relume drill --live --include web     and web is killed, too
+
+Services write numbered lines and end with known codes while the manager, the guardian, both, or a service is killed \
+with SIGKILL at moments of chance. Reported are services lost, doubled or restarted without cause, lines and exit \
+codes lost, and how long it took until all was supervised again. With --live the services' own output cannot be judged.
+
+Exit code 1 if anything was lost.")]
+pub(crate) struct DrillArgs {
+    /// So many kills
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) kills: usize,
+    /// Only these parts
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_enum)]
+    pub(crate) parts: Vec<crate::cli::commands::drill::Part>,
+    /// Time between two kills on average; each is left to chance
+    #[arg(long, value_name = "DURATION", default_value = "250ms", value_parser = super::duration)]
+    pub(crate) every: Duration,
+    /// Repeats the choices of an earlier drill
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Services of the drill's own relume that write lines
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "live")]
+    pub(crate) printers: usize,
+    /// Drill the relume that runs here instead of one of the drill's own
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// With --live: kill these services, too (or group/NAME)
+    #[arg(long, value_name = "NAME", num_args = 1.., requires = "live")]
+    pub(crate) include: Vec<String>,
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// Which unit.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UnitArgs {
+    /// The user's own systemd, not that of the whole system
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// The unit's name
+    #[arg(long, value_name = "NAME", default_value = "relume", value_parser = unit_name)]
+    pub(crate) name: String,
+}
+
+/// Options of `install`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  relume --system install               /etc/relume, at every boot
+  relume -c app.yaml install --name app --as app --now
+  relume install --user                 the config of this folder, in your own session
+  relume install --print                only show the unit
+
+A unit that is there and was not made by relume is left alone. With KillMode=process systemd never ends the services: \
+systemctl stop asks relume to stop them in order, and when relume itself dies they go on and are adopted.")]
+pub(crate) struct InstallArgs {
+    /// Which unit.
+    #[command(flatten)]
+    pub(crate) unit: UnitArgs,
+    /// Run relume, and so its services, as this user
+    #[arg(long = "as", value_name = "USER", conflicts_with = "user", value_parser = account)]
+    pub(crate) run_as: Option<String>,
+    /// Show the unit and change nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Have it started at boot; so it is without this flag, too
+    #[arg(long, conflicts_with = "no_enable")]
+    pub(crate) enable: bool,
+    /// Do not have it started at boot
+    #[arg(long)]
+    pub(crate) no_enable: bool,
+    /// Start it at once, too
+    #[arg(long, conflicts_with_all = ["no_enable", "print"])]
+    pub(crate) now: bool,
+}
+
+/// Options of `uninstall`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UninstallArgs {
+    /// Which unit.
+    #[command(flatten)]
+    pub(crate) unit: UnitArgs,
+}
+
+/// A name that is a file name, and one systemd takes (systemd.unit(5)).
+fn unit_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix(".service").unwrap_or(text);
+    let fine = |c: char| c.is_ascii_alphanumeric() || ":-_.@".contains(c);
+    if name.is_empty() || name.starts_with('.') || name.len() > 200 || !name.chars().all(fine) {
+        return Err("letters, digits and : - _ . @".into());
+    }
+    Ok(name.to_owned())
+}
+
+fn account(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if text.is_empty() || text.starts_with('-') || !text.chars().all(fine) {
+        return Err("the name of a user".into());
+    }
+    Ok(text.to_owned())
+}
+
 /// Options of `completions`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:

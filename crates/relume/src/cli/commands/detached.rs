@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use relume_config::Config;
 use relume_os::pipes::Pipe;
 use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawned, Spawner};
-use relume_proto::{Client, OperationRequest, ServiceReport, State, StatusReport, Targets, Verb};
+use relume_proto::{Client, Fate, OperationRequest, ServiceReport, State, StatusReport, Targets, Verb};
 
 use crate::cli::args::UpArgs;
 use crate::cli::render::progress::{Change, Progress};
@@ -32,6 +32,7 @@ pub(super) fn run(
     let client = Client::new(places.socket())?;
     if let Ok(running) = client.version() {
         screen.result(&format!("relume already runs here: pid {}\n", running.pid));
+        show_plan(&client, screen);
         return start_missing(&client, screen);
     }
     let (process, errors) = start().map_err(|why| Failure::new(Exit::NotWell, why))?;
@@ -136,6 +137,19 @@ fn has_failed(service: &ServiceReport) -> bool {
     matches!(service.state, State::Crashed | State::Failed | State::MaxRestarts | State::Unhealthy)
 }
 
+/// What the config as it is now would change, where it would change something. `up` does not do it: `apply` does.
+fn show_plan(client: &Client, screen: &Screen) {
+    let Ok(plan) = client.plan() else { return };
+    if !plan.ok {
+        screen.note(&format!("{}\n", plan.rendered.trim_end()));
+        return;
+    }
+    let differs = plan.changes.iter().any(|change| change.fate != Fate::Unchanged);
+    if differs || !plan.settings.is_empty() {
+        screen.result(&crate::cli::render::change::render(&plan, screen.out));
+    }
+}
+
 /// relume runs: whatever should run and does not is started.
 fn start_missing(client: &Client, screen: &Screen) -> Result<ExitCode, Failure> {
     let report = client.status(&[])?;
@@ -152,6 +166,7 @@ fn start_missing(client: &Client, screen: &Screen) -> Result<ExitCode, Failure> 
         targets: Targets::Names(names),
         with_dependents: false,
         wait_ms: None,
+        key: None,
     };
     let report = client.operate(&request, None)?;
     screen.result(&crate::cli::render::operation::render(Verb::Start, &report, screen.out));

@@ -6,12 +6,17 @@ pub(super) mod completions;
 pub(super) mod detached;
 pub(super) mod doctor;
 pub(super) mod down;
+pub(crate) mod drill;
 pub(super) mod events;
+pub(super) mod explain;
+pub(super) mod install;
+pub(super) mod judge;
 pub(super) mod logs;
 pub(super) mod man;
 mod operate;
 pub(super) mod plan;
 pub(super) mod reload;
+pub(super) mod respawn;
 pub(super) mod restart;
 pub(super) mod run;
 pub(super) mod schema;
@@ -19,6 +24,7 @@ pub(super) mod signal;
 pub(super) mod start;
 pub(super) mod status;
 pub(super) mod stop;
+pub(super) mod uninstall;
 pub(super) mod up;
 pub(super) mod urls;
 pub(super) mod wait;
@@ -66,6 +72,7 @@ pub(super) fn load_options(
         environment: std::env::vars_os().filter_map(text).collect(),
         overrides: flags.overrides(global, |key| std::env::var_os(key)),
         manager_only: false,
+        show_secrets: false,
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn operate(
         targets: if target.all { Targets::All } else { Targets::Names(target.names.clone()) },
         with_dependents,
         wait_ms: wait_ms(target),
+        key: None,
     };
     let mut watcher = |event: EventRecord| show(&event, screen);
     // Events are only asked for where somebody sees them.

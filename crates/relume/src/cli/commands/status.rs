@@ -24,7 +24,8 @@ pub(crate) fn run(args: &StatusArgs, global: &Global, screen: &Screen) -> Result
     // Not asked of the manager by name: here all names are known, so the nearest one can be told.
     select(&mut report.services, &args.names)?;
     show(&report, screen);
-    Ok(if status::is_well(&report.services) { Exit::Done } else { Exit::NotWell })
+    let safe_mode = report.manager.state == relume_proto::ManagerState::SafeMode;
+    Ok(if status::is_well(&report.services) && !safe_mode { Exit::Done } else { Exit::NotWell })
 }
 
 /// False: nobody reads any more.

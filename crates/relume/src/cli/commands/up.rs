@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use relume_config::{Config, ManagerConfig, ServiceConfig};
+use relume_config::{Config, ManagerConfig, Override, ServiceConfig};
 use relume_proto::Client;
 
 use super::{Named, configs, detached, load_options, no_config, select};
@@ -11,8 +11,9 @@ use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager;
 use crate::places::{Places, Surroundings, Wanted};
+use crate::recorded::Recorder;
 use crate::roles::{IN_BACKGROUND, Role};
-use crate::trust;
+use crate::{systemd, trust};
 
 /// Runs the manager until it leaves.
 pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<ExitCode, Failure> {
@@ -20,30 +21,58 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     if paths.is_empty() {
         return Err(no_config());
     }
-    let load = load_options(global, &args.manager, paths);
-    let (config, warnings) = match relume_config::load(&Disk, &load).into_result() {
+    let mut load = load_options(global, &args.manager, paths);
+    let read_at = std::time::SystemTime::now();
+    let last_good = manager::safe_mode::configuration();
+    let recorder = Recorder::new(Disk);
+    let read = |load: &_| match &last_good {
+        Some(recording) => relume_config::load(recording, load),
+        None => relume_config::load(&recorder, load),
+    };
+    let (mut config, warnings) = match read(&load).into_result() {
         Ok(fine) => fine,
         Err(problems) => {
             screen.note(&problems.render(screen.err.colour));
             return Err(Failure::new(Exit::Usage, "the config has errors; nothing was started"));
         }
     };
-    screen.note(&warnings.render(screen.err.colour));
-    if !global.trust {
+    if Role::of_this_process() != Role::Trial {
+        screen.note(&warnings.render(screen.err.colour));
+    }
+    // What was recorded was trusted when it was.
+    if !global.trust && last_good.is_none() {
         trust::check(&config)
             .map_err(|distrust| Failure::new(Exit::Usage, distrust.message).help(distrust.help))?;
     }
     let names = meant(&config, &args.names)?;
     let places = Places::settle(&wanted(&config.manager), &Surroundings::from_env())
         .map_err(|error| Failure::new(Exit::NotWell, error.to_string()))?;
+    if places.log_dir != config.manager.log_dir {
+        // The place beside the config cannot be written. From now on it is as if the other had been asked for.
+        load.overrides.push(Override {
+            key: "log_dir".into(),
+            value: places.log_dir.display().to_string(),
+            origin: "log_dir".into(),
+        });
+        config = read(&load).config;
+    }
     if Role::of_this_process() == Role::Command {
         if args.detach && std::env::var_os(IN_BACKGROUND).is_none() {
             return detached::run(args, &config, &places, screen);
         }
+        if systemd::hand_over(&places) {
+            return Ok(Exit::Done.into());
+        }
         refuse_second(&places)?;
     }
+    if Role::of_this_process() == Role::Trial {
+        return Ok(manager::try_out(&places));
+    }
+    let recording = last_good.unwrap_or_else(|| recorder.finish());
     let options = manager::Options {
         config,
+        read_at,
+        recording,
         load,
         trust: global.trust,
         places,

@@ -33,6 +33,27 @@ pub(crate) fn render(report: &ChangeReport, look: Look) -> String {
     out
 }
 
+/// What the next `relume up` would start, when none runs; `stopped`: those that somebody has stopped.
+pub(crate) fn render_start(report: &ChangeReport, stopped: &[String], look: Look) -> String {
+    let width = report.changes.iter().map(|change| columns(&harmless(&change.service))).max().unwrap_or(0);
+    let mut out = String::new();
+    let mut starting = 0;
+    for change in &report.changes {
+        let starts = change.fate == Fate::Added;
+        starting += usize::from(starts);
+        let (style, sign) = if starts { (GOOD, "+") } else { (DIM, " ") };
+        let said = match (starts, stopped.contains(&change.service)) {
+            (true, _) => "will be started",
+            (false, true) => "stays stopped, as somebody asked",
+            (false, false) => "will not be started by itself",
+        };
+        let name = padded(&harmless(&change.service), width);
+        out.push_str(&format!("{} {name}  {said}\n", look.paint(style, sign)));
+    }
+    out.push_str(&format!("No relume runs here: relume up would start {}.\n", count(starting, "service")));
+    out
+}
+
 fn said(fate: &Fate, applied: bool) -> String {
     let words = match fate {
         Fate::Added => ["new, will be started", "new, is started"],

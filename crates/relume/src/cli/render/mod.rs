@@ -3,7 +3,9 @@
 
 pub(crate) mod change;
 pub(crate) mod doctor;
+pub(crate) mod drill;
 pub(crate) mod event;
+pub(crate) mod explain;
 pub(crate) mod operation;
 pub(crate) mod progress;
 pub(crate) mod status;

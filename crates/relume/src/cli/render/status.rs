@@ -202,6 +202,10 @@ fn manager(manager: &ManagerReport, look: Look) -> String {
         return format!("{who}, {}", look.paint(BAD, "stopping everything"));
     }
     let mut line = format!("{who}, up {}", seconds(manager.uptime_s));
+    if manager.state == relume_proto::ManagerState::SafeMode {
+        line.push_str(", ");
+        line.push_str(&look.paint(BAD, "safe mode: the last good config holds; see: relume check"));
+    }
     if manager.recoveries > 0 {
         let times = count(usize::try_from(manager.recoveries).unwrap_or(usize::MAX), "time");
         line.push_str(&format!(", came back {times} after a death of its own"));

@@ -36,7 +36,7 @@ pub(super) async fn apply(
 }
 
 async fn consider(office: &Office, apply: bool) -> Result<Json<ChangeReport>, Refusal> {
-    let Fresh { units, warnings } = match read(office, apply).await? {
+    let Fresh { units, warnings, .. } = match read(office, apply).await? {
         Ok(fresh) => fresh,
         Err(Unusable { text, problems }) => return Ok(Json(unusable(&text, &problems))),
     };

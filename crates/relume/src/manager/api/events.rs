@@ -12,6 +12,7 @@ use futures_util::stream;
 use relume_proto::{EventRecord, NDJSON};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use super::Office;
 use crate::manager::archive::Archive;
@@ -39,8 +40,9 @@ pub(super) async fn get(State(office): State<Office>, Query(since): Query<Since>
     let before = kept.first().map_or(u64::MAX, |record| record.seq);
     let last = kept.last().map(|record| record.seq);
     let older = since.after.filter(|after| after.saturating_add(1) < before);
-    let teller =
-        Teller { archive: office.archive, older, before, kept, last, live: since.follow.then_some(live) };
+    let (archive, closing) = (office.archive, office.closing);
+    let live = since.follow.then_some(live);
+    let teller = Teller { archive, older, before, kept, last, live, closing };
     let body = Body::from_stream(stream::unfold(teller, next));
     ([(CONTENT_TYPE, NDJSON)], body).into_response()
 }
@@ -55,6 +57,7 @@ struct Teller {
     kept: Vec<EventRecord>,
     last: Option<u64>,
     live: Option<Follower>,
+    closing: watch::Receiver<bool>,
 }
 
 async fn next(mut teller: Teller) -> Option<(Result<Bytes, Infallible>, Teller)> {
@@ -72,7 +75,13 @@ async fn next(mut teller: Teller) -> Option<(Result<Bytes, Infallible>, Teller)>
         return Some((Ok(lines(&kept)), teller));
     }
     loop {
-        match teller.live.as_mut()?.recv().await {
+        let next = tokio::select! {
+            biased;
+            next = teller.live.as_mut()?.recv() => next,
+            // The client comes back to the successor with the last number it has seen.
+            _ = teller.closing.wait_for(|closing| *closing) => return None,
+        };
+        match next {
             // Kept and live overlap: nothing is told twice.
             Ok(record) if Some(record.seq) <= teller.last => {}
             Ok(record) => {

@@ -7,7 +7,9 @@
 mod change;
 mod down;
 mod events;
+mod explain;
 mod operations;
+mod respawn;
 mod server;
 mod signal;
 mod status;
@@ -22,6 +24,8 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use relume_proto::{ApiError, ErrorCode};
+
+use tokio::sync::watch;
 
 use super::archive::Archive;
 use super::inbox::Inbox;
@@ -39,6 +43,8 @@ pub(crate) struct Office {
     /// How the configuration is read again.
     pub(crate) source: Arc<Source>,
     pub(crate) archive: Archive,
+    /// True: this manager is about to be replaced; whoever waits comes again.
+    pub(crate) closing: watch::Receiver<bool>,
 }
 
 impl Office {

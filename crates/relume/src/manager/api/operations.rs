@@ -4,17 +4,22 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
-use relume_core::{Command, ServiceId};
+use axum::http::StatusCode;
+use relume_core::{Command, ServiceId, Ticket};
 use relume_proto::{OperationReport, OperationRequest, Outcome, ServiceResult, Verb};
 
 use super::{Office, Refusal, targets};
 use crate::manager::archive::Saved;
 use crate::manager::inbox::News;
+use crate::manager::operations::ticket;
 use crate::manager::publish::Board;
 use crate::manager::publish::so_far;
 
 /// The longest wait that a clock can count; in effect for ever.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The largest key: what every language can count to (2^53 - 1).
+const MOST_KEY: u64 = (1 << 53) - 1;
 
 /// How long the answer to a command waits for the disk.
 const SAVING: Duration = Duration::from_secs(5);
@@ -39,7 +44,8 @@ pub(super) async fn post(
         Verb::Restart => Command::Restart(services),
         Verb::Reload => Command::Reload(services),
     };
-    let report = order(&office, &names, request.wait_ms, command).await;
+    let ticket = request.key.map(|key| ticket(key & MOST_KEY));
+    let report = order(&office, &names, (request.wait_ms, ticket), command).await?;
     Ok(Json(OperationReport { hints: hints.into_iter().chain(report.hints).collect(), ..report }))
 }
 
@@ -47,16 +53,15 @@ pub(super) async fn post(
 pub(super) async fn order(
     office: &Office,
     names: &[String],
-    wait_ms: Option<u64>,
+    how: (Option<u64>, Option<Ticket>),
     command: impl FnOnce(Vec<ServiceId>) -> Command,
-) -> OperationReport {
+) -> Result<OperationReport, Refusal> {
     let began = Instant::now();
     let ids: Vec<ServiceId> = {
         let board = office.board();
         names.iter().filter_map(|name| board.ids.get(name.as_str())).copied().collect()
     };
-    let mut results =
-        if ids.is_empty() { Vec::new() } else { carry_out(office, &ids, wait_ms, command).await };
+    let mut results = if ids.is_empty() { Vec::new() } else { carry_out(office, &ids, how, command).await? };
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let unsaved = unsaved(office).await;
     let board = office.board();
@@ -65,7 +70,7 @@ pub(super) async fn order(
     for result in &mut results {
         result.took_ms = Some(took);
     }
-    OperationReport { results, hints: unsaved.into_iter().collect() }
+    Ok(OperationReport { results, hints: unsaved.into_iter().collect() })
 }
 
 /// Waits until what was asked is on the disk. If it is not: what the user should know of that.
@@ -82,13 +87,28 @@ async fn unsaved(office: &Office) -> Option<String> {
 async fn carry_out(
     office: &Office,
     ids: &[ServiceId],
-    wait_ms: Option<u64>,
+    (wait_ms, ticket): (Option<u64>, Option<Ticket>),
     command: impl FnOnce(Vec<ServiceId>) -> Command,
-) -> Vec<ServiceResult> {
-    let claim = office.desk.claim(ids.iter().copied());
-    office.inbox.send(News::Asked { ticket: claim.ticket, command: command(ids.to_vec()) });
+) -> Result<Vec<ServiceResult>, Refusal> {
+    let all = ids.iter().copied();
+    let (claim, new) = match ticket {
+        Some(ticket) => office.desk.claim_as(ticket, all),
+        None => (office.desk.claim(all), true),
+    };
+    if new {
+        office.inbox.send(News::Asked { ticket: claim.ticket, command: command(ids.to_vec()) });
+    }
     let patience = wait_ms.map_or(FOR_EVER, Duration::from_millis);
-    let in_time = tokio::time::timeout(patience, claim.done).await;
+    let mut closing = office.closing.clone();
+    let in_time = tokio::select! {
+        biased;
+        in_time = tokio::time::timeout(patience, claim.done) => in_time,
+        // What was asked goes on; the client comes back with its key and waits at the successor's.
+        _ = closing.wait_for(|closing| *closing) => {
+            let text = "this manager is being replaced; ask again with the same key";
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "respawning", text));
+        }
+    };
     let (mut results, left) = office.desk.collect(claim.ticket);
     if in_time.is_err() || !left.is_empty() {
         let board = office.board();
@@ -96,7 +116,7 @@ async fn carry_out(
             left.into_iter().map(|id| ServiceResult { outcome: Outcome::TimedOut, ..so_far(&board, id) }),
         );
     }
-    results
+    Ok(results)
 }
 
 /// What the user should know beside: who goes on without what was stopped.

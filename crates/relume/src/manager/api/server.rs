@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,9 +15,13 @@ use relume_proto::{API_VERSION, VERSION_HEADER, paths};
 use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use super::{Door, Office, Refusal, change, down, events, operations, signal, status, version};
+use super::{
+    Door, Office, Refusal, change, down, events, explain, operations, respawn, signal, status, version,
+};
+use crate::manager::inbox::News;
+use crate::manager::respawn::NET;
 
 /// Connections served at once; more wait in the socket's backlog. Each costs a few kilobytes.
 const MOST_CONNECTIONS: usize = 256;
@@ -29,6 +34,12 @@ const MOST_LOOKUPS: usize = 16;
 
 /// A client that has not sent the head of its request by then is not going to.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long connections may take to end before a respawn. Streams and long waits end at once, and come again.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Between two attempts at what has just failed.
+const REST: Duration = Duration::from_millis(100);
 
 /// Starts the thread. Supervision goes on whatever becomes of it. Who has the handle can run tasks on it.
 pub(crate) fn start(door: Door, office: Office) -> io::Result<Handle> {
@@ -43,15 +54,20 @@ pub(crate) fn start(door: Door, office: Office) -> io::Result<Handle> {
         if door.open.recv().is_err() {
             return;
         }
-        runtime.block_on(async move {
-            // It was bound and made non-blocking before: only a lack of memory can make this fail, and then
-            // there is nobody to tell. Clients find nobody, services are supervised.
-            if let Ok(listener) = UnixListener::from_std(listener) {
-                serve(listener, owner, routes(office)).await;
+        // Only a lack of memory can make this fail, and then there is nobody to tell. Clients find nobody, services
+        // are supervised.
+        while let Ok(again) = listener.try_clone() {
+            // What it panics of has been said.
+            let served =
+                catch_unwind(AssertUnwindSafe(|| runtime.block_on(serve(again, owner, office.clone()))));
+            if served.is_ok() {
+                return;
             }
-        });
+            // Not at full speed.
+            std::thread::sleep(REST);
+        }
     };
-    std::thread::Builder::new().name("net".into()).spawn(run).map(|_| handle)
+    std::thread::Builder::new().name(NET.into()).spawn(run).map(|_| handle)
 }
 
 fn routes(office: Office) -> Router {
@@ -65,6 +81,8 @@ fn routes(office: Office) -> Router {
         .route(paths::PLAN, post(change::plan))
         .route(paths::APPLY, post(change::apply))
         .route(paths::DOWN, post(down::post))
+        .route(paths::RESPAWN, post(respawn::post))
+        .route(paths::EXPLAIN, get(explain::get))
         .route(paths::EVENTS, get(events::get))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "the API has no such path"))
         .layer(DefaultBodyLimit::max(MOST_BODY))
@@ -75,22 +93,44 @@ fn routes(office: Office) -> Router {
         .with_state(office)
 }
 
-async fn serve(listener: UnixListener, owner: u32, routes: Router) {
+async fn serve(listener: StdListener, owner: u32, office: Office) -> io::Result<()> {
+    // It was made non-blocking when it was bound.
+    let listener = UnixListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let (mut closing, inbox) = (office.closing.clone(), Arc::clone(&office.inbox));
+    let routes = routes(office);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
+        if *closing.borrow_and_update() {
+            // All places are free when nobody is being answered any more.
+            let all = places.acquire_many(u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX));
+            let _late = tokio::time::timeout(LAST_ANSWERS, all).await;
+            inbox.send(News::DoorClosed);
+            // Open again: nothing came of the respawn. Gone: neither shall we stay.
+            if closing.wait_for(|closing| !closing).await.is_err() {
+                return Ok(());
+            }
+        }
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            _ = closing.changed() => continue,
+        };
+        let Ok(place) = place else { return Ok(()) };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = closing.changed() => continue,
+        };
+        match accepted {
             Ok((connection, _)) if is_allowed(&connection, owner) => {
-                let routes = routes.clone();
+                let (routes, closing) = (routes.clone(), closing.clone());
                 tokio::spawn(async move {
                     // What goes wrong on one connection is that client's business.
-                    let _theirs = converse(connection, routes).await;
+                    let _theirs = converse(connection, routes, closing).await;
                     drop(place);
                 });
             }
             Ok(_) => {}
             // Out of descriptors, for one: connections wait in the backlog meanwhile.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => tokio::time::sleep(REST).await,
         }
     }
 }
@@ -100,11 +140,21 @@ fn is_allowed(connection: &UnixStream, owner: u32) -> bool {
     connection.peer_cred().is_ok_and(|peer| peer.uid() == owner || peer.uid() == 0)
 }
 
-async fn converse(connection: UnixStream, routes: Router) -> hyper::Result<()> {
-    hyper::server::conn::http1::Builder::new()
+/// Until the client has gone, or this manager is about to be replaced and nothing is being answered.
+async fn converse(
+    connection: UnixStream,
+    routes: Router,
+    mut closing: watch::Receiver<bool>,
+) -> hyper::Result<()> {
+    let conversation = hyper::server::conn::http1::Builder::new()
         // Without a timer the limit below would never take effect.
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(routes))
-        .await
+        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(routes));
+    let mut conversation = std::pin::pin!(conversation);
+    tokio::select! {
+        ended = conversation.as_mut() => return ended,
+        _ = closing.wait_for(|closing| *closing) => conversation.as_mut().graceful_shutdown(),
+    }
+    conversation.await
 }

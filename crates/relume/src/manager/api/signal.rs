@@ -20,5 +20,5 @@ pub(super) async fn post(
     let names = targets::names(&office.board(), &request.targets)?;
     let to = if request.tree { Reach::Tree } else { Reach::Main };
     let command = |services| Command::Signal { services, signal, to };
-    Ok(Json(operations::order(&office, &names, None, command).await))
+    Ok(Json(operations::order(&office, &names, (None, None), command).await?))
 }

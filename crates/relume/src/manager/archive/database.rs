@@ -40,6 +40,9 @@ const LIVES: u64 = 100;
 /// Numbers beyond it are damage: SQLite's integers end at 2^63, JSON's at 2^53.
 const MOST_SEQ: u64 = 1 << 52;
 
+/// Before the name of a job in the keys of `about`: what its inputs were when it was done last.
+const INPUTS: &str = "inputs/";
+
 const TABLES: [(&str, &str); 3] = [
     ("about", "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"),
     ("event", "CREATE TABLE event (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, record TEXT NOT NULL)"),
@@ -98,7 +101,7 @@ impl Content {
     /// like this one with the milliseconds since 1970, which grow faster than facts.
     pub(super) fn unknown() -> Self {
         let seq = u64::try_from(now_ms()).unwrap_or(0);
-        Self { copy: Copy { services: Vec::new(), seq }, damage: None, is_changed: false }
+        Self { copy: Copy { seq, ..Copy::default() }, damage: None, is_changed: false }
     }
 }
 
@@ -163,6 +166,9 @@ impl Database {
                 (false, _) => known.of_another_boot(),
             };
         }
+        if let Err(error) = self.read_inputs(&mut content) {
+            content.damage = Some(error.to_string());
+        }
         let noted = about("seq").unwrap_or(None).and_then(|text| text.parse().ok()).unwrap_or(0);
         let last = self.connection.query_row("SELECT max(seq) FROM event", [], |row| row.get(0));
         let last: Option<i64> = last.unwrap_or_else(|error| {
@@ -192,6 +198,18 @@ impl Database {
         Ok(())
     }
 
+    fn read_inputs(&self, content: &mut Content) -> rusqlite::Result<()> {
+        let mut query = self.connection.prepare("SELECT key, value FROM about")?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        for row in rows {
+            let (key, digest) = row?;
+            if let Some(name) = key.strip_prefix(INPUTS) {
+                content.copy.inputs.insert(name.to_owned(), digest);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at the whole of it; an error in words.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -207,6 +225,9 @@ impl Database {
         write_events(&transaction, batch)?;
         let about = [("seq", batch.seq.to_string()), ("boot", self.boot.clone()), ("ended", "0".into())];
         note(&transaction, &about)?;
+        for (name, digest) in &batch.inputs {
+            note(&transaction, &[(&format!("{INPUTS}{name}"), digest.clone())])?;
+        }
         if prune {
             forget_old(&transaction, MOST_EVENTS, now_ms() - MOST_AGE)?;
         }
@@ -240,6 +261,26 @@ impl Database {
         }
         self.connection.close().map_err(|(_, error)| Refusal::from(error))
     }
+}
+
+/// How many of the latest events a look at a database brings.
+const PEEKED: u64 = 20_000;
+
+/// What stands in a database that nobody has open. SQLite's own lock keeps out whoever comes meanwhile, for as
+/// long as this takes.
+pub(super) fn peek(path: &Path) -> Option<(Vec<Remembered>, Vec<EventRecord>)> {
+    if file::look(path) != file::Look::Ours {
+        return None;
+    }
+    let database = Database::open(path, "").ok()?;
+    let mut content = Content::default();
+    database.read_services(&mut content).ok()?;
+    let mut query =
+        database.connection.prepare("SELECT record FROM event ORDER BY seq DESC LIMIT ?1").ok()?;
+    let rows = query.query_map([signed(PEEKED)], |row| row.get::<_, String>(0)).ok()?;
+    let mut events: Vec<EventRecord> = rows.filter_map(|row| serde_json::from_str(&row.ok()?).ok()).collect();
+    events.reverse();
+    Some((content.copy.services, events))
 }
 
 /// No link is followed, and one thread uses it.

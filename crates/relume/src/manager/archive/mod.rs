@@ -18,6 +18,7 @@ mod file;
 mod queue;
 mod thread;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,8 @@ pub(crate) struct Copy {
     pub(crate) services: Vec<Remembered>,
     /// The number from which facts are counted on.
     pub(crate) seq: u64,
+    /// Of each job, what its inputs were when it was done last.
+    pub(crate) inputs: BTreeMap<String, String>,
 }
 
 /// What became of something that was to be saved.
@@ -65,6 +68,16 @@ pub(crate) struct Archive {
     voice: Arc<Voice>,
     opened: Arc<Mutex<Option<Receiver<Copy>>>>,
     ended: Arc<Mutex<Option<Receiver<()>>>>,
+    inputs: Arc<Mutex<Inputs>>,
+}
+
+/// What the inputs of jobs were: digests by the name of the service.
+#[derive(Debug, Default)]
+struct Inputs {
+    /// When each was done last.
+    done: BTreeMap<String, String>,
+    /// When the run that is under way began.
+    begun: BTreeMap<String, String>,
 }
 
 impl Archive {
@@ -73,14 +86,22 @@ impl Archive {
         let (queue, voice) = (Arc::new(Queue::new()), Arc::new(Voice::default()));
         let (tell_opened, opened) = channel();
         let (tell_ended, ended) = channel();
+        let inputs = Arc::<Mutex<Inputs>>::default();
+        let known = Arc::clone(&inputs);
+        let learn = move |done: &BTreeMap<String, String>| {
+            for (name, digest) in done {
+                // What was done meanwhile is newer.
+                lock(&known).done.entry(name.clone()).or_insert_with(|| digest.clone());
+            }
+        };
         let thread = Thread::new(path, boot, Arc::clone(&queue), Arc::clone(&voice));
         std::thread::Builder::new().name("archive".into()).spawn(move || {
-            thread.run(&tell_opened);
+            thread.run(&tell_opened, &learn);
             // Nobody waits any more.
             let _gone = tell_ended.send(());
         })?;
         let (opened, ended) = (Arc::new(Mutex::new(Some(opened))), Arc::new(Mutex::new(Some(ended))));
-        Ok(Self { queue, voice, opened, ended })
+        Ok(Self { queue, voice, opened, ended, inputs })
     }
 
     /// What an earlier relume has left, as soon as it is known. Once, when relume comes up.
@@ -95,6 +116,26 @@ impl Archive {
             self.voice.say(Level::Error, text);
             Copy::default()
         })
+    }
+
+    /// Whether a job was done last with these inputs. If not, they are what it begins with now.
+    pub(crate) fn are_inputs_done(&self, name: &str, digest: &str) -> bool {
+        let mut inputs = lock(&self.inputs);
+        let same = inputs.done.get(name).is_some_and(|done| done == digest);
+        if !same {
+            inputs.begun.insert(name.to_owned(), digest.to_owned());
+        }
+        same
+    }
+
+    /// A job was done with the inputs that it began with.
+    pub(crate) fn job_done(&self, name: &str) {
+        let mut inputs = lock(&self.inputs);
+        if let Some(digest) = inputs.begun.remove(name) {
+            inputs.done.insert(name.to_owned(), digest.clone());
+            drop(inputs);
+            self.queue.inputs(name, digest);
+        }
     }
 
     /// From now on there is somebody to say trouble to.
@@ -165,6 +206,11 @@ impl Voice {
         inner.1.drain(..).for_each(|note| publisher.send(note));
         inner.0 = Some(publisher);
     }
+}
+
+/// What stands in a database that no manager has open: the services, and the latest events, oldest first.
+pub(crate) fn peek(path: &std::path::Path) -> Option<(Vec<Remembered>, Vec<EventRecord>)> {
+    database::peek(path)
 }
 
 /// Whether this is something that somebody has asked for.

@@ -42,6 +42,8 @@ pub(super) struct Batch {
     /// By name, the latest.
     pub(super) services: BTreeMap<String, Remembered>,
     pub(super) events: VecDeque<EventRecord>,
+    /// Of jobs that were done, what their inputs were.
+    pub(super) inputs: BTreeMap<String, String>,
     /// The latest number that was reached.
     pub(super) seq: u64,
     /// Somebody waits for it: to be synced.
@@ -51,7 +53,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.events.is_empty()
+        self.services.is_empty() && self.events.is_empty() && self.inputs.is_empty()
     }
 }
 
@@ -96,6 +98,12 @@ impl Queue {
         batch.asked |= asked;
         batch.services.insert(service.name.clone(), service);
         self.is_waiting(&mut inner, asked);
+    }
+
+    pub(super) fn inputs(&self, name: &str, digest: String) {
+        let mut inner = lock(&self.inner);
+        inner.work.batch.inputs.insert(name.to_owned(), digest);
+        self.is_waiting(&mut inner, false);
     }
 
     pub(super) fn event(&self, record: EventRecord) {
@@ -198,6 +206,9 @@ impl Queue {
         let mut inner = lock(&self.inner);
         for (name, service) in batch.services {
             inner.work.batch.services.entry(name).or_insert(service);
+        }
+        for (name, digest) in batch.inputs {
+            inner.work.batch.inputs.entry(name).or_insert(digest);
         }
         let mut events = batch.events;
         events.append(&mut inner.work.batch.events);

@@ -36,7 +36,7 @@ fn batch(services: &[Remembered], events: impl IntoIterator<Item = u64>) -> Batc
     let services = services.iter().map(|service| (service.name.clone(), service.clone())).collect();
     let events: std::collections::VecDeque<_> = events.into_iter().map(event).collect();
     let seq = events.back().map_or(0, |last| last.seq);
-    Batch { services, events, seq, asked: true, waiting: Vec::new() }
+    Batch { services, events, seq, asked: true, waiting: Vec::new(), ..Batch::default() }
 }
 
 fn seqs(events: &[EventRecord]) -> Vec<u64> {

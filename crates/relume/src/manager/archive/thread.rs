@@ -1,5 +1,6 @@
 //! The thread that writes, and what it does when it cannot.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -52,8 +53,9 @@ impl Thread {
         Self { path, boot, queue, voice, state, dropped: 0, failing_said: false, aside_said: false }
     }
 
-    pub(super) fn run(mut self, opened: &Sender<Copy>) {
+    pub(super) fn run(mut self, opened: &Sender<Copy>, learn: &dyn Fn(&BTreeMap<String, String>)) {
         let copy = self.open_first();
+        learn(&copy.inputs);
         // A successor that has the journal does not ask for it.
         let _unasked = opened.send(copy);
         if let State::Open(database) = &self.state

@@ -41,6 +41,8 @@ pub(super) trait Disk: Send {
     fn open(&self, path: &Path, mode: u32) -> Result<Box<dyn Handle>>;
     /// What stands at `path`, links not followed; `None`: nothing.
     fn identity(&self, path: &Path) -> Result<Option<Identity>>;
+    /// Bytes of the file at `path`, links not followed; 0: nothing is there.
+    fn size(&self, path: &Path) -> u64;
     /// Renames, replacing what stands at `to`.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Removes `path`. Nothing there is no error.
@@ -85,6 +87,10 @@ impl Disk for RealDisk {
 
     fn identity(&self, path: &Path) -> Result<Option<Identity>> {
         Ok(files::identify_at(path)?.as_ref().map(identity_of))
+    }
+
+    fn size(&self, path: &Path) -> u64 {
+        files::identify_at(path).ok().flatten().map_or(0, |id| id.size)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use relume_os::{Errno, OsError, Result};
 
 use super::disk::{Disk, Handle};
+use super::ledger::{self, Ledger};
+use super::packing::Packing;
 use super::report::{Next, Report};
 use super::rotate::{self, Cut};
 use super::slot::{Place, Slot};
-use super::{LogTarget, RETRY, StreamId};
+use super::{Format, LogTarget, RETRY, StreamId};
+use crate::output_index::Record;
 
 /// How old the knowledge may be that the path still leads to the open file. A deleted file is seen at once; one that
 /// was renamed still takes what is written for so long, which is what an outside logrotate counts on.
@@ -19,10 +22,17 @@ const TRUST_PATH: Duration = Duration::from_millis(500);
 /// Wait after a rotation that failed for another reason than a full disk.
 const ROTATE_AGAIN: Duration = Duration::from_secs(10);
 
+/// The most marks that wait for a file that cannot be opened.
+const WAITING_MARKS: usize = 64;
+
 /// An open file.
 struct Open {
     handle: Box<dyn Handle>,
     checked: Instant,
+    /// None: the target wants none, or there cannot be one.
+    ledger: Option<Ledger>,
+    /// When the log was begun, in nanoseconds since 1970; where nothing tells, when it was opened.
+    began: i64,
 }
 
 /// Since when a file cannot be written, and when to try next.
@@ -50,12 +60,27 @@ pub(super) struct LogFile {
     stuck: Option<Slot>,
     open: Option<Open>,
     rotation_paused_until: Option<Instant>,
+    /// What the index is to say as soon as there is one.
+    marks: Vec<Record>,
+    /// An old file is being compressed.
+    pub(super) packing: Option<Packing>,
+    /// It was rotated since somebody last asked.
+    pub(super) rotated: bool,
 }
 
 impl LogFile {
     pub(super) fn new(target: Arc<LogTarget>) -> Self {
-        let (streams, trouble, stuck, open) = (Vec::new(), None, None, None);
-        Self { target, streams, trouble, stuck, open, rotation_paused_until: None }
+        Self {
+            target,
+            streams: Vec::new(),
+            trouble: None,
+            stuck: None,
+            open: None,
+            rotation_paused_until: None,
+            marks: Vec::new(),
+            packing: None,
+            rotated: false,
+        }
     }
 
     /// The fd is given up; the next write opens the path anew.
@@ -69,12 +94,45 @@ impl LogFile {
 
     /// Nobody writes here and nothing waits to be written.
     pub(super) fn is_unused(&self) -> bool {
-        self.streams.is_empty() && self.stuck.is_none()
+        self.streams.is_empty() && self.stuck.is_none() && self.packing.is_none()
     }
 
-    /// Bytes read but not yet written.
+    /// Bytes read but not yet written, which nobody will write when we are gone.
     pub(super) fn stuck_bytes(&self) -> u64 {
-        self.stuck.as_ref().map_or(0, |slot| slot.pending().len() as u64)
+        self.stuck.as_ref().filter(|slot| !slot.outlives_us()).map_or(0, Slot::left)
+    }
+
+    /// Bytes read but not yet written are left for a successor.
+    pub(super) fn has_legacy(&self) -> bool {
+        self.stuck.as_ref().is_some_and(Slot::outlives_us)
+    }
+
+    /// Gives up the part of a line at the end of the chunk that is stuck; how many bytes that were.
+    pub(super) fn trim_stuck(&mut self) -> u64 {
+        self.stuck.as_mut().map_or(0, |slot| slot.trim_to_line().1)
+    }
+
+    /// The index says this of the place that the log has reached; when it can be opened, if not now.
+    pub(super) fn mark(&mut self, pass: &Pass<'_>, record: Record) {
+        if !self.target.indexed {
+            return;
+        }
+        if self.marks.len() < WAITING_MARKS {
+            self.marks.push(record);
+        }
+        if self.trouble.is_none()
+            && let Ok(place) = self.end(pass)
+        {
+            self.mark_all(place.offset);
+        }
+    }
+
+    fn mark_all(&mut self, offset: u64) {
+        if let Some(ledger) = self.open.as_mut().and_then(|open| open.ledger.as_mut()) {
+            for mark in self.marks.drain(..) {
+                ledger.mark(&Record { offset, ..mark });
+            }
+        }
     }
 
     /// Keeps the slot with what could not be written.
@@ -84,7 +142,7 @@ impl LogFile {
 
     /// The file that stands at the path now, opened if need be, and its end.
     pub(super) fn end(&mut self, pass: &Pass<'_>) -> Result<Place> {
-        let LogTarget { path, mode, rotate } = &*self.target;
+        let LogTarget { path, mode, rotate, indexed, .. } = &*self.target;
         let examined = |error| OsError::at("examine", path, error);
         if let Some(open) = &mut self.open {
             let stat = open.handle.stat().map_err(examined)?;
@@ -98,30 +156,36 @@ impl LogFile {
             }
             self.open = None;
         }
+        if self.packing.is_none() && rotate.is_some() {
+            pass.disk.remove(&rotate::packed(path))?;
+        }
         rotate::heal(pass.disk, path, rotate.map_or(1, |rule| rule.keep), *mode)?;
         let handle = pass.disk.open(path, *mode)?;
         let stat = handle.stat().map_err(examined)?;
-        self.open = Some(Open { handle, checked: pass.now });
+        let opened = |()| Ledger::open(pass.disk, path, *mode, (stat.identity, stat.size));
+        let ledger = indexed.then_some(()).and_then(opened);
+        let began = ledger.as_ref().map_or_else(ledger::now_ns, |ledger| ledger.began);
+        self.open = Some(Open { handle, checked: pass.now, ledger, began });
+        if !self.marks.is_empty() {
+            self.mark_all(stat.size);
+        }
         Ok(Place { file: stat.identity, offset: stat.size })
     }
 
-    /// Writes all of `slot`, which was filled for the place that [`LogFile::end`] gave just before.
-    pub(super) fn write(&mut self, pass: &mut Pass<'_>, slot: &mut Slot) -> Result<()> {
-        while !slot.pending().is_empty() {
+    /// Writes all of `slot`, which was filled for the place that [`LogFile::end`] gave just before. What is left in it
+    /// afterwards is less than a character, and waits for the rest of that; nothing is when these are the `last` bytes.
+    pub(super) fn write(&mut self, pass: &mut Pass<'_>, slot: &mut Slot, last: bool) -> Result<()> {
+        while !slot.is_done() {
             if self.open.is_none() {
                 self.find_place(pass, slot)?;
             }
-            let Some(open) = &self.open else { continue };
-            let offset = slot.place().offset;
-            let cut = match self.limit(pass.now) {
-                None => Cut::Write(slot.pending().len()),
-                Some(limit) => rotate::cut(slot.pending(), offset, limit, open.handle.as_ref())
-                    .map_err(|error| OsError::at("read", &self.target.path, error))?,
-            };
-            match cut {
-                Cut::Write(length) => self.put(slot, length)?,
+            if !self.stage(slot, last)? {
+                return Ok(());
+            }
+            match self.cut(pass.now, slot)? {
+                Cut::Write(length) => self.put(pass, slot, length)?,
                 Cut::WriteAndRotate(length) => {
-                    self.put(slot, length)?;
+                    self.put(pass, slot, length)?;
                     self.rotate(pass, slot, slot.place().offset)?;
                 }
                 Cut::RotateAt(start) => self.rotate(pass, slot, start)?,
@@ -130,11 +194,45 @@ impl LogFile {
         Ok(())
     }
 
+    /// False: what the slot holds has to wait.
+    fn stage(&self, slot: &mut Slot, last: bool) -> Result<bool> {
+        if self.target.format == Format::Raw && !slot.pending().is_empty() {
+            return Ok(true);
+        }
+        let Some(open) = self.open.as_ref().filter(|_| slot.pending().is_empty()) else { return Ok(true) };
+        let mut before = [b'\n'];
+        if let Some(at) = slot.place().offset.checked_sub(1) {
+            open.handle
+                .read_at(&mut before, at)
+                .map_err(|error| OsError::at("read", &self.target.path, error))?;
+        }
+        Ok(slot.stage(before != *b"\n", ledger::now_ns(), last))
+    }
+
+    fn cut(&self, now: Instant, slot: &Slot) -> Result<Cut> {
+        let whole = Cut::Write(slot.pending().len());
+        let (Some(open), Some(limit)) = (&self.open, self.limit(now)) else { return Ok(whole) };
+        let offset = slot.place().offset;
+        let aged =
+            if self.is_old(open) { rotate::cut_of_old(offset, open.handle.as_ref()) } else { Ok(None) };
+        let cut = aged.and_then(|aged| match aged {
+            Some(cut) => Ok(cut),
+            None => rotate::cut(slot.pending(), offset, limit, open.handle.as_ref()),
+        });
+        cut.map_err(|error| OsError::at("read", &self.target.path, error))
+    }
+
+    fn is_old(&self, open: &Open) -> bool {
+        let age = self.target.rotate.and_then(|rule| rule.age);
+        let past = || u64::try_from(ledger::now_ns().saturating_sub(open.began)).unwrap_or(0);
+        age.is_some_and(|age| u128::from(past()) >= age.as_nanos())
+    }
+
     /// Tries again after trouble: first the chunk that is stuck, or else only whether the file can be opened.
     /// On success gives back the slot.
     pub(super) fn retry(&mut self, pass: &mut Pass<'_>) -> Result<Option<Slot>> {
         let Some(mut slot) = self.stuck.take() else { return self.end(pass).map(|_| None) };
-        let result = self.find_place(pass, &mut slot).and_then(|()| self.write(pass, &mut slot));
+        let result = self.find_place(pass, &mut slot).and_then(|()| self.write(pass, &mut slot, true));
         match result {
             Ok(()) => Ok(Some(slot)),
             Err(fault) => {
@@ -161,8 +259,12 @@ impl LogFile {
         Ok(())
     }
 
-    fn put(&self, slot: &mut Slot, length: usize) -> Result<()> {
-        let Some(open) = &self.open else { return Ok(()) };
+    fn put(&mut self, pass: &Pass<'_>, slot: &mut Slot, length: usize) -> Result<()> {
+        self.need_room(pass, slot.place().offset + length as u64);
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if let Some(ledger) = &mut open.ledger {
+            ledger.output(slot.place().offset, slot.origin(), ledger::now_ns());
+        }
         let failed = |error: io::Error| OsError::at("write", &self.target.path, error);
         let mut left = length;
         while left > 0 {
@@ -179,6 +281,13 @@ impl LogFile {
         Ok(())
     }
 
+    /// The log is about to hold so much: a compression for which that leaves no room is given up.
+    fn need_room(&self, pass: &Pass<'_>, bytes: u64) {
+        if let Some(packing) = self.packing.as_ref().filter(|packing| bytes > packing.room) {
+            packing.cancel(pass.disk);
+        }
+    }
+
     fn limit(&self, now: Instant) -> Option<u64> {
         let paused = self.rotation_paused_until.is_some_and(|until| now < until);
         self.target.rotate.filter(|_| !paused).map(|rule| rule.size.max(1))
@@ -187,7 +296,13 @@ impl LogFile {
     /// Rotates before the pending bytes of `slot`; what stands from `start` on moves along. Afterwards no file is open.
     fn rotate(&mut self, pass: &mut Pass<'_>, slot: &Slot, start: u64) -> Result<()> {
         let (Some(open), Some(rule)) = (self.open.take(), self.target.rotate) else { return Ok(()) };
-        let (path, size) = (&self.target.path, slot.place().offset);
+        let size = slot.place().offset;
+        // The part of a line that moves along is there twice for a moment.
+        self.need_room(pass, size + (size - start.min(size)));
+        if let Some(packing) = &mut self.packing {
+            packing.room = packing.room.saturating_sub(start);
+        }
+        let path = &self.target.path;
         if slot.is_inherited() {
             // What the predecessor wrote of this chunk is written again, into the new file: it must not stay here.
             open.handle.set_len(size).map_err(|error| OsError::at("shorten", path, error))?;
@@ -202,6 +317,7 @@ impl LogFile {
         match rotated {
             Ok(()) => {
                 self.rotation_paused_until = None;
+                self.rotated = true;
                 let to = (rule.keep > 0).then(|| rotate::numbered(path, 1));
                 pass.news.push(Report::Rotated { path: path.clone(), to });
             }

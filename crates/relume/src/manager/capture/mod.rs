@@ -12,33 +12,43 @@
 //! *Fairness*: in each round every pipe that has something gets the same few reads, the fewer the more pipes there are.
 //! *Trouble* with a file (full disk, something else at its path) leaves its pipes unread: the service blocks when its
 //! pipe is full, nothing is lost, and the file is tried again four times a second. It is told once, and once when it is over.
-//! *Rotation* cuts at line ends and finishes by itself what a crash interrupted ([`rotate`]).
+//! *Rotation* cuts at line ends and finishes by itself what a crash interrupted ([`rotate`]); old files are compressed elsewhere
+//! ([`compress`], [`packing`]).
+//! *A disk that is full* may also make output go away, where the configuration says so: whole lines, counted ([`dropping`]).
+//! *Times and ends of runs* are noted beside the log ([`ledger`]); other forms than the service's own are made in [`format`].
 //! *A run that has ended*: what stood in the pipe when its tree was gone is moved at once, then the pipe is closed,
 //! whoever else may still hold it.
 //!
 //! Log files are 0640 unless said otherwise: the group of relume may read them (log shippers), others may not.
 //!
-//! It must never: keep supervision waiting; write a byte into a service's file that the service did not write; follow a
+//! It must never: keep supervision waiting; write a byte into a raw log that the service did not write; follow a
 //! link; read a pipe whose bytes it cannot write; wake up while nobody writes; know what a service is.
 //!
 //! A write that *hangs* (a dead network file system) holds up all output, and nothing but output.
 
+mod compress;
 mod disk;
+mod dropping;
 mod file;
+mod format;
 mod inbox;
+mod ledger;
 mod lru;
+mod marks;
+mod packing;
 mod report;
 mod rotate;
 mod slot;
 mod stream;
 mod thread;
+mod vault;
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 #[cfg(test)]
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -48,17 +58,26 @@ use std::time::Duration;
 
 use relume_os::epoll::EventFd;
 
+pub(crate) use self::format::Origin;
 pub(crate) use self::report::Report;
 
+use relume_config::{Compression as Compress, LineFormat as Format};
+
+pub(crate) use relume_config::WhenFull;
+
 use self::disk::{Disk, RealDisk};
+pub(crate) use self::inbox::Halt;
 use self::inbox::Inbox;
+use self::report::Next;
 use self::slot::Slot;
+use self::vault::Vault;
+use crate::output_index::Kind;
 
 /// Mode of a new log file: the owner writes, the group may read.
 pub(crate) const LOG_MODE: u32 = 0o640;
 
-/// Most log files open at once: far below any limit on descriptors, far above what writes at the same time.
-const OPEN_FILES: usize = 512;
+/// Most log files open at once, each with its index: far below any limit on descriptors, far above what writes at the same time.
+const OPEN_FILES: usize = 256;
 
 /// Most streams at once: more than a process may have descriptors in practice.
 const MAX_STREAMS: usize = 65_536;
@@ -70,6 +89,9 @@ const RETRY: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(pub(crate) u64);
 
+/// relume's own log.
+pub(crate) const OWN: StreamId = StreamId(0);
+
 /// Where output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogTarget {
@@ -80,15 +102,40 @@ pub(crate) struct LogTarget {
     pub(crate) rotate: Option<Rotate>,
     /// Mode of the file when it is created, whatever the umask.
     pub(crate) mode: u32,
+    /// How lines are stored.
+    pub(crate) format: Format,
+    /// What happens to output while the file cannot be written.
+    pub(crate) when_full: WhenFull,
+    /// Whether an index of times is kept beside it.
+    pub(crate) indexed: bool,
 }
 
-/// Rotation by size.
+impl LogTarget {
+    /// The bytes as they come, nothing beside them, nothing dropped.
+    pub(crate) fn plain(path: PathBuf, rotate: Option<Rotate>) -> Self {
+        let (format, when_full) = (Format::Raw, WhenFull::Block);
+        Self { path, rotate, mode: LOG_MODE, format, when_full, indexed: false }
+    }
+}
+
+/// When a file is put aside, and what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rotate {
     /// The most bytes of one file.
     pub(crate) size: u64,
     /// Old files kept, beside the current one.
     pub(crate) keep: u32,
+    /// The longest that one file is written to; it is put aside by the first write after that.
+    pub(crate) age: Option<Duration>,
+    /// How old files are made small.
+    pub(crate) compress: Compress,
+}
+
+impl Rotate {
+    /// By size alone, nothing compressed.
+    pub(crate) const fn by_size(size: u64, keep: u32) -> Self {
+        Self { size, keep, age: None, compress: Compress::Off }
+    }
 }
 
 /// One pipe to be emptied into a log file.
@@ -102,6 +149,10 @@ pub(crate) struct Stream {
     pub(crate) pipe: OwnedFd,
     /// The service, for messages to people.
     pub(crate) who: String,
+    /// Whose bytes they are.
+    pub(crate) origin: Origin,
+    /// The run is about to begin; false: it was found.
+    pub(crate) begins: bool,
 }
 
 /// Why a stream was not taken; its pipe is closed.
@@ -157,15 +208,24 @@ struct Thread {
 struct Start {
     disk: Box<dyn Disk>,
     slots: Vec<Slot>,
+    vault: Option<Vault>,
     open_files: usize,
     on_report: OnReport,
 }
 
 impl Capture {
-    /// Starts the thread. Fails when the kernel has no descriptor or thread to give.
-    pub(crate) fn start(on_report: OnReport) -> io::Result<Self> {
-        let (disk, slots) = (Box::new(RealDisk), vec![Slot::on_heap()]);
-        Self::start_with(Start { disk, slots, open_files: OPEN_FILES, on_report })
+    /// Starts the thread, which first brings home what a killed predecessor had on its way. `vault` is the directory of
+    /// what is on its way, in memory that outlives the process. Fails when the kernel has no descriptor or thread to give.
+    pub(crate) fn start(vault: &Path, mut on_report: OnReport) -> io::Result<Self> {
+        let (vault, slots) = match Vault::open(vault) {
+            Ok((vault, slots)) => (Some(vault), slots),
+            Err(fault) => {
+                on_report(Report::Trouble { fault, next: Next::NotKept });
+                (None, vec![Slot::on_heap()])
+            }
+        };
+        let disk = Box::new(RealDisk);
+        Self::start_with(Start { disk, slots, vault, open_files: OPEN_FILES, on_report })
     }
 
     fn start_with(start: Start) -> io::Result<Self> {
@@ -189,6 +249,11 @@ impl Capture {
         self.inbox.finish(id);
     }
 
+    /// Something happened to the stream's run, after all that its pipe holds now: the index of its log will say so.
+    pub(crate) fn mark(&self, id: StreamId, kind: Kind) {
+        self.inbox.mark(id, kind);
+    }
+
     /// The configuration changed: what is read from the stream from now on goes here.
     pub(crate) fn retarget(&self, id: StreamId, log: Arc<LogTarget>) {
         self.inbox.retarget(id, log);
@@ -206,10 +271,27 @@ impl Capture {
         Activity { passes: read(&self.inbox.passes), bytes: read(&self.inbox.bytes) }
     }
 
+    /// Ends the thread between two chunks, for a successor that has copies of the pipes: what they hold stays in them,
+    /// but for relume's own log. False: it has not ended in time (a hung disk), or has ended before.
+    pub(crate) fn leave(&self, patience: Duration) -> bool {
+        self.inbox.leave();
+        self.ended(patience)
+    }
+
+    /// Keeps the thread from beginning another pass for as long as what is returned lives, so that no byte is between
+    /// pipe and file. None: it was still at work after `patience`.
+    pub(crate) fn halt(&self, patience: Duration) -> Option<Halt<'_>> {
+        self.inbox.halt(patience)
+    }
+
     /// Moves what all pipes hold, reports each stream as finished, and ends the thread. What cannot be written is
     /// reported as lost. False: it has not ended in time (a hung disk), it has panicked, or somebody else has stopped it.
     pub(crate) fn stop(&self, patience: Duration) -> bool {
         self.inbox.stop();
+        self.ended(patience)
+    }
+
+    fn ended(&self, patience: Duration) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Thread { ended, handle }) = thread else { return false };
         match ended.recv_timeout(patience) {

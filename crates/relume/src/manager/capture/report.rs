@@ -45,6 +45,17 @@ pub(crate) enum Report {
         /// Where the old one went; `None`: no old files are kept.
         to: Option<PathBuf>,
     },
+    /// The file could not be written and the output of a service was dropped, as its configuration says. It is over.
+    Dropped {
+        /// The service.
+        service: String,
+        /// The log file.
+        path: PathBuf,
+        /// How many lines, exactly.
+        lines: u64,
+        /// How many bytes of them came out of the pipe.
+        bytes: u64,
+    },
     /// Bytes that will not be in the file: capture had to stop while the file could not be written.
     Lost {
         /// The log file.
@@ -64,6 +75,8 @@ pub(crate) enum Next {
         /// Time between two attempts.
         every: Duration,
     },
+    /// What is on its way from a pipe to a file is not recorded.
+    NotKept,
     /// The file grows beyond its limit until rotation works.
     Grows {
         /// Time until the next attempt.
@@ -89,6 +102,9 @@ impl fmt::Display for Next {
                 }
                 write!(f, ", nothing is lost; trying again every {} ms", every.as_millis())
             }
+            Self::NotKept => {
+                f.write_str("output that is on its way to a log when relume is killed may be lost")
+            }
             Self::Grows { again } => {
                 write!(f, "the file grows beyond its limit meanwhile; trying again in {} s", again.as_secs())
             }
@@ -110,6 +126,13 @@ impl fmt::Display for Report {
                 write!(f, "rotated {} to {}", path.display(), to.display())
             }
             Self::Rotated { path, to: None } => write!(f, "emptied {}", path.display()),
+            Self::Dropped { service, path, lines, bytes } => {
+                write!(
+                    f,
+                    "{lines} lines of {service} dropped ({bytes} bytes): {} could not be written",
+                    path.display()
+                )
+            }
             Self::Lost { path, bytes } => {
                 write!(
                     f,

@@ -16,13 +16,18 @@ use std::path::{Path, PathBuf};
 
 use relume_os::{OsError, Result};
 
+use super::Compress;
 use super::disk::{Disk, Handle};
+use crate::output_index;
 
 /// Suffix of the copy of a line's first part while it is being made; worthless after a crash.
 const TAIL: &str = "relume-tail";
 
 /// Suffix of the finished copy: the old file may lose it now.
 const NEXT: &str = "relume-next";
+
+/// Suffix of an old file's compressed form while it is being made; worthless after a crash.
+const PACKED: &str = "relume-packed";
 
 /// Block in which files are read here.
 const BLOCK: usize = 64 * 1024;
@@ -52,6 +57,12 @@ pub(super) fn cut(bytes: &[u8], size: u64, limit: u64, file: &dyn Handle) -> io:
         0 => Cut::WriteAndRotate(room),
         start => Cut::RotateAt(start),
     })
+}
+
+/// Where a file of `size` bytes that is older than it may be is cut. `None`: not here, it holds a single line so far.
+pub(super) fn cut_of_old(size: u64, file: &dyn Handle) -> io::Result<Option<Cut>> {
+    let start = last_line(file, size)?;
+    Ok((start > 0).then_some(Cut::RotateAt(start)))
 }
 
 /// Where the last line of a file of `size` bytes starts: `size` itself if it ends with a line end.
@@ -132,14 +143,21 @@ fn is_part_of_line(moved: &dyn Handle) -> io::Result<bool> {
     Ok(last_line(moved, moved.stat()?.size)? == 0)
 }
 
-/// The chain moves, and the part of a line that was saved becomes the new file.
+/// The chain moves, and the part of a line that was saved becomes the new file. Indexes go ahead of their files, and where one
+/// cannot the log does without.
 fn finish(disk: &dyn Disk, path: &Path, keep: u32, moved: bool) -> Result<()> {
     if disk.identity(path)?.is_some() {
         if keep == 0 {
+            let _no_index = disk.remove(&output_index::path_of(path, 0));
             disk.remove(path)?;
         } else {
             for place in (0..make_room(disk, path, keep)?).rev() {
-                disk.rename(&numbered(path, place), &numbered(path, place + 1))?;
+                let Some(old) = old_file(disk, path, place)? else { continue };
+                let index = |place| output_index::path_of(path, place);
+                if disk.identity(&index(place)).ok().flatten().is_some() {
+                    let _no_index = disk.rename(&index(place), &index(place + 1));
+                }
+                disk.rename(&old, &with_ending(&numbered(path, place + 1), ending(&old, path, place)))?;
             }
         }
     }
@@ -153,14 +171,53 @@ fn finish(disk: &dyn Disk, path: &Path, keep: u32, moved: bool) -> Result<()> {
 /// With `keep` 0 there is no place: 0.
 fn make_room(disk: &dyn Disk, path: &Path, keep: u32) -> Result<u32> {
     for place in 1..=keep {
-        if disk.identity(&numbered(path, place))?.is_none() {
+        if old_file(disk, path, place)?.is_none() {
             return Ok(place);
         }
     }
-    if keep > 0 {
-        disk.remove(&numbered(path, keep))?;
+    if let Some(oldest) = old_file(disk, path, keep)?.filter(|_| keep > 0) {
+        let _no_index = disk.remove(&output_index::path_of(path, keep));
+        disk.remove(&oldest)?;
     }
     Ok(keep)
+}
+
+/// What stands at a place of the chain, compressed or not; place 0 is the log itself.
+pub(super) fn old_file(disk: &dyn Disk, path: &Path, place: u32) -> Result<Option<PathBuf>> {
+    let plain = numbered(path, place);
+    let is_there = |path: &Path| disk.identity(path).map(|found| found.is_some());
+    if place > 0 {
+        for how in [Compress::Gzip, Compress::Zstd] {
+            let packed = with_ending(&plain, how);
+            if is_there(&packed)? {
+                // A compressed file gets its name when it is complete: a kill has kept the plain one from being removed.
+                disk.remove(&plain)?;
+                return Ok(Some(packed));
+            }
+        }
+    }
+    Ok(is_there(&plain)?.then_some(plain))
+}
+
+/// How the file at a place is compressed, by its name.
+fn ending(found: &Path, path: &Path, place: u32) -> Compress {
+    let plain = numbered(path, place);
+    let is = |how: &Compress| with_ending(&plain, *how) == found;
+    [Compress::Gzip, Compress::Zstd].into_iter().find(is).unwrap_or(Compress::Off)
+}
+
+/// The name of an old file that is compressed like this.
+pub(super) fn with_ending(plain: &Path, how: Compress) -> PathBuf {
+    match how {
+        Compress::Off => plain.to_owned(),
+        Compress::Gzip => suffixed(plain, "gz"),
+        Compress::Zstd => suffixed(plain, "zst"),
+    }
+}
+
+/// Where the compressed form of an old file is made.
+pub(super) fn packed(path: &Path) -> PathBuf {
+    suffixed(path, PACKED)
 }
 
 /// The place of an old file: `NAME.log.1` is the youngest, 0 is the file itself.

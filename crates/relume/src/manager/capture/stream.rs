@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use relume_os::pipes;
 
-use super::StreamId;
+use super::dropping::Dropped;
+use super::{Origin, Stream, StreamId};
 
 /// Names a log file in the thread's table.
 pub(super) type FileKey = u64;
@@ -42,6 +43,11 @@ pub(super) struct Pipe {
     pub(super) last_bytes: Option<u64>,
     /// No writer was left when epoll last told.
     pub(super) hung_up: bool,
+    pub(super) origin: Origin,
+    /// The first bytes of a character that is not complete; only where lines are stored as JSON.
+    pub(super) lead: Vec<u8>,
+    /// What was dropped since its file cannot be written, and not yet told.
+    pub(super) dropped: Option<Dropped>,
     fd: File,
     capacity: usize,
     hot: u8,
@@ -49,7 +55,8 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(id: StreamId, who: String, fd: OwnedFd, file: FileKey) -> relume_os::Result<Self> {
+    pub(super) fn new(stream: Stream, file: FileKey) -> relume_os::Result<Self> {
+        let Stream { id, who, pipe: fd, origin, .. } = stream;
         pipes::set_nonblocking(&fd, true)?;
         let capacity = pipes::capacity(&fd)?;
         let (fd, flow, hung_up) = (File::from(fd), Flow::Armed, false);
@@ -61,6 +68,9 @@ impl Pipe {
             bytes: 0,
             last_bytes: None,
             hung_up,
+            origin,
+            lead: Vec::new(),
+            dropped: None,
             fd,
             capacity,
             hot: 0,
@@ -85,8 +95,15 @@ impl Pipe {
             return;
         }
         self.hot = self.hot.saturating_add(1);
-        if self.hot >= HOT && !self.grown {
-            // Asked once: an ordinary user has a share of pipe memory, and the answer stays the same.
+        if self.hot >= HOT {
+            self.grow();
+        }
+    }
+
+    /// Makes it as large as that of a flood.
+    pub(super) fn grow(&mut self) {
+        // Asked once: an ordinary user has a share of pipe memory, and the answer stays the same.
+        if !self.grown {
             self.grown = true;
             if let Ok(capacity) = pipes::set_capacity(&self.fd, HOT_BYTES) {
                 self.capacity = capacity;

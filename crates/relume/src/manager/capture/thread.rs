@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 use relume_os::OsError;
 use relume_os::epoll::{Epoll, Interest, Ready};
 
+use super::compress::Compressor;
 use super::disk::Disk;
+use super::dropping::DROP_TICK;
 use super::file::{LogFile, Pass};
 use super::inbox::{Inbox, Orders};
 use super::lru::Lru;
 use super::report::{Next, Report};
 use super::slot::{SLOT_BYTES, Slot, Slots};
 use super::stream::{FileKey, Flow, Pipe};
-use super::{LogTarget, OnReport, RETRY, Start, Stream, StreamId};
+use super::{LogTarget, OnReport, RETRY, Start, Stream, StreamId, WhenFull};
+use crate::output_index::Kind;
 
 /// The epoll token of the inbox. Streams have their id.
 const BELL: u64 = u64::MAX;
@@ -46,34 +49,38 @@ enum Turn {
 
 /// See the module's description.
 pub(super) struct Worker {
-    inbox: Arc<Inbox>,
-    epoll: Epoll,
-    disk: Box<dyn Disk>,
-    on_report: OnReport,
-    slots: Slots,
-    /// Chunks of a killed predecessor, until their stream is attached.
-    inherited: Vec<Slot>,
-    pipes: HashMap<StreamId, Box<Pipe>>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) epoll: Epoll,
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) on_report: OnReport,
+    pub(super) slots: Slots,
+    /// Chunks of a killed predecessor, until the thread runs.
+    pub(super) inherited: Vec<Slot>,
+    pub(super) pipes: HashMap<StreamId, Box<Pipe>>,
     /// Streams whose pipe is closed and that await `finish`: the bytes they had.
-    closed: HashMap<StreamId, u64>,
-    files: HashMap<FileKey, Box<LogFile>>,
-    paths: HashMap<PathBuf, FileKey>,
-    open: Lru<FileKey>,
-    next_file: FileKey,
-    queue: VecDeque<StreamId>,
-    resting: Vec<StreamId>,
-    tick_at: Option<Instant>,
-    troubled: HashSet<FileKey>,
-    news: Vec<Report>,
-    now: Instant,
-    stopping: bool,
+    pub(super) closed: HashMap<StreamId, u64>,
+    pub(super) files: HashMap<FileKey, Box<LogFile>>,
+    pub(super) paths: HashMap<PathBuf, FileKey>,
+    pub(super) open: Lru<FileKey>,
+    pub(super) next_file: FileKey,
+    pub(super) queue: VecDeque<StreamId>,
+    pub(super) resting: Vec<StreamId>,
+    pub(super) tick_at: Option<Instant>,
+    /// When to look at pipes whose output may be dropped.
+    pub(super) drop_at: Option<Instant>,
+    pub(super) compressor: Compressor,
+    pub(super) troubled: HashSet<FileKey>,
+    pub(super) news: Vec<Report>,
+    pub(super) now: Instant,
+    pub(super) stopping: bool,
+    pub(super) leaving: bool,
 }
 
 impl Worker {
     pub(super) fn new(start: Start, inbox: Arc<Inbox>) -> relume_os::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(&inbox.bell, BELL, Interest::READ)?;
-        let Start { disk, slots, open_files, on_report } = start;
+        let Start { disk, slots, vault, open_files, on_report } = start;
         let (mut inherited, mut free) = (Vec::new(), Vec::new());
         for mut slot in slots {
             if slot.recover() { inherited.push(slot) } else { free.push(slot) }
@@ -83,7 +90,7 @@ impl Worker {
             epoll,
             disk,
             on_report,
-            slots: Slots::new(free),
+            slots: Slots::new(free, vault),
             inherited,
             pipes: HashMap::new(),
             closed: HashMap::new(),
@@ -94,26 +101,39 @@ impl Worker {
             queue: VecDeque::new(),
             resting: Vec::new(),
             tick_at: None,
+            drop_at: None,
+            compressor: Compressor::default(),
             troubled: HashSet::new(),
             news: Vec::new(),
             now: Instant::now(),
             stopping: false,
+            leaving: false,
         })
     }
 
     /// Until `stop` is ordered.
     pub(super) fn run(mut self) {
         let mut ready = Vec::new();
+        let inherited = std::mem::take(&mut self.inherited);
+        self.bring_home(inherited);
         while !self.stopping {
             if self.epoll.wait(&mut ready, self.timeout()).is_err() {
                 // epoll_wait(2) fails only for a bad descriptor or buffer; a rest keeps that bug from burning a core.
                 std::thread::sleep(TICK);
             }
+            let inbox = Arc::clone(&self.inbox);
+            let _pass = inbox.begin_pass();
             Inbox::count(&self.inbox.passes, 1);
             self.now = Instant::now();
             self.hear(&ready);
+            if self.leaving {
+                // The only one that nobody keeps for the successor.
+                self.finish(super::OWN);
+                return self.take_turn(super::OWN, usize::MAX);
+            }
             self.tick();
             self.retry();
+            self.drop_output();
             self.round();
             self.tell();
         }
@@ -127,7 +147,7 @@ impl Worker {
         }
         let retry_at =
             self.troubled.iter().filter_map(|key| self.files.get(key)?.trouble).map(|t| t.retry_at).min();
-        let next = self.tick_at.into_iter().chain(retry_at).min()?;
+        let next = self.tick_at.into_iter().chain(retry_at).chain(self.drop_at).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -148,7 +168,7 @@ impl Worker {
     }
 
     fn obey(&mut self, orders: Orders) {
-        let Orders { attach, retarget, finish, reopen, stop } = orders;
+        let Orders { attach, retarget, finish, reopen, stop, leave, compressed, marks } = orders;
         for stream in attach {
             self.attach(stream);
         }
@@ -159,24 +179,28 @@ impl Worker {
             self.files.values_mut().for_each(|file| file.close());
             self.troubled.clone().into_iter().for_each(|key| self.retry_file(key));
         }
+        compressed.iter().for_each(|done| self.packed(done));
+        for (id, kind) in marks {
+            self.mark(id, kind);
+        }
         for id in finish {
             self.finish(id);
         }
         self.stopping |= stop;
+        self.leaving |= leave;
     }
 
     fn attach(&mut self, stream: Stream) {
-        let Stream { id, log, pipe, who } = stream;
-        let key = self.file_for(&log);
-        let attached = Pipe::new(id, who.clone(), pipe, key)
+        let (id, who, begins) = (stream.id, stream.who.clone(), stream.begins);
+        let key = self.file_for(&stream.log);
+        let attached = Pipe::new(stream, key)
             .and_then(|pipe| self.epoll.add(&pipe, id.0, Interest::READ_ONCE).map(|()| pipe));
         match attached {
             Ok(pipe) => {
                 self.pipes.insert(id, Box::new(pipe));
                 self.join(key, id);
-                if let Some(at) = self.inherited.iter().position(|slot| slot.stream() == id) {
-                    let slot = self.inherited.swap_remove(at);
-                    self.bring_home(key, slot);
+                if begins {
+                    self.mark_now(id, Kind::Started);
                 }
             }
             Err(fault) => {
@@ -191,14 +215,6 @@ impl Worker {
     fn join(&mut self, key: FileKey, id: StreamId) {
         if let Some(file) = self.files.get_mut(&key) {
             file.streams.push(id);
-        }
-    }
-
-    /// A chunk of the predecessor's is written as one that was stuck, at once if the file allows.
-    fn bring_home(&mut self, key: FileKey, slot: Slot) {
-        if let Some(file) = self.files.get_mut(&key) {
-            file.keep(slot);
-            self.retry_file(key);
         }
     }
 
@@ -258,7 +274,7 @@ impl Worker {
         }
     }
 
-    fn take_turn(&mut self, id: StreamId, reads: usize) {
+    pub(super) fn take_turn(&mut self, id: StreamId, reads: usize) {
         let turn = self.turn(id, reads);
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         match turn {
@@ -313,14 +329,15 @@ impl Worker {
     }
 
     /// One chunk from the pipe to its file. False: the file cannot take it.
-    fn move_chunk(&mut self, id: StreamId, wanted: usize) -> bool {
+    pub(super) fn move_chunk(&mut self, id: StreamId, wanted: usize) -> bool {
         let Some(pipe) = self.pipes.get_mut(&id) else { return true };
         let key = pipe.file;
         let Some(file) = self.files.get_mut(&key) else { return true };
         let mut pass = Pass { disk: self.disk.as_ref(), now: self.now, news: std::mem::take(&mut self.news) };
         let mut slot = self.slots.take();
+        let lead = std::mem::take(&mut pipe.lead);
         let written = file.end(&pass).and_then(|place| {
-            let got = pipe.read(slot.begin(id, place, wanted));
+            let got = pipe.read(slot.begin(&file.target, pipe.origin, place, (&lead, wanted)));
             slot.filled(got);
             pipe.bytes += got as u64;
             if let Some(last) = &mut pipe.last_bytes {
@@ -328,30 +345,44 @@ impl Worker {
                 *last = if got == 0 { 0 } else { *last - (got as u64).min(*last) };
             }
             Inbox::count(&self.inbox.bytes, got as u64);
-            file.write(&mut pass, &mut slot)
+            if pipe.dropped.is_some() {
+                slot.skip(Self::rest_of_dropped(&mut pipe.dropped, slot.unstaged()));
+            }
+            file.write(&mut pass, &mut slot, wanted == 0)
         });
         self.news = pass.news;
-        self.used(key);
+        let (dropped, is_written) = (pipe.dropped.is_some(), written.is_ok());
         match written {
             Ok(()) => {
+                if !slot.is_done() {
+                    pipe.lead = slot.take_rest();
+                }
                 self.slots.give(slot);
-                true
             }
             Err(fault) => {
-                match self.files.get_mut(&key) {
-                    Some(file) if !slot.pending().is_empty() => file.keep(slot),
-                    Some(_) | None => self.slots.give(slot),
+                if slot.is_done() {
+                    pipe.lead = lead;
+                    self.slots.give(slot);
+                } else {
+                    file.keep(slot);
                 }
                 self.hold(key, fault);
-                false
             }
         }
+        self.used(key);
+        if dropped && is_written {
+            self.tell_dropped(id, false);
+        }
+        is_written
     }
 
     /// From now on nothing is read for this file until it can be written.
     fn hold(&mut self, key: FileKey, fault: OsError) {
         let Some(file) = self.files.get_mut(&key) else { return };
         self.troubled.insert(key);
+        if file.target.when_full == WhenFull::Drop {
+            self.drop_at.get_or_insert(self.now + DROP_TICK);
+        }
         if file.note_trouble(self.now) {
             let mut services: Vec<String> =
                 file.streams.iter().filter_map(|id| Some(self.pipes.get(id)?.who.clone())).collect();
@@ -373,7 +404,7 @@ impl Worker {
         }
     }
 
-    fn retry_file(&mut self, key: FileKey) {
+    pub(super) fn retry_file(&mut self, key: FileKey) {
         let Some(file) = self.files.get_mut(&key) else {
             self.troubled.remove(&key);
             return;
@@ -411,6 +442,11 @@ impl Worker {
 
     /// The pipe has given its last byte.
     fn close(&mut self, id: StreamId) {
+        if self.pipes.get(&id).is_some_and(|pipe| !pipe.lead.is_empty()) {
+            // What will never become a character is said as what it is.
+            self.move_chunk(id, 0);
+        }
+        self.tell_dropped(id, true);
         let Some(pipe) = self.pipes.remove(&id) else { return };
         // Others may hold copies of the pipe, so that closing alone would leave it in the set. It fails only if it is not there.
         let _ = self.epoll.delete(&pipe);
@@ -428,7 +464,7 @@ impl Worker {
     }
 
     /// The file of this target; the latest target decides about rotation.
-    fn file_for(&mut self, log: &Arc<LogTarget>) -> FileKey {
+    pub(super) fn file_for(&mut self, log: &Arc<LogTarget>) -> FileKey {
         if let Some(key) = self.paths.get(&log.path).copied()
             && let Some(file) = self.files.get_mut(&key)
         {
@@ -452,7 +488,10 @@ impl Worker {
     }
 
     /// The file was used: the one used longest ago may have to be closed.
-    fn used(&mut self, key: FileKey) {
+    pub(super) fn used(&mut self, key: FileKey) {
+        if self.files.get_mut(&key).is_some_and(|file| std::mem::take(&mut file.rotated)) {
+            self.pack(key);
+        }
         if self.files.get(&key).is_some_and(|file| file.is_open())
             && let Some(evicted) = self.open.touch(key)
             && let Some(file) = self.files.get_mut(&evicted)
@@ -461,7 +500,7 @@ impl Worker {
         }
     }
 
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         for report in std::mem::take(&mut self.news) {
             (self.on_report)(report);
         }
@@ -491,6 +530,14 @@ impl Worker {
             }
         }
         self.tell();
+        for file in self.files.values() {
+            if let Some(packing) = &file.packing {
+                packing.cancel(self.disk.as_ref());
+            }
+        }
+        if !self.files.values().any(|file| file.has_legacy()) {
+            std::mem::replace(&mut self.slots, Slots::new(Vec::new(), None)).clear_up();
+        }
     }
 }
 

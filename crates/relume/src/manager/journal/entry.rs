@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use relume_core::{Fact, RunId, RunKind, Snapshot};
+use relume_core::{Fact, Outcome, RunId, RunKind, ServiceId, Snapshot, Ticket};
 use serde::{Deserialize, Serialize};
 
+use crate::manager::operations::Operation;
 use crate::manager::ready::KeptEars;
 
 /// One note. Members are named in the file, so a version that knows more or fewer can read it.
@@ -18,6 +19,10 @@ pub(super) enum Entry {
     Began(RunId, Kept),
     /// Nothing is left of a run.
     Gone(RunId),
+    /// Somebody waits for this.
+    Asked(Operation),
+    /// What came of it for one service.
+    Answered(Ticket, ServiceId, Outcome),
 }
 
 /// All there is to know.
@@ -32,6 +37,12 @@ pub(super) struct Checkpoint {
     pub(super) began: u64,
     /// How often a manager has come back.
     pub(super) recoveries: u64,
+    /// How often one has replaced itself on purpose.
+    #[serde(default)]
+    pub(super) respawns: u64,
+    /// What clients wait for.
+    #[serde(default)]
+    pub(super) operations: Vec<Operation>,
 }
 
 /// What names a run's process for a successor.

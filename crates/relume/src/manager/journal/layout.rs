@@ -23,7 +23,7 @@ pub(super) const HEADER: usize = 4096;
 const MAGIC: u64 = u64::from_le_bytes(*b"relume_j");
 
 /// Readers of another version leave the file alone.
-const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 1;
 
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 8;
@@ -31,6 +31,13 @@ const AT_ACTIVE: usize = 16;
 const AT_USED: usize = 24;
 const AT_HALF: usize = 40;
 const AT_BOOT: usize = 64;
+
+/// The version of a journal of this boot that is not ours.
+pub(super) fn other_version(map: &Mapping, boot: &str) -> Option<u64> {
+    let word = |at| map.word(at).load(Ordering::Acquire);
+    let ours = word(AT_MAGIC) == MAGIC && map.read(AT_BOOT, boot.len()) == boot.as_bytes();
+    Some(word(AT_VERSION)).filter(|version| ours && *version != VERSION)
+}
 
 /// The layout of one file.
 #[derive(Debug, Default)]
@@ -40,6 +47,7 @@ pub(super) struct Layout {
     pub(super) used: usize,
     pub(super) began: u64,
     pub(super) recoveries: u64,
+    pub(super) respawns: u64,
 }
 
 impl Layout {

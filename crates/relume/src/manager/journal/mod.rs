@@ -13,10 +13,11 @@ mod layout;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use relume_core::{Fact, RunId, Snapshot};
+use relume_core::{Fact, Outcome, RunId, ServiceId, Snapshot, Ticket};
 use relume_os::clock;
 use relume_os::mapping::Mapping;
 
+use super::operations::Operation;
 pub(crate) use entry::Kept;
 use entry::{Checkpoint, Entry};
 use layout::{HEADER, Layout, notes};
@@ -28,10 +29,14 @@ pub(crate) struct Remains {
     pub(crate) snapshot: Snapshot,
     /// The runs that had a process when it died.
     pub(crate) runs: BTreeMap<RunId, Kept>,
+    /// What clients waited for.
+    pub(crate) operations: BTreeMap<Ticket, Operation>,
     /// When supervision began, in nanoseconds on CLOCK_MONOTONIC.
     pub(crate) began: u64,
     /// How often a manager has come back before.
     pub(crate) recoveries: u64,
+    /// How often one has replaced itself on purpose.
+    pub(crate) respawns: u64,
     /// Notes that could not be read: written by another version.
     pub(crate) unread: usize,
     /// The notes it was read from.
@@ -103,6 +108,7 @@ impl Journal {
         let wanted = HEADER + 2 * half_for(services);
         let length = wanted.max(usize::try_from(known).unwrap_or(0));
         let map = Mapping::open(path, length)?;
+        refuse_other_version(path, &map)?;
         let mut journal = Self { path: path.to_owned(), map, layout: Layout::default(), scratch: Vec::new() };
         let remains = match Layout::read(&journal.map, &boot) {
             Some(layout) => {
@@ -117,6 +123,27 @@ impl Journal {
         Ok((journal, remains))
     }
 
+    /// Whether this program could go on from the journal at `path`. Changes nothing.
+    pub(crate) fn look(path: &Path) -> relume_os::Result<()> {
+        let Ok(known) = std::fs::metadata(path) else { return Ok(()) };
+        let length = usize::try_from(known.len()).unwrap_or(0).max(HEADER);
+        let map = Mapping::open(path, length)?;
+        refuse_other_version(path, &map)?;
+        let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(()) };
+        let journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new() };
+        match journal.read() {
+            Some(Remains { unread: 0, .. }) => Ok(()),
+            Some(Remains { unread, .. }) => {
+                let why = format!("{unread} notes in it are of a kind that this version does not know");
+                Err(relume_os::OsError::at("read", path, relume_os::Errno::INVAL).because(why))
+            }
+            None => {
+                let why = "its checkpoint is of a kind that this version does not know";
+                Err(relume_os::OsError::at("read", path, relume_os::Errno::INVAL).because(why))
+            }
+        }
+    }
+
     /// Notes a fact.
     pub(crate) fn fact(&mut self, fact: &Fact) -> Room {
         self.append(&Entry::Fact(fact.clone()))
@@ -125,6 +152,16 @@ impl Journal {
     /// Notes that a run has a process.
     pub(crate) fn began(&mut self, run: RunId, kept: &Kept) -> Room {
         self.append(&Entry::Began(run, kept.clone()))
+    }
+
+    /// Notes that somebody waits for this.
+    pub(crate) fn asked(&mut self, operation: &Operation) -> Room {
+        self.append(&Entry::Asked(operation.clone()))
+    }
+
+    /// Notes what came of it for one service.
+    pub(crate) fn answered(&mut self, ticket: Ticket, service: ServiceId, outcome: &Outcome) -> Room {
+        self.append(&Entry::Answered(ticket, service, outcome.clone()))
     }
 
     /// Notes that nothing is left of a run.
@@ -137,9 +174,12 @@ impl Journal {
         &mut self,
         snapshot: &Snapshot,
         runs: &BTreeMap<RunId, Kept>,
+        operations: &BTreeMap<Ticket, Operation>,
     ) -> relume_os::Result<()> {
-        let (began, recoveries) = (self.layout.began, self.layout.recoveries);
-        let whole = Checkpoint { snapshot: snapshot.clone(), runs: runs.clone(), began, recoveries };
+        let Layout { began, recoveries, respawns, .. } = self.layout;
+        let (snapshot, runs) = (snapshot.clone(), runs.clone());
+        let operations = operations.values().cloned().collect();
+        let whole = Checkpoint { snapshot, runs, began, recoveries, respawns, operations };
         let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
         // As much again for what is noted after it, or the next one would follow at once.
         if bytes.len() * 2 > self.layout.half() {
@@ -149,10 +189,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Supervision began then, and a manager has come back so often.
-    pub(crate) fn set_beginnings(&mut self, began: u64, recoveries: u64) {
+    /// Supervision began then, and a manager has come back, and replaced itself, so often.
+    pub(crate) fn set_beginnings(&mut self, began: u64, recoveries: u64, respawns: u64) {
         self.layout.began = began;
         self.layout.recoveries = recoveries;
+        self.layout.respawns = respawns;
     }
 
     fn append(&mut self, entry: &Entry) -> Room {
@@ -165,9 +206,9 @@ impl Journal {
         let aside = self.path.with_extension("new");
         let _stale = relume_os::files::remove(&aside)?;
         let mut map = Mapping::open(&aside, HEADER + 2 * half)?;
-        let (began, recoveries) = (self.layout.began, self.layout.recoveries);
+        let Layout { began, recoveries, respawns, .. } = self.layout;
         self.layout = Layout::fresh(&mut map, &clock::boot_id()?);
-        self.set_beginnings(began, recoveries);
+        self.set_beginnings(began, recoveries, respawns);
         relume_os::files::rename(&aside, &self.path)?;
         self.map = map;
         Ok(())
@@ -176,13 +217,21 @@ impl Journal {
     fn read(&self) -> Option<Remains> {
         let mut entries = notes(self.layout.active(&self.map));
         let Some(Ok(Entry::Checkpoint(first))) = entries.next().map(decode) else { return None };
-        let Checkpoint { mut snapshot, mut runs, began, recoveries } = *first;
+        let Checkpoint { mut snapshot, mut runs, began, recoveries, respawns, operations } = *first;
+        let mut operations: BTreeMap<Ticket, Operation> =
+            operations.into_iter().map(|one| (one.ticket, one)).collect();
         let mut unread = 0;
         for entry in entries.map(decode) {
             match entry {
                 Ok(Entry::Fact(fact)) => snapshot.fold(&fact),
                 Ok(Entry::Began(run, kept)) => drop(runs.insert(run, kept)),
                 Ok(Entry::Gone(run)) => drop(runs.remove(&run)),
+                Ok(Entry::Asked(one)) => drop(operations.insert(one.ticket, one)),
+                Ok(Entry::Answered(ticket, service, outcome)) => {
+                    if let Some(one) = operations.get_mut(&ticket) {
+                        one.answered.push((service, outcome));
+                    }
+                }
                 Ok(Entry::Checkpoint(_)) | Err(_) => unread += 1,
             }
         }
@@ -191,7 +240,18 @@ impl Journal {
             earlier: self.layout.earlier(&self.map).to_vec(),
             active: self.layout.active(&self.map).to_vec(),
         };
-        Some(Remains { snapshot, runs, began, recoveries, unread, past })
+        Some(Remains { snapshot, runs, operations, began, recoveries, respawns, unread, past })
+    }
+}
+
+/// A journal of this boot in another layout holds what services run: to write over it would lose them.
+fn refuse_other_version(path: &Path, map: &Mapping) -> relume_os::Result<()> {
+    match layout::other_version(map, &clock::boot_id()?) {
+        None => Ok(()),
+        Some(version) => {
+            let why = format!("it has version {version}; this program reads version {}", layout::VERSION);
+            Err(relume_os::OsError::at("read", path, relume_os::Errno::INVAL).because(why))
+        }
     }
 }
 

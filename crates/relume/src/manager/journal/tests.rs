@@ -33,7 +33,7 @@ fn run(generation: u64) -> RunId {
 fn write(journal: &mut Journal, memory: &mut Snapshot, runs: &BTreeMap<RunId, Kept>, fact: &Fact) {
     memory.fold(fact);
     if journal.fact(fact) == Room::None {
-        journal.checkpoint(memory, runs).unwrap();
+        journal.checkpoint(memory, runs, &BTreeMap::new()).unwrap();
     }
 }
 
@@ -49,19 +49,19 @@ fn what_was_noted_is_there_for_the_successor_over_many_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
-    journal.set_beginnings(5, 3);
+    journal.set_beginnings(5, 3, 2);
     let (mut memory, mut runs) = (Snapshot::default(), BTreeMap::new());
-    journal.checkpoint(&memory, &runs).unwrap();
+    journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
     for seq in 1..=2_000 {
         write(&mut journal, &mut memory, &runs, &added(seq));
         runs.insert(run(seq), kept(u32::try_from(seq).unwrap()));
         if journal.began(run(seq), &runs[&run(seq)]) == Room::None {
-            journal.checkpoint(&memory, &runs).unwrap();
+            journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
         }
         if seq > 3 {
             runs.remove(&run(seq - 3));
             if journal.gone(run(seq - 3)) == Room::None {
-                journal.checkpoint(&memory, &runs).unwrap();
+                journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
             }
         }
     }
@@ -70,7 +70,8 @@ fn what_was_noted_is_there_for_the_successor_over_many_checkpoints() {
     let remains = remains.unwrap();
     assert_eq!(remains.snapshot, memory);
     assert_eq!(remains.runs, runs);
-    assert_eq!((remains.began, remains.recoveries, remains.unread), (5, 3, 0));
+    assert_eq!((remains.began, remains.recoveries, remains.respawns), (5, 3, 2));
+    assert_eq!(remains.unread, 0);
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn a_note_torn_by_a_death_does_not_exist() {
     let path = dir.path().join("journal");
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
     let mut memory = Snapshot::default();
-    journal.checkpoint(&memory, &BTreeMap::new()).unwrap();
+    journal.checkpoint(&memory, &BTreeMap::new(), &BTreeMap::new()).unwrap();
     write(&mut journal, &mut memory, &BTreeMap::new(), &added(1));
     // The bytes of the next note without its count: what a SIGKILL between the two leaves.
     let note = encode(&Entry::Fact(added(2)));
@@ -95,7 +96,7 @@ fn a_journal_of_another_boot_or_version_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
-    journal.checkpoint(&Snapshot::default(), &BTreeMap::new()).unwrap();
+    journal.checkpoint(&Snapshot::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
     assert!(journal.map.write(64, b"another boot"));
     drop(journal);
     assert!(Journal::open(&path, 0).unwrap().1.is_none());
@@ -107,7 +108,7 @@ fn any_damage_is_survived() {
     let path = dir.path().join("journal");
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
     let (mut memory, runs) = (Snapshot::default(), BTreeMap::new());
-    journal.checkpoint(&memory, &runs).unwrap();
+    journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
     (1..50).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
     drop(journal);
     let good = std::fs::read(&path).unwrap();
@@ -121,7 +122,7 @@ fn any_damage_is_survived() {
         std::fs::write(&path, &bad).unwrap();
         // Whatever it finds, it does not panic, and it is a journal again afterwards.
         let (mut journal, _) = Journal::open(&path, 0).unwrap();
-        journal.checkpoint(&memory, &runs).unwrap();
+        journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
         drop(journal);
         assert_eq!(Journal::open(&path, 0).unwrap().1.unwrap().snapshot, memory);
     }
@@ -133,9 +134,9 @@ fn what_was_noted_before_a_checkpoint_is_told_again_in_order_and_once() {
     let path = dir.path().join("journal");
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
     let (mut memory, runs) = (Snapshot::default(), BTreeMap::new());
-    journal.checkpoint(&memory, &runs).unwrap();
+    journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
     (1..=20).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
-    journal.checkpoint(&memory, &runs).unwrap();
+    journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
     // Noted once more, because it might have found no room.
     assert_eq!(journal.fact(&added(20)), Room::Left);
     (21..=30).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
@@ -153,12 +154,19 @@ fn an_earlier_half_that_is_being_written_over_is_not_told_again() {
     let path = dir.path().join("journal");
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
     let (mut memory, runs) = (Snapshot::default(), BTreeMap::new());
-    journal.checkpoint(&memory, &runs).unwrap();
+    journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
     (1..=20).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
-    journal.checkpoint(&memory, &runs).unwrap();
+    journal.checkpoint(&memory, &runs, &BTreeMap::new()).unwrap();
     (21..=30).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
     // The next checkpoint is there, and the manager dies before it counts.
-    let whole = Checkpoint { snapshot: memory.clone(), runs, began: 0, recoveries: 0 };
+    let whole = Checkpoint {
+        snapshot: memory.clone(),
+        runs,
+        began: 0,
+        recoveries: 0,
+        respawns: 0,
+        operations: Vec::new(),
+    };
     let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
     assert!(journal.layout.put(&mut journal.map, 1, 0, &bytes).is_some());
     drop(journal);

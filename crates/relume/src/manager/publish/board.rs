@@ -29,8 +29,12 @@ pub(crate) struct Board {
     pub(crate) began: Moment,
     /// How often a manager has come back.
     pub(crate) recoveries: u64,
+    /// How often a manager has replaced itself on purpose.
+    pub(crate) respawns: u64,
     /// The guardian's pid; our own while there is none.
     pub(crate) guardian: u32,
+    /// The last good configuration holds instead of the configured one.
+    pub(crate) safe_mode: bool,
 }
 
 /// What the board starts with.
@@ -41,6 +45,8 @@ pub(crate) struct Beginnings {
     pub(crate) began: Moment,
     /// How often a manager has come back.
     pub(crate) recoveries: u64,
+    /// How often a manager has replaced itself on purpose.
+    pub(crate) respawns: u64,
     /// The guardian's pid.
     pub(crate) guardian: u32,
 }
@@ -54,7 +60,7 @@ pub(crate) struct Process {
 
 impl Board {
     pub(crate) fn new(units: Arc<Units>, places: Places, beginnings: Beginnings) -> Self {
-        let Beginnings { memory, began, recoveries, guardian } = beginnings;
+        let Beginnings { memory, began, recoveries, respawns, guardian } = beginnings;
         let known = memory.services.iter();
         let ids = known.clone().map(|(id, record)| (Arc::from(record.name.as_str()), *id)).collect();
         let mains = known.filter_map(|(id, record)| Some((*id, record.state.run()?))).collect();
@@ -65,7 +71,9 @@ impl Board {
             processes: HashMap::new(),
             mains,
             recoveries,
+            respawns,
             guardian,
+            safe_mode: false,
             forkers: HashMap::new(),
             told: HashMap::new(),
             places,
@@ -108,6 +116,7 @@ impl Board {
             | What::ConfigRefused { .. }
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
+            | What::Returned { .. }
             | What::Stale { .. } => {}
         }
         self.memory.fold(fact);

@@ -50,6 +50,39 @@ impl Desk {
         Claim { ticket, done }
     }
 
+    /// The same under a ticket that the client has chosen. False beside it: the command was sent before, by this
+    /// client too, and is only waited for.
+    pub(crate) fn claim_as(
+        &self,
+        ticket: Ticket,
+        services: impl IntoIterator<Item = ServiceId>,
+    ) -> (Claim, bool) {
+        let (sender, done) = oneshot::channel();
+        let mut all = lock(&self.waiting);
+        let new = !all.contains_key(&ticket);
+        let left = || services.into_iter().collect();
+        let known =
+            all.entry(ticket).or_insert_with(|| Waiting { left: left(), results: Vec::new(), done: None });
+        if known.left.is_empty() {
+            let _just_made = sender.send(());
+        } else {
+            known.done = Some(sender);
+        }
+        (Claim { ticket, done }, new)
+    }
+
+    /// What a client of an earlier manager waits for, and will ask for by its ticket.
+    pub(super) fn take_up(
+        &self,
+        board: &Board,
+        ticket: Ticket,
+        left: BTreeSet<ServiceId>,
+        answered: &[(ServiceId, Outcome)],
+    ) {
+        let results = answered.iter().map(|(service, outcome)| result(board, *service, outcome)).collect();
+        lock(&self.waiting).insert(ticket, Waiting { left, results, done: None });
+    }
+
     /// What has been answered so far, and who has not; the claim ends with it.
     pub(crate) fn collect(&self, ticket: Ticket) -> (Vec<ServiceResult>, BTreeSet<ServiceId>) {
         let waiting = lock(&self.waiting).remove(&ticket);

@@ -9,6 +9,7 @@
 
 mod board;
 mod desk;
+mod explain;
 mod outlets;
 mod own_log;
 mod report;
@@ -16,18 +17,21 @@ mod store;
 mod tape;
 mod words;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use relume_core::{Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, Ticket, What};
+use relume_core::{
+    Cause, Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, State, Ticket, What,
+};
 use relume_os::memory;
 use relume_proto::EventRecord;
 
 pub(crate) use board::{Beginnings, Board};
 pub(crate) use desk::{Desk, so_far};
+pub(crate) use explain::explain;
 pub(crate) use outlets::{Outlets, Terminal};
 pub(crate) use own_log::OwnLog;
 pub(crate) use report::status_report;
@@ -38,6 +42,7 @@ use super::archive::{self, Archive};
 use super::capture::Report;
 use super::units::Units;
 use crate::places::Places;
+use crate::systemd::Teller;
 
 /// How far the status file may be behind. The promise is 200 ms; what is left of it is the disk's.
 const STATUS_DELAY: Duration = Duration::from_millis(100);
@@ -74,6 +79,8 @@ pub(crate) enum Note {
     Open(Sender<()>),
     /// There is no guardian any more.
     GuardianGone,
+    /// The last good configuration holds instead of the configured one, until another is taken over.
+    SafeMode,
     /// What came of a command for one service.
     Reply {
         /// The command.
@@ -82,6 +89,15 @@ pub(crate) enum Note {
         service: ServiceId,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// What a client of an earlier manager waits for.
+    TakenUp {
+        /// The command.
+        ticket: Ticket,
+        /// Who has not been answered for.
+        left: BTreeSet<ServiceId>,
+        /// What came of it until now.
+        answered: Vec<(ServiceId, Outcome)>,
     },
     /// Something people should know that is no fact of the core's.
     Say {
@@ -94,6 +110,8 @@ pub(crate) enum Note {
     Capture(Report),
     /// The archive has lost what it knew of the services.
     RememberAll,
+    /// Answered when all before it has been shown.
+    Settle(Sender<()>),
     /// The manager leaves: everything is to be brought out.
     Leave,
 }
@@ -130,6 +148,7 @@ pub(crate) struct Publishing {
     pub(crate) desk: Arc<Desk>,
     pub(crate) outlets: Outlets,
     pub(crate) archive: Archive,
+    pub(crate) systemd: Teller,
 }
 
 /// Starts the thread.
@@ -193,7 +212,7 @@ impl Thread {
     }
 
     fn show(&mut self, note: Note) {
-        let Publishing { board, desk, outlets, archive } = &mut self.publishing;
+        let Publishing { board, desk, outlets, archive, systemd } = &mut self.publishing;
         let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
         match note {
             Note::Facts { facts, ended } => {
@@ -201,10 +220,16 @@ impl Thread {
                     outlets.pid(&name, None);
                 }
                 for fact in facts {
+                    if let What::ShutdownBegan { .. } = fact.what {
+                        systemd.stopping();
+                    }
                     let record = board.learn(&fact);
                     outlets.fact(&board, &fact, record.as_ref());
                     archive.reached(fact.seq);
                     remember(archive, &board, &fact);
+                    if let Some(name) = job_done(&board, &fact) {
+                        archive.job_done(name);
+                    }
                     if let Some(record) = record {
                         archive.event(record.clone());
                         desk.tell(record);
@@ -214,13 +239,18 @@ impl Thread {
             }
             Note::Units(units) => {
                 outlets.reconfigure(&units.manager);
+                board.safe_mode = false;
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),
             Note::Open(door) => {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());
+                // At once, and again with the next status if there was no room.
+                let _later = systemd.ready(|| report::status_file(&board));
+                self.stale_since.get_or_insert_with(Instant::now);
             }
+            Note::SafeMode => board.safe_mode = true,
             Note::GuardianGone => board.guardian = std::process::id(),
             Note::Process { run, pid, began } => {
                 if let Some(name) = board.process_began(run, pid, began) {
@@ -229,12 +259,17 @@ impl Thread {
                 self.stale_since.get_or_insert_with(Instant::now);
             }
             Note::Reply { ticket, service, outcome } => desk.reply(&board, ticket, service, &outcome),
+            Note::TakenUp { ticket, left, answered } => desk.take_up(&board, ticket, left, &answered),
             Note::Say { level, text } => outlets.say(level, &text),
             Note::Capture(report) => outlets.capture(&report),
             Note::RememberAll => {
                 for record in board.memory.services.values() {
                     archive.remember(Remembered::of(record), archive::is_asked(record.intent));
                 }
+            }
+            Note::Settle(done) => {
+                // Whoever asked has waited long enough.
+                let _gone = done.send(());
             }
             Note::Leave => {}
         }
@@ -245,6 +280,9 @@ impl Thread {
         let board = self.publishing.board.lock().unwrap_or_else(PoisonError::into_inner);
         let file = report::status_file(&board);
         drop(board);
+        if !self.publishing.systemd.tell(&file) {
+            self.stale_since = Some(Instant::now());
+        }
         self.publishing.outlets.status(&file);
     }
 }
@@ -268,12 +306,20 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::ConfigRefused { .. }
         | What::ShutdownBegan { .. }
         | What::StillAlive { .. }
+        | What::Returned { .. }
         | What::LooksForking { .. }
         | What::Stale { .. } => return,
     };
     if let Some(record) = fact.what.service().and_then(|id| board.memory.services.get(&id)) {
         archive.remember(Remembered::of(record), asked);
     }
+}
+
+/// The job that has been done with this fact.
+fn job_done<'a>(board: &'a Board, fact: &Fact) -> Option<&'a str> {
+    let What::Moved { service, to: State::Completed, .. } = &fact.what else { return None };
+    let record = board.memory.services.get(service)?;
+    matches!(record.last_end.as_ref()?.cause, Cause::Exited(_)).then_some(&record.name)
 }
 
 /// The events that these facts were shown as, the latest [`TOLD_AGAIN`] of them.
@@ -284,7 +330,7 @@ pub(crate) fn events_of(
 ) -> Vec<EventRecord> {
     let mut events = VecDeque::new();
     for (memory, facts) in chapters {
-        let beginnings = Beginnings { memory, began: Moment(0), recoveries: 0, guardian: 0 };
+        let beginnings = Beginnings { memory, began: Moment(0), recoveries: 0, respawns: 0, guardian: 0 };
         let mut board = Board::new(Arc::clone(units), places.clone(), beginnings);
         for fact in &facts {
             events.extend(board.learn(fact));

@@ -58,6 +58,7 @@ impl Outlets {
         let level = match report {
             Report::Finished { .. } | Report::Closed { .. } | Report::Rotated { .. } => Level::Debug,
             Report::Resumed { .. } => Level::Info,
+            Report::Dropped { .. } => Level::Warn,
             Report::Trouble { .. } | Report::Lost { .. } => Level::Error,
         };
         self.log.line(level, &report.to_string(), || json!({}));

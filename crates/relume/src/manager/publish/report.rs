@@ -34,22 +34,26 @@ fn entry(board: &Board, id: ServiceId, record: &Record) -> StatusEntry {
     }
 }
 
-fn word(board: &Board, id: ServiceId, record: &Record) -> Word {
+pub(super) fn word(board: &Board, id: ServiceId, record: &Record) -> Word {
     let policy = board.unit(id).map(|unit| unit.config.spec.policy.restart.clone()).unwrap_or_default();
     Word::of(&record.state, &policy)
 }
 
 fn manager(board: &Board) -> ManagerReport {
     let pid = std::process::id();
-    let stopping = board.memory.shutdown.is_some();
+    let state = match (board.memory.shutdown.is_some(), board.safe_mode) {
+        (true, _) => ManagerState::Stopping,
+        (false, true) => ManagerState::SafeMode,
+        (false, false) => ManagerState::Running,
+    };
     ManagerReport {
         pid,
         guardian_pid: board.guardian,
         version: env!("CARGO_PKG_VERSION").into(),
-        state: if stopping { ManagerState::Stopping } else { ManagerState::Running },
+        state,
         uptime_s: now().since(board.began).as_secs_f64(),
         started_at: Some(wall(board.began)),
-        respawns: 0,
+        respawns: board.respawns,
         recoveries: board.recoveries,
         config: board.units.sources.iter().map(|path| path.display().to_string()).collect(),
         state_dir: board.places.state_dir.display().to_string(),

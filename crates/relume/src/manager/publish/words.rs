@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Condition, Exit, Fact, Moment, Pace, Record, RunKind, StartPhase, State, StopPhase, WaitFor, What,
-    Word,
+    Cause, Condition, Exit, Fact, Hook, Moment, Pace, Record, RunKind, StartPhase, State, StopPhase, WaitFor,
+    What, Word,
 };
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
@@ -22,6 +22,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         }
         What::SideEnded { kind: RunKind::Hook(hook), exit, error, .. } => match (exit, error) {
             (Some(Exit::Code(0)), _) => return None,
+            // What it has found is told by what follows.
+            (Some(Exit::Code(_)), _) if *hook == Hook::Check => return None,
             (Some(exit), _) => (EventKind::Warning, format!("its {} {}", hook.key(), in_words(*exit))),
             (None, Some(error)) => {
                 (EventKind::Warning, format!("its {} could not be started: {}", hook.key(), error.text))
@@ -37,6 +39,12 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         ),
         What::ConfigRefused { problem } => {
             (EventKind::Config, format!("configuration refused, the one before stays: {problem}"))
+        }
+        What::Returned { planned: true, cause, took_us } => {
+            (EventKind::Respawn, format!("relume was respawned ({cause}), {}", gap(*took_us)))
+        }
+        What::Returned { planned: false, cause, took_us } => {
+            (EventKind::Recovery, format!("relume came back after {cause}, {}", gap(*took_us)))
         }
         What::StillAlive { .. } => (
             EventKind::Warning,
@@ -124,7 +132,9 @@ fn cause_of(state: &State) -> Option<&Cause> {
 fn cause(cause: &Cause) -> wire::Cause {
     match cause {
         Cause::Asked | Cause::Shutdown => wire::Cause::Asked,
-        Cause::Exited(Exit::Code(_)) | Cause::LeftNothing | Cause::HookFailed { .. } => wire::Cause::Exit,
+        Cause::Exited(Exit::Code(_)) | Cause::LeftNothing | Cause::AlreadyDone | Cause::HookFailed { .. } => {
+            wire::Cause::Exit
+        }
         Cause::Exited(Exit::Signal { .. }) => wire::Cause::Signal,
         Cause::Exited(Exit::Unknown) => wire::Cause::Unknown,
         Cause::SpawnFailed(_) => wire::Cause::SpawnFailed,
@@ -142,7 +152,7 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
         State::Stopped => ended(record),
         State::Pending { on, .. } => Some(waiting(board, record, *on)),
         State::Starting { phase, .. } => match phase {
-            StartPhase::PreStart { .. } => Some("running its pre_start".into()),
+            StartPhase::PreStart { hook } => Some(format!("running its {}", hook_of(record, *hook))),
             StartPhase::Spawning => None,
             StartPhase::Alive => told(board, record).or_else(|| awaited(board, record)),
             StartPhase::Forked => Some("looking for the process it left in the background".into()),
@@ -153,7 +163,10 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
             Pace::Slow => format!("{}; retries used up", because_ended(board, record, cause)),
             Pace::Prompt | Pace::Backoff => because_ended(board, record, cause),
         }),
-        State::Completed => ended(record),
+        State::Completed => match record.last_end.as_ref().map(|end| &end.cause) {
+            Some(cause @ Cause::AlreadyDone) => Some(because(board, cause)),
+            Some(_) | None => ended(record),
+        },
         State::Failed { cause, exhausted } => Some(if *exhausted {
             format!(
                 "{}; retries used up, start it when its cause is gone",
@@ -162,6 +175,16 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
         } else {
             because_ended(board, record, cause)
         }),
+    }
+}
+
+/// The key of a hook that is under way.
+fn hook_of(record: &Record, run: relume_core::RunId) -> &'static str {
+    let side = record.sides.iter().find(|side| side.run == run);
+    match side.map(|side| side.kind) {
+        Some(RunKind::Hook(Hook::Check)) => "check whether there is something to do",
+        Some(RunKind::Hook(hook)) => hook.key(),
+        Some(RunKind::Service | RunKind::Job) | None => "pre_start",
     }
 }
 
@@ -236,6 +259,7 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
         Cause::Exited(_) => ended(record).unwrap_or_else(|| because(board, cause)),
         Cause::Asked
         | Cause::LeftNothing
+        | Cause::AlreadyDone
         | Cause::SpawnFailed(_)
         | Cause::StartTimeout
         | Cause::HookFailed { .. }
@@ -252,6 +276,10 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
     match cause {
         Cause::Asked => "asked".into(),
         Cause::Exited(exit) => in_words(*exit),
+        Cause::AlreadyDone => "it had been done already".into(),
+        Cause::HookFailed { hook: Hook::Check, exit: Some(Exit::Code(relume_core::MISSING)) } => {
+            "something that it requires is missing; its log says what".into()
+        }
         Cause::LeftNothing => "its first process ended and left nothing in the background".into(),
         Cause::SpawnFailed(error) => error.text.clone(),
         Cause::StartTimeout => "not ready within timeout_start".into(),
@@ -290,7 +318,7 @@ fn in_words(exit: Exit) -> String {
 }
 
 /// A span as people say it: `340 ms`, `4.2 s`, `3 min`, `2 h 5 min`.
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     let ms = span.as_millis();
     match ms {
         0..1_000 => format!("{ms} ms"),
@@ -299,4 +327,9 @@ fn span(span: Duration) -> String {
         60_000..3_600_000 => format!("{} min", ms / 60_000),
         _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
     }
+}
+
+/// How long nobody supervised.
+fn gap(took_us: u64) -> String {
+    format!("{}.{:03} ms without supervision", took_us / 1000, took_us % 1000)
 }

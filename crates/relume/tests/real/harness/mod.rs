@@ -2,6 +2,7 @@
 //! that it started.
 
 mod fixtures;
+pub(crate) mod halves;
 mod processes;
 mod status;
 
@@ -64,6 +65,8 @@ pub(crate) struct Builder {
     wrapper: Vec<String>,
     user: Option<u32>,
     by_default: bool,
+    linked: bool,
+    own_program: bool,
     terminal: Option<OwnedFd>,
 }
 
@@ -80,6 +83,8 @@ impl Builder {
             wrapper: vec![],
             user: None,
             by_default: false,
+            linked: false,
+            own_program: false,
             terminal: None,
         }
     }
@@ -147,9 +152,21 @@ impl Builder {
         self.through(&["setsid", "--ctty"])
     }
 
+    /// Relume is started by a link of its own ([`Relume::program`]), which an upgrade can turn elsewhere.
+    pub(crate) fn by_link(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
     /// Nothing is said about where the config and the state are: plain `relume` in its folder.
     pub(crate) fn with_default_places(mut self) -> Self {
         self.by_default = true;
+        self
+    }
+
+    /// The program is a copy in its own directory ([`Relume::program`]), which the test may replace.
+    pub(crate) fn with_own_program(mut self) -> Self {
+        self.own_program = true;
         self
     }
 
@@ -200,7 +217,12 @@ impl Builder {
     /// The program; a copy of it for an ordinary user, who may not reach where it was built.
     fn program(&self) -> PathBuf {
         let built = PathBuf::from(env!("CARGO_BIN_EXE_relume"));
-        if self.user.is_none() {
+        if self.linked {
+            let link = self.home.path().join("relume-link");
+            std::os::unix::fs::symlink(built, &link).unwrap();
+            return link;
+        }
+        if self.user.is_none() && !self.own_program {
             return built;
         }
         let copy = self.home.path().join("relume-program");
@@ -233,6 +255,18 @@ impl Relume {
     /// A file or folder in its own directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
+    }
+
+    /// The program that is run.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The manager as it is now.
+    pub(crate) fn manager(&self) -> Process {
+        let status = self.status();
+        let pid = status.manager()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        Process::of(pid.expect("a pid")).expect("the manager lives")
     }
 
     /// The process that `relume up` is.

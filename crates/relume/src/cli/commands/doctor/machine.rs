@@ -100,6 +100,21 @@ pub(super) fn descriptors(services: usize) -> Option<Check> {
     })
 }
 
+/// Whether so many services may have processes at once.
+pub(super) fn processes(services: usize) -> Option<Check> {
+    let limit = limits::get(Resource::by_name("nproc")?).ok()?;
+    let machine = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse::<u64>().ok()?;
+    let limit = limit.soft.map_or(machine, |own| own.min(machine));
+    // Some of them have children of their own; threads count as well.
+    let said = format!("{limit} allowed for this user, here are {services} services");
+    Some(if limit < 2 * services as u64 + 100 {
+        Check::warn("processes", said)
+            .advice("raise it: LimitNPROC=, /etc/security/limits.conf or kernel.pid_max")
+    } else {
+        Check::ok("processes", said)
+    })
+}
+
 /// Whether relume can write where it has to.
 pub(super) fn places(manager: &ManagerConfig) -> Vec<Check> {
     let state = manager.state_dir.clone().unwrap_or_else(|| manager.config_dir.join(".relume"));

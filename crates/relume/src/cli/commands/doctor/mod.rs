@@ -3,10 +3,12 @@
 //! It looks and changes nothing: it starts no service, makes no file, and asks the manager only whether it is
 //! there. Each finding stands for itself, so one that cannot be judged hides no other.
 
+mod disk;
 mod machine;
 mod ports;
 mod services;
 
+use relume_config::Config;
 use serde_json::json;
 
 use super::{configs, load_options};
@@ -21,8 +23,7 @@ pub(crate) fn run(global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     let mut checks = machine::kernel();
     checks.extend(config(global));
     if screen.json {
-        let all: Vec<_> = checks.iter().map(as_json).collect();
-        screen.result(&format!("{}\n", json!({"ok": !is_bad(&checks), "checks": all})));
+        screen.result(&format!("{}\n", as_json(&checks)));
     } else {
         screen.result(&doctor::render(&checks, screen.out));
     }
@@ -44,25 +45,39 @@ fn config(global: &Global) -> Vec<Check> {
         n => Check::bad("config", count(n, "error")).advice("see them with: relume check"),
     };
     let mut checks = vec![about];
-    checks.extend(machine::trusted(&config, global.trust));
+    checks.extend(of_config(&config, global.trust));
+    checks
+}
+
+/// What of a config cannot work on this machine, as far as can be seen without starting anything.
+pub(super) fn of_config(config: &Config, trust: bool) -> Vec<Check> {
+    let mut checks: Vec<Check> = machine::trusted(config, trust).into_iter().collect();
     checks.extend(machine::descriptors(config.services.len()));
+    checks.extend(machine::processes(config.services.len()));
     checks.extend(machine::places(&config.manager));
+    checks.extend(disk::room(&config.manager));
     checks.extend(services::programs(&config.services));
     checks.extend(services::users(&config.services));
+    checks.extend(services::rights(&config.services));
     checks.extend(services::folders(&config.services));
     checks.extend(ports::held(&config.services));
     checks
 }
 
-fn is_bad(checks: &[Check]) -> bool {
+/// Whether something will not work.
+pub(super) fn is_bad(checks: &[Check]) -> bool {
     checks.iter().any(|check| check.verdict == Verdict::Bad)
 }
 
-fn as_json(check: &Check) -> serde_json::Value {
-    let verdict = match check.verdict {
-        Verdict::Ok => "ok",
-        Verdict::Warn => "warn",
-        Verdict::Bad => "bad",
+/// `{"ok": …, "checks": [{"check", "verdict", "detail", "advice"}]}`
+pub(super) fn as_json(checks: &[Check]) -> serde_json::Value {
+    let one = |check: &Check| {
+        let verdict = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Bad => "bad",
+        };
+        json!({"check": check.what, "verdict": verdict, "detail": check.detail, "advice": check.advice})
     };
-    json!({"check": check.what, "verdict": verdict, "detail": check.detail, "advice": check.advice})
+    json!({"ok": !is_bad(checks), "checks": checks.iter().map(one).collect::<Vec<_>>()})
 }

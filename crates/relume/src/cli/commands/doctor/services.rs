@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use relume_config::{Account, ServiceConfig};
+use relume_config::{Account, ServiceConfig, StandIn};
 use relume_os::users;
 use rustix::fs::Access;
 
@@ -30,7 +30,13 @@ pub(super) fn programs(services: &[ServiceConfig]) -> Vec<Check> {
             ("reload_command", &hooks.reload),
         ];
         let others = others.into_iter().filter_map(|(key, hook)| Some((key, &hook.as_ref()?.argv)));
-        for (key, argv) in [("command", &service.launch.argv)].into_iter().chain(others) {
+        // An engine is asked when its container is started.
+        let main = match &service.stand_in {
+            None => vec![("command", &service.launch.argv)],
+            Some(StandIn::Container(_)) => Vec::new(),
+            Some(StandIn::External(external)) => external.commands(),
+        };
+        for (key, argv) in main.into_iter().chain(others) {
             let Some(program) = argv.first() else { continue };
             match find(program, service) {
                 Ok(_) => fine += 1,
@@ -121,6 +127,43 @@ fn resolve(user: Option<String>, group: Option<String>) -> Result<u32, String> {
     std::thread::Builder::new().spawn(look).map_err(|error| error.to_string())?;
     let slow = || format!("the system has not said within {} s who that is", LOOKUP_LIMIT.as_secs());
     answered.recv_timeout(LOOKUP_LIMIT).unwrap_or_else(|_| Err(slow()))
+}
+
+/// What only root may do and these services want.
+pub(super) fn rights(services: &[ServiceConfig]) -> Vec<Check> {
+    if users::is_root() {
+        return Vec::new();
+    }
+    let mut checks = Vec::new();
+    for service in services {
+        let (name, launch) = (&service.spec.name, &service.launch);
+        let wants = [
+            (launch.nice.is_some_and(|nice| nice < 0), "nice", "a priority above the usual"),
+            (
+                launch.oom_score_adj.is_some_and(|score| score < 0),
+                "oom_score_adj",
+                "to be spared when memory is short",
+            ),
+            (
+                service.shown.port.is_some_and(|port| port < unprivileged_port()),
+                "port",
+                "a port kept for root",
+            ),
+        ];
+        for (_, key, what) in wants.into_iter().filter(|(wanted, _, _)| *wanted) {
+            checks.push(
+                Check::warn(&format!("{name}.{key}"), format!("it wants {what}, which only root may have"))
+                    .advice("start relume as root, give the program the capability, or choose another value"),
+            );
+        }
+    }
+    checks
+}
+
+/// The first port that anybody may listen on (ip(7)).
+fn unprivileged_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 /// Whether the working folders are there.

@@ -265,7 +265,8 @@ fn a_name_is_used_once() {
     let rig = Rig::new();
     let (id, _writer) = rig.attach("twice.log");
     let (pipe, _other) = std::io::pipe().unwrap();
-    let stream = Stream { id, log: rig.log("twice.log", None), pipe: pipe.into(), who: "twice".into() };
+    let (log, who, origin) = (rig.log("twice.log", None), "twice".into(), Origin { run: 1, is_error: false });
+    let stream = Stream { id, log, pipe: pipe.into(), who, origin, begins: true };
     assert_eq!(rig.capture.attach(stream), Err(Refused::Duplicate));
 }
 

@@ -1,6 +1,8 @@
 //! Real pipes and real files; only a disk that fails is made up.
 
+mod beside;
 mod flow;
+mod full;
 mod rotation;
 mod slots;
 mod trouble;
@@ -18,7 +20,7 @@ use relume_os::{OsError, Result};
 
 use super::disk::{Disk, Handle, Identity, RealDisk, Stat};
 use super::slot::Slot;
-use super::{Capture, LOG_MODE, LogTarget, Report, Rotate, Start, Stream, StreamId};
+use super::{Capture, LOG_MODE, LogTarget, Origin, Report, Rotate, Start, Stream, StreamId};
 
 /// No wait in these tests takes a tenth of this unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +43,7 @@ impl Rig {
         let (send, reports) = channel();
         let on_report = Box::new(move |report| drop(send.send(report)));
         let disk = FakeDisk::default();
-        let start = Start { disk: Box::new(disk.clone()), slots, open_files, on_report };
+        let start = Start { disk: Box::new(disk.clone()), slots, vault: None, open_files, on_report };
         let capture = Capture::start_with(start).unwrap();
         Self { capture, reports, dir: tempfile::tempdir().unwrap(), disk, ids: AtomicU64::new(1) }
     }
@@ -51,8 +53,8 @@ impl Rig {
     }
 
     fn log(&self, name: &str, rotate: Option<(u64, u32)>) -> Arc<LogTarget> {
-        let rotate = rotate.map(|(size, keep)| Rotate { size, keep });
-        Arc::new(LogTarget { path: self.path(name), rotate, mode: LOG_MODE })
+        let rotate = rotate.map(|(size, keep)| Rotate::by_size(size, keep));
+        Arc::new(LogTarget::plain(self.path(name), rotate))
     }
 
     /// A new stream into `name`, and what a service would write to.
@@ -64,7 +66,8 @@ impl Rig {
         let (pipe, writer) = std::io::pipe().unwrap();
         let id = StreamId(self.ids.fetch_add(1, Ordering::Relaxed));
         let who = log.path.file_stem().unwrap().to_string_lossy().into_owned();
-        self.capture.attach(Stream { id, log, pipe: pipe.into(), who }).unwrap();
+        let origin = Origin { run: 1, is_error: false };
+        self.capture.attach(Stream { id, log, pipe: pipe.into(), who, origin, begins: true }).unwrap();
         (id, writer)
     }
 
@@ -276,6 +279,9 @@ impl Disk for FakeDisk {
     }
     fn identity(&self, path: &Path) -> Result<Option<Identity>> {
         RealDisk.identity(path)
+    }
+    fn size(&self, path: &Path) -> u64 {
+        RealDisk.size(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.change().map_err(|e| OsError::at("rename", from, e))?;

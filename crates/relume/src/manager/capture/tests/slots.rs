@@ -3,12 +3,19 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use super::super::Format;
 use super::super::disk::Identity;
 use super::super::file::{LogFile, Pass};
-use super::super::slot::{Place, SLOT_BYTES, SLOT_WORDS, SlotMemory};
+use super::super::slot::{MEMORY_BYTES, Place, SLOT_WORDS, SlotMemory};
+use super::super::vault::Vault;
 use super::*;
 
-const STREAM: StreamId = StreamId(7);
+const ORIGIN: Origin = Origin { run: 7, is_error: false };
+
+/// A log that is never written.
+fn nowhere() -> Arc<LogTarget> {
+    Arc::new(LogTarget::plain(PathBuf::from("/nowhere/web.log"), Some(Rotate::by_size(99, 3))))
+}
 
 /// A slot's memory as a kill leaves it.
 struct Corpse {
@@ -46,13 +53,16 @@ fn a_slot_knows_what_is_left() {
     let mut slot = Slot::on_heap();
     assert!(!kill(&slot).recover(), "nothing was begun");
 
-    slot.begin(STREAM, place(100), 40);
+    slot.begin(&nowhere(), ORIGIN, place(100), (&[], 40));
     assert!(!kill(&slot).recover(), "nothing was read: the bytes are in the pipe");
 
-    slot.begin(STREAM, place(100), 40).copy_from_slice(&[b'a'; 40]);
+    slot.begin(&nowhere(), ORIGIN, place(100), (&[], 40)).copy_from_slice(&[b'a'; 40]);
     let mut heir = kill(&slot);
     assert!(heir.recover(), "read, not noted");
-    assert_eq!((heir.stream(), heir.place(), heir.pending()), (STREAM, place(100), &[b'a'; 40][..]));
+    assert_eq!(
+        (heir.target(), heir.place(), heir.pending()),
+        ((*nowhere()).clone(), place(100), &[b'a'; 40][..])
+    );
 
     slot.filled(40);
     let mut heir = kill(&slot);
@@ -72,7 +82,7 @@ fn a_slot_knows_what_is_left() {
     slot.done(25);
     assert!(!kill(&slot).recover(), "all is written");
 
-    slot.begin(STREAM, place(0), 10);
+    slot.begin(&nowhere(), ORIGIN, place(0), (&[], 10));
     slot.filled(0);
     assert!(!kill(&slot).recover(), "the pipe gave nothing");
 }
@@ -81,9 +91,61 @@ fn a_slot_knows_what_is_left() {
 #[test]
 fn a_short_read_counts_as_it_is() {
     let mut slot = Slot::on_heap();
-    slot.begin(STREAM, place(0), 40)[..3].copy_from_slice(b"abc");
+    slot.begin(&nowhere(), ORIGIN, place(0), (&[], 40))[..3].copy_from_slice(b"abc");
     slot.filled(3);
     assert_eq!(slot.pending(), b"abc");
+}
+
+/// A chunk that is put into another form: a kill before that leaves it to be formed, one after it leaves what was formed.
+#[test]
+fn a_staged_chunk_is_written_as_it_was_staged() {
+    let target =
+        Arc::new(LogTarget { format: Format::Timestamp, ..LogTarget::plain("/nowhere/t.log".into(), None) });
+    let mut slot = Slot::on_heap();
+    slot.begin(&target, ORIGIN, place(0), (b"l", 3)).copy_from_slice(b"in\n");
+    slot.filled(3);
+    let mut heir = kill(&slot);
+    assert!(heir.recover() && !heir.is_inherited() && heir.pending().is_empty(), "nothing of it was written");
+    assert!(slot.stage(false, 0, true));
+    let mut heir = kill(&slot);
+    assert!(heir.recover() && heir.is_inherited(), "some of it may be written");
+    assert_eq!(heir.pending(), b"1970-01-01T00:00:00.000Z lin\n");
+    assert_eq!(heir.target().format, Format::Timestamp);
+    slot.done(25);
+    let mut heir = kill(&slot);
+    assert!(heir.recover());
+    assert_eq!((heir.place().offset, heir.pending()), (25, &b"lin\n"[..]));
+    slot.done(4);
+    assert!(slot.is_done() && !kill(&slot).recover());
+}
+
+/// Slots in files outlive whoever wrote them, and a file of another kind is begun anew.
+#[test]
+fn a_vault_keeps_what_was_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("output");
+    {
+        let (mut vault, mut slots) = Vault::open(&dir).unwrap();
+        assert_eq!(slots.len(), 1);
+        slots.push(vault.add().unwrap());
+        for (slot, text) in slots.iter_mut().zip([b"first", b"other"]) {
+            slot.begin(&nowhere(), ORIGIN, place(9), (&[], 5)).copy_from_slice(text);
+        }
+        slots[1].filled(5);
+    }
+    let (_, mut slots) = Vault::open(&dir).unwrap();
+    assert_eq!(slots.len(), 2);
+    for (slot, text) in slots.iter_mut().zip([b"first", b"other"]) {
+        assert!(slot.recover() && slot.outlives_us());
+        assert_eq!((slot.pending(), slot.target().path), (&text[..], PathBuf::from("/nowhere/web.log")));
+    }
+    drop(slots);
+    fs::write(dir.join("0"), vec![7; 9000]).unwrap();
+    let (vault, mut slots) = Vault::open(&dir).unwrap();
+    assert!(!slots[0].recover() && slots[1].recover());
+    drop(slots);
+    vault.remove();
+    assert!(!dir.exists());
 }
 
 /// Memory full of nonsense is an empty slot, not a panic.
@@ -93,7 +155,7 @@ fn nonsense_is_empty() {
         let words = (0..SLOT_WORDS)
             .map(|i| AtomicU64::new(if i == 0 { state } else { u64::MAX - i as u64 }))
             .collect();
-        let mut slot = Slot::over(Box::new(Corpse { words, bytes: vec![0; SLOT_BYTES] }));
+        let mut slot = Slot::over(Box::new(Corpse { words, bytes: vec![0; MEMORY_BYTES] }));
         assert!(!slot.recover());
         assert!(slot.pending().is_empty());
     }
@@ -117,10 +179,10 @@ fn live(
     while *next < pieces.len() {
         let Ok(end) = file.end(&pass) else { break };
         let piece = &pieces[*next];
-        slot.begin(STREAM, end, piece.len()).copy_from_slice(piece);
+        slot.begin(target, ORIGIN, end, (&[], piece.len())).copy_from_slice(piece);
         slot.filled(piece.len());
         *next += 1;
-        if file.write(&mut pass, &mut slot).is_err() || disk.is_dead() {
+        if file.write(&mut pass, &mut slot, true).is_err() || disk.is_dead() {
             break;
         }
     }
@@ -146,8 +208,8 @@ fn survives_kill(changes: u64, late: bool) -> bool {
     let text: String = (0..32).map(|n| format!("{n:>width$}\n", width = 3 + (n * 13) % 70)).collect();
     let pieces: Vec<Vec<u8>> = text.as_bytes().chunks(53).map(<[u8]>::to_vec).collect();
     let dir = tempfile::tempdir().unwrap();
-    let rotate = Some(Rotate { size: LIMIT, keep: KEEP });
-    let target = Arc::new(LogTarget { path: dir.path().join("k.log"), rotate, mode: LOG_MODE });
+    let rotate = Some(Rotate::by_size(LIMIT, KEEP));
+    let target = Arc::new(LogTarget::plain(dir.path().join("k.log"), rotate));
     let (mut next, disk) = (0, FakeDisk::default());
     disk.die_after(changes, late);
     let left = live(&disk, &target, Slot::on_heap(), &pieces, &mut next);
@@ -174,11 +236,11 @@ fn survives_kill(changes: u64, late: bool) -> bool {
 /// A chunk inherited from a predecessor who wrote its first half, into a file that then became `content`.
 fn inherit(content: &[u8], replaced: bool, rotate: Option<Rotate>) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let target = Arc::new(LogTarget { path: dir.path().join("i.log"), rotate, mode: LOG_MODE });
+    let target = Arc::new(LogTarget::plain(dir.path().join("i.log"), rotate));
     fs::write(&target.path, "old line\nnew ").unwrap();
     let file = RealDisk.identity(&target.path).unwrap().unwrap();
     let mut slot = Slot::on_heap();
-    slot.begin(STREAM, Place { file, offset: 9 }, 9).copy_from_slice(b"new line\n");
+    slot.begin(&target, ORIGIN, Place { file, offset: 9 }, (&[], 9)).copy_from_slice(b"new line\n");
     slot.filled(9);
     if replaced {
         fs::rename(&target.path, dir.path().join("moved")).unwrap();
@@ -208,7 +270,7 @@ fn a_truncated_file_is_continued_at_its_end() {
 /// Seen to fail without the cut in `LogFile::rotate`: "new " twice.
 #[test]
 fn a_chunk_written_in_part_is_not_left_in_the_old_file() {
-    let (_dir, path) = inherit(b"old line\nnew ", false, Some(Rotate { size: 10, keep: 3 }));
+    let (_dir, path) = inherit(b"old line\nnew ", false, Some(Rotate::by_size(10, 3)));
     assert_eq!(fs::read_to_string(super::super::rotate::numbered(&path, 1)).unwrap(), "old line\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "new line\n");
 }
@@ -223,10 +285,11 @@ fn a_thread_brings_its_predecessors_chunk_home() {
     let identity = disk.identity(&path).unwrap().unwrap();
     let mut slot = Slot::on_heap();
     // The predecessor wrote eight bytes of the chunk and died before it noted any.
-    slot.begin(StreamId(1), Place { file: identity, offset: 7 }, 14).copy_from_slice(b"from the slot\n");
+    let log = Arc::new(LogTarget::plain(path.clone(), None));
+    let place = Place { file: identity, offset: 7 };
+    slot.begin(&log, ORIGIN, place, (&[], 14)).copy_from_slice(b"from the slot\n");
     slot.filled(14);
     let rig = Rig::with(512, vec![kill(&slot)]);
-    let log = Arc::new(LogTarget { path: path.clone(), rotate: None, mode: LOG_MODE });
     let (id, mut writer) = rig.attach_to(log);
     writer.write_all(b"from the pipe\n").unwrap();
     rig.finish(id);

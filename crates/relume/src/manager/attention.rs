@@ -1,0 +1,220 @@
+//! Guardian and manager watch each other.
+//!
+//! The supervise thread says from its own loop that it lives, so a loop that hangs is silent; the guardian replaces it then. The
+//! guardian's answer is that it reads: what was said and is still unread tells, without waking anybody, that nobody is there.
+//! Such a guardian is killed, and this process takes its part ([`super::promotion`]).
+//!
+//! Whoever comes late himself judges nobody (a stopped machine, a stopped pair).
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use relume_core::{Exit, Moment, RunId};
+use relume_os::pidfd::ProcessId;
+
+use super::edge::Edge;
+use super::publish::{Level, Note};
+use super::safe_mode;
+use super::translate::to_exit;
+use crate::guardian::CONFIG;
+use crate::guardian::link::Ended;
+
+/// Ends that the guardian has told of and that may still be asked for: more than can be on their way at once.
+const REAPED_KEPT: usize = 4096;
+
+/// How often it is looked whether the guardian has read what it had not read before, and whether there is room for what is late.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long the guardian may take to tell of an end: it does so at once, on a machine that lets it.
+const TELLING: Duration = Duration::from_millis(500);
+
+/// The shortest period that is kept: below it a busy machine looks like a hang.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// What is remembered of the guardian.
+#[derive(Debug, Default)]
+pub(crate) struct Attention {
+    /// When to say next that we live; none: at once.
+    next: Option<Moment>,
+    /// When that was said last.
+    said: Option<Moment>,
+    /// The period that was said last.
+    period: Option<Duration>,
+    /// The last end that was acknowledged.
+    acknowledged: u64,
+    /// Runs whose main process has ended nobody here knows how: until when the guardian may tell.
+    untold: BTreeMap<RunId, Moment>,
+    /// Since when there has been no guardian.
+    pub(super) lost: Option<Moment>,
+    /// When to try next to take its part.
+    pub(super) promote_at: Option<Moment>,
+}
+
+impl Edge {
+    /// Does what is due between guardian and manager, and says when it is due again. All events have been stepped
+    /// and noted.
+    pub(super) fn attend(&mut self) -> Option<Moment> {
+        if self.attention.next.is_none() {
+            self.begin_attention();
+        }
+        if self.attention.lost.is_some() {
+            return self.promote();
+        }
+        let ends = self.settle_ends();
+        if !self.events.is_empty() {
+            // They are not waited with.
+            return Some(Self::now());
+        }
+        self.acknowledge();
+        let now = Self::now();
+        let late = (!self.keeper.catch_up()).then(|| now.after(LOOK_AGAIN));
+        let beat = self.beat(now);
+        [late, beat, ends].into_iter().flatten().min()
+    }
+
+    fn begin_attention(&mut self) {
+        self.attention.next = Some(Self::now());
+        self.reaped.extend(self.keeper.ended());
+        self.keep_config();
+        // What it has said while it handed over is no news to epoll.
+        self.hear_guardian();
+        if let Some(why) = safe_mode::reason() {
+            self.begin_safe_mode(&why);
+        }
+        let why = self.keeper.why().to_owned();
+        if !why.is_empty() {
+            self.say(Level::Warn, format!("a new manager supervises: {why}"));
+        }
+    }
+
+    /// The guardian keeps what the present configuration was read from.
+    pub(super) fn keep_config(&self) {
+        if let Some(recording) = &self.units.recording {
+            self.keeper.keep(CONFIG, &[recording.as_fd()]);
+        }
+    }
+
+    fn begin_safe_mode(&self, why: &str) {
+        self.publisher.send(Note::SafeMode);
+        let text = format!(
+            "safe mode, with the last good configuration: {why}; the config files are tried again by themselves"
+        );
+        self.say(Level::Error, text);
+        if let Err(error) = safe_mode::heal(&self.source, &self.inbox) {
+            self.say(Level::Error, format!("nobody looks for a usable config: {error}; say: relume apply"));
+        }
+    }
+
+    /// Says that we live, and looks whether anybody has heard it.
+    fn beat(&mut self, now: Moment) -> Option<Moment> {
+        let Some(period) = self.units.manager.watchdog else {
+            if self.attention.period.take().is_some() {
+                self.keeper.alive(None);
+            }
+            return None;
+        };
+        let period = period.max(LEAST);
+        let due = self.attention.next.unwrap_or(now);
+        if now < due && self.attention.period == Some(period) {
+            return Some(due);
+        }
+        let unheard = self.attention.period.is_some() && self.keeper.is_unheard();
+        let next = match self.attention.said.filter(|_| unheard) {
+            Some(said) if now.since(due) <= period / 4 => {
+                if now.since(said) >= period {
+                    self.replace_guardian(period);
+                }
+                now.after(LOOK_AGAIN)
+            }
+            _ => {
+                self.keeper.alive(Some(period));
+                (self.attention.said, self.attention.period) = (Some(now), Some(period));
+                now.after(interval(period))
+            }
+        };
+        self.attention.next = Some(next);
+        Some(next)
+    }
+
+    fn replace_guardian(&mut self, period: Duration) {
+        self.say(Level::Error, format!("the guardian has not answered for {period:?}: replacing it"));
+        if let Err(error) = self.keeper.kill_guardian() {
+            self.say(Level::Error, format!("the guardian cannot be killed: {error}"));
+        }
+        // Once is enough, and a guardian that does not even die of it is not waited for at full speed.
+        self.attention.said = Some(Self::now());
+    }
+
+    /// There is no guardian any more.
+    pub(super) fn guardian_lost(&mut self) {
+        let _gone = self.epoll.delete(&*self.keeper);
+        self.publisher.send(Note::GuardianGone);
+        let text = "the guardian is gone: this process takes its part and starts a new manager";
+        self.say(Level::Warn, text.into());
+        self.attention.lost = Some(Self::now());
+    }
+
+    /// A process that was handed to the guardian has ended.
+    pub(super) fn reaped_by_guardian(&mut self, ended: Ended) {
+        if self.reaped.len() == REAPED_KEPT {
+            self.reaped.pop_front();
+        }
+        self.reaped.push_back(ended);
+    }
+
+    /// How a run's main process has ended, where only the guardian can know: it has reaped the process a moment ago. None: it is
+    /// about to tell, and is waited for.
+    pub(super) fn exit_as_told(&mut self, run: RunId, process: ProcessId, exit: Exit) -> Option<Exit> {
+        let told = self.reaped.iter().find(|ended| ended.process == process);
+        let known = match (exit, told) {
+            (Exit::Unknown, Some(ended)) => Some(to_exit(ended.status)),
+            (Exit::Unknown, None) if self.attention.lost.is_none() => None,
+            _ => Some(exit),
+        };
+        if known.is_none() {
+            let now = Self::now();
+            let until = *self.attention.untold.entry(run).or_insert(now.after(TELLING));
+            if now < until {
+                return None;
+            }
+        }
+        self.attention.untold.remove(&run);
+        Some(known.unwrap_or(Exit::Unknown))
+    }
+
+    /// Ends that were waited for and are told by now, or never; says until when the others are waited for.
+    fn settle_ends(&mut self) -> Option<Moment> {
+        let runs: Vec<RunId> = self.attention.untold.keys().copied().collect();
+        for run in runs {
+            self.main_ended(run);
+            if self.runs.get(&run).and_then(|run| run.main()).is_none() {
+                self.attention.untold.remove(&run);
+            }
+        }
+        self.attention.untold.values().min().copied()
+    }
+
+    /// Tells the guardian which ends it need not tell again: those of which the journal knows, and those that are no run's.
+    fn acknowledge(&mut self) {
+        let last = self.reaped.back().map_or(0, |ended| ended.number);
+        if last <= self.attention.acknowledged {
+            return;
+        }
+        let open: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
+        let waits = self
+            .reaped
+            .iter()
+            .find(|ended| ended.number > self.attention.acknowledged && open.contains(&ended.process.pid));
+        let upto = waits.map_or(last, |ended| ended.number - 1);
+        if upto > self.attention.acknowledged {
+            self.attention.acknowledged = upto;
+            self.keeper.acknowledge(upto);
+        }
+    }
+}
+
+/// Between two words. With the default period of 10 s that is one wake-up in 6 s.
+fn interval(period: Duration) -> Duration {
+    period * 3 / 5
+}

@@ -1,0 +1,243 @@
+//! Lines that are stored with more than the service wrote: a time in front, or one JSON object each.
+//!
+//! A line is begun when its first byte comes and ended when its line end does, whatever lies between: nothing has to be
+//! held back to know how long it is. So what is stored depends on the bytes, the time, and whether the file ends within a
+//! line, and on nothing that a kill could lose. Only in `json` a character of which the first bytes came alone waits for
+//! the rest, since half of one cannot be said in JSON.
+
+use jiff::Timestamp;
+
+use super::Format;
+
+/// Whose bytes they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Generation of the run.
+    pub(crate) run: u32,
+    /// Standard error on its own.
+    pub(crate) is_error: bool,
+}
+
+impl Origin {
+    /// Output of this generation.
+    pub(crate) fn of(generation: u64, is_error: bool) -> Self {
+        // Four thousand million lives: one each second for a century.
+        Self { run: u32::try_from(generation).unwrap_or(u32::MAX), is_error }
+    }
+}
+
+/// What decides about the form, beside the bytes and the time.
+pub(super) struct How {
+    pub(super) format: Format,
+    pub(super) origin: Origin,
+    pub(super) within_line: bool,
+    /// Nothing follows that could complete a character.
+    pub(super) last: bool,
+}
+
+/// What one call has done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Staged {
+    pub(super) taken: usize,
+    pub(super) made: usize,
+}
+
+/// The longest that one byte of the service can become: `\u00ff`.
+const LONGEST_ESCAPE: usize = 6;
+
+/// What stands for bytes that are no UTF-8.
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+
+/// Puts as much of `raw` as fits into its final form.
+pub(super) fn stage(how: &How, now_ns: i64, raw: &[u8], out: &mut [u8]) -> Staged {
+    let head = head(how, now_ns);
+    let mut page = Page { out, made: 0 };
+    let (mut taken, mut within) = (0, how.within_line);
+    while taken < raw.len() {
+        let rest = &raw[taken..];
+        // Room for the head, one byte of the line at its longest, and the line's end.
+        if page.room() < head.len() + LONGEST_ESCAPE + 3 {
+            break;
+        }
+        let end = memchr::memchr(b'\n', rest);
+        let text = &rest[..end.unwrap_or(rest.len())];
+        if !within {
+            page.put(&head);
+        }
+        let used = match how.format {
+            Format::Raw | Format::Timestamp => page.plain(text),
+            Format::Json => page.escaped(text, end.is_some() || how.last),
+        };
+        taken += used;
+        if used < text.len() {
+            // A line that was begun with nothing in it would be begun again.
+            if used == 0 && !within {
+                page.made -= head.len();
+            }
+            break;
+        }
+        within = end.is_none();
+        if end.is_some() {
+            page.put(if how.format == Format::Json { b"\"}\n" } else { b"\n" });
+            taken += 1;
+        }
+    }
+    Staged { taken, made: page.made }
+}
+
+fn head(how: &How, now_ns: i64) -> Vec<u8> {
+    let at = Timestamp::from_nanosecond(i128::from(now_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
+    match how.format {
+        Format::Raw => Vec::new(),
+        Format::Timestamp => format!("{at:.3} ").into_bytes(),
+        Format::Json => {
+            let stream = if how.origin.is_error { "stderr" } else { "stdout" };
+            let run = how.origin.run;
+            format!("{{\"at\":\"{at:.3}\",\"run\":{run},\"stream\":\"{stream}\",\"line\":\"").into_bytes()
+        }
+    }
+}
+
+/// The buffer that is being filled.
+struct Page<'a> {
+    out: &'a mut [u8],
+    made: usize,
+}
+
+impl Page<'_> {
+    fn room(&self) -> usize {
+        self.out.len() - self.made
+    }
+
+    /// There must be room.
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.made..][..bytes.len()].copy_from_slice(bytes);
+        self.made += bytes.len();
+    }
+
+    /// As much as fits beside a line end; how much that was.
+    fn plain(&mut self, text: &[u8]) -> usize {
+        let fits = text.len().min(self.room() - 3);
+        self.put(&text[..fits]);
+        fits
+    }
+
+    /// The same as a part of a JSON string. Of a character that is not complete nothing is taken, unless nothing follows.
+    fn escaped(&mut self, text: &[u8], last: bool) -> usize {
+        let mut taken = 0;
+        for chunk in text.utf8_chunks() {
+            for part in chunk.valid().split_inclusive(needs_escape) {
+                let plain = part.trim_end_matches(needs_escape);
+                let fits = floor_char(plain, self.room().saturating_sub(3));
+                self.put(&plain.as_bytes()[..fits]);
+                taken += fits;
+                if fits < plain.len() {
+                    return taken;
+                }
+                if let Some(&byte) = part.as_bytes().get(plain.len()) {
+                    if self.room() < LONGEST_ESCAPE + 3 {
+                        return taken;
+                    }
+                    self.escape(byte);
+                    taken += 1;
+                }
+            }
+            let invalid = chunk.invalid();
+            let cut = !last && taken + invalid.len() == text.len() && is_cut_character(invalid);
+            if cut || (!invalid.is_empty() && self.room() < REPLACEMENT.len() + 3) {
+                return taken;
+            }
+            if !invalid.is_empty() {
+                self.put(REPLACEMENT);
+                taken += invalid.len();
+            }
+        }
+        taken
+    }
+
+    fn escape(&mut self, byte: u8) {
+        match byte {
+            b'"' => self.put(b"\\\""),
+            b'\\' => self.put(b"\\\\"),
+            b'\t' => self.put(b"\\t"),
+            b'\r' => self.put(b"\\r"),
+            _ => self.put(format!("\\u{byte:04x}").as_bytes()),
+        }
+    }
+}
+
+fn needs_escape(c: char) -> bool {
+    c < ' ' || c == '"' || c == '\\'
+}
+
+/// The longest beginning of `text` that has at most `most` bytes and ends between two characters.
+fn floor_char(text: &str, most: usize) -> usize {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
+}
+
+/// Whether bytes that are no UTF-8 are the beginning of a character.
+fn is_cut_character(bytes: &[u8]) -> bool {
+    matches!(std::str::from_utf8(bytes), Err(error) if error.valid_up_to() == 0 && error.error_len().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: i64 = 1_700_000_000_123_456_789;
+
+    /// The whole of `raw` in pieces, as it comes from a pipe and goes through a buffer of `room` bytes.
+    fn through(format: Format, pieces: &[&[u8]], room: usize) -> String {
+        let (mut all, mut lead) = (Vec::new(), Vec::new());
+        for (n, piece) in pieces.iter().enumerate() {
+            lead.extend_from_slice(piece);
+            loop {
+                let within_line = all.last().is_some_and(|byte| *byte != b'\n');
+                let origin = Origin { run: 7, is_error: false };
+                let how = How { format, origin, within_line, last: n + 1 == pieces.len() };
+                let mut out = vec![0; room];
+                let Staged { taken, made } = stage(&how, AT, &lead, &mut out);
+                all.extend_from_slice(&out[..made]);
+                lead.drain(..taken);
+                if taken == 0 {
+                    assert_eq!(made, 0, "made of nothing");
+                    break;
+                }
+            }
+        }
+        assert!(lead.is_empty(), "left over: {lead:?}");
+        String::from_utf8(all).unwrap()
+    }
+
+    /// Each line has its time once, however its bytes come.
+    #[test]
+    fn each_line_gets_the_time_of_its_first_byte() {
+        let wanted = "2023-11-14T22:13:20.123Z one\n2023-11-14T22:13:20.123Z \n2023-11-14T22:13:20.123Z t";
+        assert_eq!(through(Format::Timestamp, &[b"one\n\nt"], 1000), wanted);
+        assert_eq!(through(Format::Timestamp, &[b"o", b"ne", b"\n", b"\nt"], 50), wanted);
+    }
+
+    /// Each line of a JSON log is an object that says what the service wrote, however its bytes come and whatever
+    /// they are. Seen to fail without the wait for the rest of a character.
+    #[test]
+    fn a_line_is_the_same_object_however_it_comes() {
+        let raw = "plain\n\"quoted\\\" \ttab\r\n\u{1b}[31mäöü€🙂\0\n".as_bytes();
+        let mut raw = raw.to_vec();
+        raw.extend_from_slice(b"\xff\xfe bad \xe2\x82\n");
+        let whole = through(Format::Json, &[&raw], 4000);
+        let lines: Vec<serde_json::Value> =
+            whole.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert_eq!(lines[1]["line"], "\"quoted\\\" \ttab\r");
+        assert_eq!(lines[2]["line"], "\u{1b}[31mäöü€🙂\0");
+        assert_eq!(lines[3]["line"], "\u{fffd}\u{fffd} bad \u{fffd}");
+        assert_eq!((&lines[0]["run"], &lines[0]["stream"]), (&7.into(), &"stdout".into()));
+        for size in 1..9 {
+            let pieces: Vec<&[u8]> = raw.chunks(size).collect();
+            assert_eq!(through(Format::Json, &pieces, 100), whole, "in pieces of {size}");
+        }
+    }
+}

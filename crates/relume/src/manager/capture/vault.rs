@@ -1,0 +1,113 @@
+//! Where slots survive the manager, and both halves of relume: one file each in a directory of the runtime directory, on a
+//! tmpfs, mapped and allocated in full.
+//!
+//! The first is made at the start, the others when a file in trouble keeps its slot. A file of another boot, or one that is
+//! no slot of this version, is begun anew: there is nothing that could be done with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use relume_os::mapping::Mapping;
+use relume_os::{Result, clock, files};
+
+use super::slot::{MEMORY_BYTES, SLOT_WORDS, Slot, SlotMemory};
+
+/// The most slots of this kind, 13 MB of a tmpfs: one for each file in trouble. What is stuck for more of them than that is
+/// on the heap.
+const MOST: usize = 64;
+
+/// `relume_o` in ASCII.
+const MAGIC: u64 = u64::from_le_bytes(*b"relume_o");
+
+/// Readers of another version begin the file anew.
+const VERSION: u64 = 1;
+
+const AT_MAGIC: usize = 0;
+const AT_VERSION: usize = 8;
+const AT_BOOT: usize = 64;
+const AT_WORDS: usize = 512;
+const AT_BYTES: usize = 4096;
+
+/// The words must end before the bytes begin.
+const _: () = assert!(AT_WORDS + 8 * SLOT_WORDS <= AT_BYTES);
+
+/// See the module's description.
+pub(super) struct Vault {
+    dir: PathBuf,
+    boot: String,
+    made: usize,
+}
+
+impl Vault {
+    /// Opens the directory, with all slots that are in it; at least one.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Slot>)> {
+        files::create_dir(dir, 0o700)?;
+        let mut vault = Self { dir: dir.to_owned(), boot: clock::boot_id()?, made: 0 };
+        let mut slots = vec![vault.next()?];
+        while vault.made < MOST && files::identify_at(&vault.path(vault.made))?.is_some() {
+            slots.push(vault.next()?);
+        }
+        Ok((vault, slots))
+    }
+
+    /// One more; none: there are enough, or there is no memory for it.
+    pub(super) fn add(&mut self) -> Option<Slot> {
+        if self.made >= MOST { None } else { self.next().ok() }
+    }
+
+    /// Takes all away.
+    pub(super) fn remove(self) {
+        for number in 0..self.made {
+            let _empty = files::remove(&self.path(number));
+        }
+        let _foreign = std::fs::remove_dir(&self.dir);
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+
+    fn next(&mut self) -> Result<Slot> {
+        let memory = Mapped::open(&self.path(self.made), &self.boot)?;
+        self.made += 1;
+        Ok(Slot::over(Box::new(memory)))
+    }
+}
+
+/// The memory of one slot.
+struct Mapped(Mapping);
+
+impl Mapped {
+    fn open(path: &Path, boot: &str) -> Result<Self> {
+        let mut map = Mapping::open(path, AT_BYTES + MEMORY_BYTES)?;
+        let word = |at| map.word(at).load(Ordering::Acquire);
+        let known = word(AT_MAGIC) == MAGIC
+            && word(AT_VERSION) == VERSION
+            && map.read(AT_BOOT, boot.len()) == boot.as_bytes();
+        if !known {
+            // Not a slot until all else is so.
+            map.publish(AT_MAGIC, 0);
+            map.words(AT_WORDS, SLOT_WORDS).iter().for_each(|word| word.store(0, Ordering::Release));
+            map.publish(AT_VERSION, VERSION);
+            map.write(AT_BOOT, boot.as_bytes());
+            map.publish(AT_MAGIC, MAGIC);
+        }
+        map.touch();
+        Ok(Self(map))
+    }
+}
+
+impl SlotMemory for Mapped {
+    fn words(&self) -> &[AtomicU64] {
+        self.0.words(AT_WORDS, SLOT_WORDS)
+    }
+    fn bytes(&self) -> &[u8] {
+        self.0.read(AT_BYTES, MEMORY_BYTES)
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut(AT_BYTES, MEMORY_BYTES)
+    }
+    fn outlives_us(&self) -> bool {
+        true
+    }
+}

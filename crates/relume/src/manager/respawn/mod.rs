@@ -1,0 +1,228 @@
+//! relume replaces itself: the same process executes the program anew, as planned or because somebody asks.
+//!
+//! # Theory of operation
+//!
+//! There is one way to come up, [`recovery`](super::recovery); this is a gentle way to get there. A *trial* comes first: the
+//! program that lies at our path now is started as a child and has to prove that it reads the journal and the configuration
+//! ([`trial`]). Then the door is closed: connections that are being answered have a second to end, all others are
+//! taken by the successor from the backlog. Supervision goes on all the while. At last, between two events and with
+//! no start under way, what was to be shown is shown, capture stops between two chunks, and the process executes the
+//! program ([`exec`](relume_os::exec)): same pid, same children. The successor takes what the guardian keeps.
+//!
+//! Whatever goes wrong before that leaves this manager at work, and who has asked is told why. If the exec itself
+//! fails, the running image is executed instead: there is no way back to threads that have been ended.
+//!
+//! # What it must never do
+//!
+//! Wait on the supervise thread for anything but the last milliseconds; execute what has not proved itself.
+
+mod crash;
+mod successor;
+mod trial;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use relume_core::Moment;
+use tokio::sync::{oneshot, watch};
+
+use super::edge::Edge;
+use super::inbox::{Inbox, News};
+use super::publish::Level;
+use super::reload::Reading;
+
+pub(crate) use crash::{NET, install as prepare_for_crashes};
+pub(crate) use successor::{Back, execute};
+pub(crate) use trial::{Proved, try_out};
+
+/// How long it may take until no start is under way and the door is closed; connections have a second of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a client is told: the respawn it asked for goes on, or why not.
+pub(crate) type Answer = Result<(), String>;
+
+/// The planned replacement of this manager.
+pub(crate) struct Respawning {
+    every: Option<Duration>,
+    due: Option<Moment>,
+    phase: Phase,
+    asked: Vec<oneshot::Sender<Answer>>,
+    /// True: the door is to be closed.
+    door: watch::Sender<bool>,
+    /// Why it was not done last; said once.
+    refused: Option<String>,
+}
+
+enum Phase {
+    Idle,
+    /// The program at our path proves itself.
+    Trying(Cause),
+    /// Waiting for the door and for starts under way.
+    Closing {
+        cause: Cause,
+        until: Moment,
+        closed: bool,
+    },
+}
+
+/// Why relume replaces itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Asked,
+    Schedule,
+    Upgrade,
+}
+
+impl Cause {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Schedule => "schedule",
+            Self::Upgrade => "upgrade",
+        }
+    }
+}
+
+impl Respawning {
+    /// Every so often from now on; none: only when asked.
+    pub(crate) fn new(every: Option<Duration>, door: watch::Sender<bool>) -> Self {
+        let mut new = Self { every, due: None, phase: Phase::Idle, asked: Vec::new(), door, refused: None };
+        new.schedule();
+        new
+    }
+
+    /// When there is something to do here.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Idle => self.due,
+            Phase::Trying(_) => None,
+            Phase::Closing { until, .. } => Some(until),
+        }
+    }
+
+    /// A client asks for it.
+    pub(crate) fn asked(&mut self, answer: oneshot::Sender<Answer>) {
+        self.asked.push(answer);
+    }
+
+    /// What came of the trial.
+    pub(crate) fn tried(&mut self, proved: Result<Proved, String>) -> Option<String> {
+        let Phase::Trying(cause) = self.phase else { return None };
+        match proved {
+            Err(why) => self.give_up(why),
+            Ok(Proved { changed: true, .. }) if self.asked.is_empty() && cause == Cause::Schedule => {
+                self.give_up("the config has changed and is not taken up just now".into())
+            }
+            Ok(Proved { other_program, .. }) => {
+                let cause = if other_program { Cause::Upgrade } else { cause };
+                let until = Edge::now().after(PATIENCE);
+                self.phase = Phase::Closing { cause, until, closed: false };
+                for answer in self.asked.drain(..) {
+                    // Whoever asked may have gone.
+                    let _gone = answer.send(Ok(()));
+                }
+                // Without a net thread there is no door.
+                if self.door.send(true).is_err() {
+                    self.closed();
+                }
+                None
+            }
+        }
+    }
+
+    /// The door is closed.
+    pub(crate) fn closed(&mut self) {
+        if let Phase::Closing { closed, .. } = &mut self.phase {
+            *closed = true;
+        }
+    }
+
+    /// Another configuration holds.
+    pub(crate) fn reconfigure(&mut self, every: Option<Duration>) {
+        if every != self.every {
+            self.every = every;
+            self.schedule();
+        }
+    }
+
+    fn schedule(&mut self) {
+        self.due = self.every.map(|every| Edge::now().after(every));
+    }
+
+    /// What to say about it, if that is new.
+    fn give_up(&mut self, why: String) -> Option<String> {
+        self.phase = Phase::Idle;
+        self.schedule();
+        let _open = self.door.send(false);
+        for answer in self.asked.drain(..) {
+            let _gone = answer.send(Err(why.clone()));
+        }
+        let news = self.refused.as_ref() != Some(&why);
+        self.refused = Some(why.clone());
+        news.then(|| format!("not respawned, this manager goes on: {why}"))
+    }
+
+    fn begin(&mut self, cause: Cause, inbox: &Arc<Inbox>, sources: trial::Sources) -> Option<String> {
+        self.phase = Phase::Trying(cause);
+        match trial::begin(inbox, sources) {
+            Ok(()) => None,
+            Err(error) => self.give_up(format!("the program cannot be tried: {error}")),
+        }
+    }
+}
+
+impl Edge {
+    /// Goes on with a respawn; the cause, when the moment has come.
+    pub(crate) fn consider_respawn(&mut self) -> Option<&'static str> {
+        let now = Self::now();
+        let said = match self.respawn.phase {
+            Phase::Idle => {
+                let due = self.respawn.due.is_some_and(|due| due <= now);
+                let cause = if self.respawn.asked.is_empty() { Cause::Schedule } else { Cause::Asked };
+                if !due && cause == Cause::Schedule {
+                    return None;
+                }
+                // The trial is a child that nobody supervises: its end must not be taken for an orphan's.
+                self.spawns_under_way += 1;
+                let sources = trial::Sources::of(&self.units, self.read_at);
+                let inbox = Arc::clone(&self.inbox);
+                self.respawn.begin(cause, &inbox, sources)
+            }
+            Phase::Trying(_) => None,
+            Phase::Closing { cause, until, closed } => {
+                let quiet = self.spawns_under_way == 0 && self.reading == Reading::Idle;
+                if closed && quiet && self.events.is_empty() {
+                    return Some(cause.word());
+                }
+                if now < until {
+                    return None;
+                }
+                let what = if closed { "a service is being started" } else { "connections do not end" };
+                self.respawn.give_up(format!("{what}, for {} s now", PATIENCE.as_secs()))
+            }
+        };
+        if let Some(text) = said {
+            self.say(Level::Warn, text);
+        }
+        None
+    }
+
+    /// What came of the trial.
+    pub(crate) fn tried(&mut self, proved: Result<Proved, String>) {
+        self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
+        if let Some(text) = self.respawn.tried(proved) {
+            self.say(Level::Warn, text);
+        }
+    }
+
+    /// This manager is a successor, and supervises from now on.
+    pub(crate) fn say_back(&mut self) {
+        if let Some(back) = self.back.take() {
+            self.events.push_back(back.event());
+        }
+    }
+}
+
+fn told(inbox: &Inbox, proved: Result<Proved, String>) {
+    inbox.send(News::Tried(proved));
+}

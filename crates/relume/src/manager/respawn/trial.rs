@@ -1,0 +1,145 @@
+//! Whether the program that lies at our path now could be the next manager: it has to say so itself.
+//!
+//! It is started as a child with the words of this process and [`Role::Trial`], reads the configuration and the
+//! journal as a manager would, changes nothing, writes [`PROVED`] and ends. A program that is something else, or
+//! cannot run here, does not.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use relume_os::exit;
+use relume_os::pipes::{self, Pipe};
+use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
+
+use crate::manager::inbox::Inbox;
+use crate::manager::journal::Journal;
+use crate::manager::units::Units;
+use crate::places::Places;
+use crate::roles::{RUNNING_IMAGE, Role, own_program};
+
+/// How long a program may take to prove itself: it reads files that were just read.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a changed config is left alone: who writes it may not be done.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Most of its words that are read.
+const WORDS: u64 = 16 * 1024;
+
+/// The last line of a program that could be the next manager.
+const PROVED: &str = "relume: ready to take over";
+
+/// What is known of a program that has proved itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proved {
+    /// It is another file than the one that runs.
+    pub(super) other_program: bool,
+    /// The config is another than the one in force, and is not to be taken up just now.
+    pub(super) changed: bool,
+}
+
+/// The files that the configuration in force was read from.
+pub(crate) struct Sources {
+    files: Vec<PathBuf>,
+    read_at: SystemTime,
+    /// A respawn takes up a changed config.
+    take_up: bool,
+}
+
+impl Sources {
+    pub(super) fn of(units: &Units, read_at: SystemTime) -> Self {
+        Self { files: units.sources.clone(), read_at, take_up: units.manager.apply_on_respawn }
+    }
+
+    /// Whether one of them has changed in a way that speaks against a respawn.
+    fn stand_against(&self) -> bool {
+        let times = self.files.iter().filter_map(|file| std::fs::metadata(file).ok()?.modified().ok());
+        let changed: Vec<SystemTime> = times.filter(|time| *time > self.read_at).collect();
+        let fresh = |time: &SystemTime| time.elapsed().is_ok_and(|age| age < SETTLED);
+        !changed.is_empty() && (!self.take_up || changed.iter().any(fresh))
+    }
+}
+
+/// Tries the program, on a thread of its own. What comes of it comes as news.
+pub(super) fn begin(inbox: &Arc<Inbox>, sources: Sources) -> std::io::Result<()> {
+    let own = Arc::clone(inbox);
+    let work = move || {
+        let program = own_program();
+        let proved = prove(&program)
+            .map(|()| Proved { other_program: is_other(&program), changed: sources.stand_against() });
+        super::told(&own, proved);
+    };
+    std::thread::Builder::new().name("trial".into()).spawn(work).map(drop)
+}
+
+fn is_other(program: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    identity(program) != identity(Path::new(RUNNING_IMAGE))
+}
+
+fn prove(program: &Path) -> Result<(), String> {
+    let name = program.display();
+    let failed = |error: &dyn std::fmt::Display| format!("cannot try {name}: {error}");
+    let mut argv: Vec<OsString> = std::env::args_os().collect();
+    let arg0 = argv.first().cloned();
+    if let Some(first) = argv.first_mut() {
+        *first = program.as_os_str().to_owned();
+    }
+    let environment = Role::Trial.environment();
+    let request = SpawnRequest { argv, arg0, environment, ..SpawnRequest::default() };
+    let plan = SpawnPlan::prepare(&request).map_err(|error| failed(&error))?;
+    let Pipe { read, write } = Pipe::new().map_err(|error| failed(&error))?;
+    // One that writes without end is not to hang on us.
+    pipes::set_nonblocking(&write, true).map_err(|error| failed(&error))?;
+    let mut spawner = Spawner::new().map_err(|error| failed(&error))?;
+    let out = Some(write.as_fd());
+    let fds = SpawnFds { stdin: None, stdout: out, stderr: out, extra: &[], cgroup: None };
+    let child = spawner.spawn(&plan, &fds).map_err(|error| failed(&error))?;
+    drop(write);
+    let in_time = child.pidfd.wait_ended(LIMIT).unwrap_or(false);
+    if !in_time {
+        let _gone = child.pidfd.send_signal(crate::manager::translate::number::KILL);
+        let _ended = child.pidfd.wait_ended(LIMIT);
+    }
+    let _status = exit::reap(&child.pidfd);
+    let words = words(File::from(read));
+    if in_time && words.lines().next_back() == Some(PROVED) {
+        return Ok(());
+    }
+    Err(match (in_time, words.trim()) {
+        (false, _) => format!("{name} has not answered within {} s", LIMIT.as_secs()),
+        (true, "") => format!("{name} has ended without a word: it is not a relume that runs here"),
+        (true, words) => format!("{name} says: {words}"),
+    })
+}
+
+fn words(mut pipe: File) -> String {
+    let mut bytes = Vec::new();
+    // What a child of its own holds open may never end: only what is there counts.
+    let there = pipes::bytes_waiting(&pipe).unwrap_or(0);
+    let most = WORDS.min(u64::try_from(there).unwrap_or(0));
+    let _read = Read::by_ref(&mut pipe).take(most).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// In the trial itself, with the configuration read: the rest of what a manager needs.
+pub(crate) fn try_out(places: &Places) -> ExitCode {
+    use std::io::Write;
+    let path = places.runtime_dir.join("journal");
+    // Who writes it goes on: what is torn at one look is whole at the next.
+    let looked = Journal::look(&path).or_else(|_| Journal::look(&path)).or_else(|_| Journal::look(&path));
+    let (line, code) = match looked {
+        Ok(()) => (PROVED.to_owned(), ExitCode::SUCCESS),
+        Err(error) => (format!("error: {error}"), ExitCode::FAILURE),
+    };
+    // Unheard, it has not proved anything.
+    let _unheard = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+    code
+}

@@ -1,0 +1,141 @@
+//! What there is to go on from: the journal, the archive, and what the kernel shows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use relume_core::{
+    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
+    Ticket,
+};
+use relume_os::clock;
+
+use crate::manager::archive::{Archive, Copy};
+use crate::manager::edge::Edge;
+use crate::manager::journal::{Journal, Remains};
+use crate::manager::operations::Operations;
+use crate::manager::publish::{self, Beginnings, Level};
+use crate::manager::recovery::{self, Found};
+use crate::manager::respawn::Back;
+use crate::manager::units::Units;
+use crate::places::Places;
+
+/// What there is of an earlier manager of this boot.
+pub(super) struct Past<'a> {
+    pub(super) remains: Option<&'a mut Remains>,
+    /// The guardian has started this manager, and no user.
+    pub(super) again: bool,
+    /// The manager before this one has executed itself.
+    pub(super) back: Option<&'a Back>,
+}
+
+/// What the board and the core start with: what the journal says, else what the archive has of an earlier boot.
+/// A shutdown that was under way when both halves died is not taken up by a user who starts relume again.
+pub(super) fn beginnings(
+    journal: &mut Journal,
+    past: Past<'_>,
+    archive: &Archive,
+    (units, guardian): (&Units, u32),
+) -> Beginnings {
+    let (memory, began, recoveries, respawns) = match past.remains {
+        Some(remains) => {
+            if !past.again {
+                remains.snapshot.shutdown = None;
+            }
+            let planned = past.back.is_some_and(Back::is_planned);
+            let (died, replaced) = (u64::from(!planned), u64::from(planned));
+            (remains.snapshot.clone(), remains.began, remains.recoveries + died, remains.respawns + replaced)
+        }
+        None => (cold(archive.copy(), units), Edge::now().0, 0, 0),
+    };
+    archive.reached(memory.seq);
+    journal.set_beginnings(began, recoveries, respawns);
+    Beginnings { memory, began: Moment(began), recoveries, respawns, guardian }
+}
+
+/// What the archive knows of the services that are configured, in their order.
+pub(super) fn cold(copy: Copy, units: &Units) -> Snapshot {
+    let mut known: HashMap<String, Remembered> =
+        copy.services.into_iter().map(|service| (service.name.clone(), service)).collect();
+    Snapshot::cold(copy.seq, units.order.iter().filter_map(|name| known.remove(&**name)))
+}
+
+/// What the manager before this one has shown may be in nobody's archive yet.
+pub(super) fn tell_again(
+    archive: &Archive,
+    units: &Arc<Units>,
+    places: &Places,
+    remains: Option<&mut Remains>,
+) {
+    let Some(remains) = remains else { return };
+    let past = std::mem::take(&mut remains.past);
+    let (units, places) = (Arc::clone(units), places.clone());
+    archive.replay(move || publish::events_of(&units, &places, past.read()));
+    for record in remains.snapshot.services.values() {
+        archive.remember(Remembered::of(record), record.intent == Intent::Down);
+    }
+}
+
+/// The core, fresh or recovered, and what it says on coming up.
+pub(super) fn come_up(
+    edge: &mut Edge,
+    (memory, mut remains): (Snapshot, Option<Remains>),
+    found: Vec<Found>,
+    names: &[String],
+) -> (Supervisor, Outbox) {
+    let mut out = Outbox::default();
+    // Only the order of retries depends on it: any number that differs between machines and starts will do.
+    let seed = clock::monotonic_ns() ^ (u64::from(std::process::id()) << 32);
+    let config = edge.units.for_core(edge.autostart);
+    let is_recovery = remains.is_some();
+    if memory == Snapshot::default() && found.is_empty() {
+        edge.events.push_back(Event::Configured(config));
+        edge.start_named(names);
+        return (Supervisor::new(seed, Edge::now()), out);
+    }
+    let survivors: Vec<Survivor> = found.iter().map(|found| found.survivor.clone()).collect();
+    let unread = remains.as_ref().map_or(0, |remains| remains.unread);
+    let core = Supervisor::recover(config, memory, &survivors, (seed, Edge::now()), &mut out);
+    if let Some(remains) = &mut remains {
+        edge.operations = Operations::of(std::mem::take(&mut remains.operations));
+        edge.take_up(&core);
+    }
+    let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
+    for found in found {
+        if let Some(service) = core.find(&found.survivor.name) {
+            let state = core.record(service).map(|record| &record.state);
+            let ready = matches!(state, Some(State::Running { .. }));
+            edge.adopt(recovery::run_id(service, &found.survivor), found, ready);
+        }
+    }
+    if is_recovery || alive > 0 {
+        let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
+        edge.say(Level::Info, format!("{what}: {alive} running processes adopted"));
+    }
+    if unread > 0 {
+        edge.say(Level::Warn, format!("{unread} notes of the journal could not be read"));
+    }
+    edge.start_named_of(&core, names);
+    (core, out)
+}
+
+impl Edge {
+    /// The services that were named on the command line are commands like any other; nobody waits for them.
+    pub(super) fn start_named(&mut self, names: &[String]) {
+        // Ids are given out in the order of the configuration.
+        let ids = names.iter().filter_map(|name| self.units.order.iter().position(|known| **known == **name));
+        let ids = ids.filter_map(|n| u32::try_from(n).ok()).map(ServiceId).collect();
+        self.start_services(ids);
+    }
+
+    /// The same, where ids are known.
+    pub(super) fn start_named_of(&mut self, core: &Supervisor, names: &[String]) {
+        self.start_services(names.iter().filter_map(|name| core.find(name)).collect());
+    }
+
+    fn start_services(&mut self, ids: Vec<ServiceId>) {
+        if !ids.is_empty() {
+            let event = Event::Commanded { ticket: Ticket(0), command: Command::Start(ids) };
+            self.events.push_back(event);
+        }
+    }
+}

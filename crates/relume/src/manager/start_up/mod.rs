@@ -1,0 +1,181 @@
+//! Coming up, in the order in which each step rests on the one before.
+
+mod beginnings;
+mod ground;
+mod parts;
+mod shown;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::channel;
+
+use relume_core::{Outbox, Supervisor};
+use relume_os::files::Lock;
+use relume_os::{clock, limits, prctl, signals};
+
+use super::Options;
+use super::api::{self, Office};
+use super::archive::Archive;
+use super::edge::Edge;
+use super::inbox::Inbox;
+use super::journal::Journal;
+use super::keeper::Keeper;
+use super::launch::Inheritance;
+use super::leaving::Leaving;
+use super::main_loop::{self, End};
+use super::recovery;
+use super::reload::Source;
+use super::respawn::{self, Back, Respawning};
+use super::spawn::Ground;
+use super::translate::number;
+use super::units::Units;
+use tokio::sync::watch;
+
+use crate::roles::{AGAIN, LOCK_FD};
+
+use beginnings::{Past, beginnings, come_up, tell_again};
+use ground::{cgroups, create_templates, door, lock, notify_dir};
+use parts::{HEARD, Parts, edge};
+use shown::{Shown, say_beginnings, show, start_capture, stream};
+
+const SIGXFSZ: i32 = 25;
+
+/// Why relume could not come up.
+pub(crate) struct Trouble {
+    pub(crate) text: String,
+    pub(crate) help: Option<String>,
+}
+
+impl<E: std::error::Error> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self { text: format!("relume could not start: {error}"), help: None }
+    }
+}
+
+/// A manager that is up.
+pub(crate) struct Manager {
+    edge: Edge,
+    core: Supervisor,
+    /// What the core has said while it came up.
+    out: Outbox,
+    leaving: Leaving,
+    /// Held until the process ends.
+    _lock: Lock,
+}
+
+/// The user's own process: takes the lock and becomes the guardian, which starts the manager.
+pub(crate) fn begin(options: &Options) -> Trouble {
+    match lock(&options.places) {
+        Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock)),
+        Err(trouble) => trouble,
+    }
+}
+
+fn settle_signals() -> relume_os::Result<()> {
+    signals::block(HEARD)?;
+    // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
+    signals::set_default(number::CHLD)?;
+    // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.
+    signals::ignore(SIGXFSZ)
+}
+
+/// Brings the manager up: fresh, or where an earlier one of this boot has left off.
+pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
+    let back = Back::of_this_process();
+    let (keeper, mut fds) = Keeper::take_over(back.is_some())?;
+    respawn::prepare_for_crashes(back.as_ref())?;
+    let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
+    settle_signals()?;
+    let inherited = Inheritance::of_this_process()?;
+    options.places.link_runtime_dir()?;
+    let descriptors = limits::raise_nofile()?;
+    prctl::set_child_subreaper()?;
+    let inbox = Arc::new(Inbox::new()?);
+    let Options { config, recording, load, read_at, trust, places, names, follow, screen } = options;
+    let source = Arc::new(Source { load, trust });
+    let templates = config.templates.clone();
+    let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
+    super::safe_mode::judge_journal(&places.runtime_dir.join("journal"));
+    let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
+    let again = std::env::var_os(AGAIN).is_some();
+    let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
+    let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
+    let beginnings = beginnings(&mut journal, past, &archive, (&units, keeper.guardian()));
+    let memory = beginnings.memory.clone();
+    tell_again(&archive, &units, &places, remains.as_mut());
+
+    let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
+    let shown = show(&shown, beginnings, &archive)?;
+    let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
+    say_beginnings(&shown.publisher, &places, &units, descriptors);
+    create_templates(&shown.publisher, &templates);
+    let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
+    let cgroups = cgroups(&shown.publisher, &places);
+    let limits = inherited.limits().to_vec();
+    let ground = Ground {
+        inherited,
+        cgroups: cgroups.clone(),
+        capture: Arc::clone(&capture),
+        inbox: Arc::clone(&inbox),
+        id: places.id.clone(),
+        // 0 is relume's own log.
+        next_stream: AtomicU64::new(1),
+        keeper: Arc::clone(&keeper),
+        archive: archive.clone(),
+        runtime_dir: places.runtime_dir.clone(),
+        notify_dir: notify_dir(&places)?,
+    };
+    let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
+    let (open, opened) = channel();
+    let door = door(&keeper, &places, &mut fds, opened)?;
+    let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
+    let (close, closing) = watch::channel(false);
+    let office = Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, closing };
+    let net = api::start(door, office)?;
+    let respawn = Respawning::new(units.manager.self_respawn, close);
+
+    let mut edge = edge(Parts {
+        inbox,
+        capture: Arc::clone(&capture),
+        publisher: shown.publisher,
+        units,
+        source,
+        net,
+        ground,
+        keeper,
+        journal,
+        respawn,
+        back,
+        read_at,
+    })?;
+    edge.autostart = names.is_empty();
+    edge.watch_sources()?;
+    let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
+    edge.open = Some(open);
+    let leaving = Leaving { publishing: Some(shown.thread), capture, streaming, places, cgroups, limits };
+    Ok(Manager { edge, core, out, leaving, _lock: lock })
+}
+
+impl Manager {
+    /// Supervises until all is down; the exit code.
+    pub(crate) fn run(self) -> i32 {
+        let Self { mut edge, mut core, out, leaving, _lock } = self;
+        // Timers of a supervisor are worth being on time.
+        let _coarser = prctl::set_finest_timer_slack();
+        match main_loop::run(&mut edge, &mut core, out) {
+            End::Down(code) => {
+                leaving.leave(edge, code);
+                code
+            }
+            End::Detached => {
+                leaving.leave_running(edge);
+                0
+            }
+            End::Respawn(cause) => {
+                respawn::execute(edge, leaving, cause);
+                // No program can be executed, ours neither: the guardian starts another process.
+                1
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The supervise thread's side of the world, put together.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use relume_os::epoll::{Epoll, Inotify, Timer};
+use relume_os::signals::SignalFd;
+
+use crate::manager::capture::Capture;
+use crate::manager::edge::{Edge, FIRST_PROCESS};
+use crate::manager::inbox::Inbox;
+use crate::manager::journal::Journal;
+use crate::manager::keeper::Keeper;
+use crate::manager::operations::Operations;
+use crate::manager::publish::Publisher;
+use crate::manager::ready::{Prober, Readying};
+use crate::manager::reload::{Reading, Source};
+use crate::manager::respawn::{Back, Respawning};
+use crate::manager::schedule::Clockwork;
+use crate::manager::spawn::{Ground, Spawning};
+use crate::manager::translate::number;
+use crate::manager::trees::Trees;
+use crate::manager::units::Units;
+
+use super::Trouble;
+
+/// Signals that are read as data by the supervise thread. SIGTSTP is among them because a stopped supervisor
+/// supervises nothing: Ctrl+Z does not stop relume.
+pub(super) const HEARD: &[i32] = &[
+    number::TERM,
+    number::INT,
+    number::HUP,
+    number::QUIT,
+    number::USR1,
+    number::CHLD,
+    SIGTSTP,
+    // So that tests can see what a panic leads to.
+    #[cfg(debug_assertions)]
+    number::USR2,
+];
+pub(super) const SIGTSTP: i32 = 20;
+
+/// What the edge is made of.
+pub(super) struct Parts {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) capture: Arc<Capture>,
+    pub(super) publisher: Publisher,
+    pub(super) units: Arc<Units>,
+    pub(super) source: Arc<Source>,
+    pub(super) net: tokio::runtime::Handle,
+    pub(super) ground: Ground,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) journal: Journal,
+    pub(super) respawn: Respawning,
+    pub(super) back: Option<Back>,
+    pub(super) read_at: SystemTime,
+}
+
+pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
+    let clockwork = Clockwork::start(Arc::clone(&parts.inbox))?;
+    clockwork.set(&parts.units);
+    Ok(Edge {
+        epoll: Epoll::new()?,
+        signals: SignalFd::new(HEARD)?,
+        timer: Timer::new()?,
+        armed: None,
+        cgroup_events: Inotify::new()?,
+        trees: Trees::start(Arc::clone(&parts.inbox))?,
+        spawning: Spawning::start(parts.ground)?,
+        ready_runs: Readying::new(Prober::new(parts.net, Arc::clone(&parts.inbox))),
+        attention: crate::manager::attention::Attention::default(),
+        inbox: parts.inbox,
+        news: VecDeque::new(),
+        ready: Vec::new(),
+        runs: HashMap::new(),
+        watched: HashMap::new(),
+        next_token: FIRST_PROCESS,
+        emptying: HashMap::new(),
+        orphans_at: None,
+        spawns_under_way: 0,
+        reaped: VecDeque::new(),
+        keeper: parts.keeper,
+        to_forget: Vec::new(),
+        journal: parts.journal,
+        kept: BTreeMap::new(),
+        operations: Operations::default(),
+        checkpoint_due: true,
+        leave_running: false,
+        open: None,
+        capture: parts.capture,
+        publisher: parts.publisher,
+        autostart: true,
+        units: parts.units,
+        end_asked: 0,
+        source: parts.source,
+        respawn: parts.respawn,
+        back: parts.back,
+        read_at: parts.read_at,
+        to_weigh: Vec::new(),
+        clockwork,
+        due: Vec::new(),
+        queued: BTreeSet::new(),
+        reading: Reading::default(),
+        events: VecDeque::new(),
+    })
+}

@@ -1,0 +1,132 @@
+//! A configuration as it was when it was read: every file and folder that was asked for, to be read again later without the disk.
+//!
+//! The guardian keeps the recording of the last configuration that has held, as a file in memory. In safe mode the manager reads
+//! that instead of the disk, so a config that was spoilt takes no running service down.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use relume_config::{Entry, FileError, FileErrorKind, Files};
+use relume_os::inherit;
+use serde::{Deserialize, Serialize};
+
+/// Everything that was read.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recording {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    folders: BTreeMap<PathBuf, Vec<(String, bool)>>,
+    identities: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// Reads through to other files and remembers what it saw.
+pub(crate) struct Recorder<F> {
+    inner: F,
+    seen: RefCell<Recording>,
+}
+
+impl<F> Recorder<F> {
+    pub(crate) fn new(inner: F) -> Self {
+        Self { inner, seen: RefCell::default() }
+    }
+
+    /// What was seen.
+    pub(crate) fn finish(self) -> Recording {
+        self.seen.into_inner()
+    }
+}
+
+impl<F: Files> Files for Recorder<F> {
+    fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+        let bytes = self.inner.read(path, limit)?;
+        self.seen.borrow_mut().files.insert(path.to_owned(), bytes.clone());
+        Ok(bytes)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, FileError> {
+        let entries = self.inner.list(dir)?;
+        let plain = entries.iter().map(|entry| (entry.name.clone(), entry.directory)).collect();
+        self.seen.borrow_mut().folders.insert(dir.to_owned(), plain);
+        Ok(entries)
+    }
+
+    fn identity(&self, path: &Path) -> PathBuf {
+        let identity = self.inner.identity(path);
+        self.seen.borrow_mut().identities.insert(path.to_owned(), identity.clone());
+        identity
+    }
+}
+
+impl Files for Recording {
+    fn read(&self, path: &Path, _limit: u64) -> Result<Vec<u8>, FileError> {
+        self.files.get(path).cloned().ok_or_else(absent)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, FileError> {
+        let entries = self.folders.get(dir).ok_or_else(absent)?;
+        let entry = |(name, directory): &(String, bool)| Entry { name: name.clone(), directory: *directory };
+        Ok(entries.iter().map(entry).collect())
+    }
+
+    fn identity(&self, path: &Path) -> PathBuf {
+        self.identities.get(path).cloned().unwrap_or_else(|| path.to_owned())
+    }
+}
+
+/// It could not be had then, either.
+fn absent() -> FileError {
+    FileError {
+        kind: FileErrorKind::NotFound,
+        reason: "it was not there when this config was last good".into(),
+    }
+}
+
+impl Recording {
+    /// As a file in memory.
+    ///
+    /// # Errors
+    /// Without memory or descriptors.
+    pub(crate) fn to_memory(&self) -> std::io::Result<OwnedFd> {
+        let bytes = rmp_serde::to_vec(self).map_err(std::io::Error::other)?;
+        let file = inherit::memory_file("relume-config").map_err(std::io::Error::other)?;
+        let mut file = std::fs::File::from(file);
+        file.write_all(&bytes)?;
+        Ok(file.into())
+    }
+
+    /// Out of a file in memory.
+    pub(crate) fn from_memory(file: &OwnedFd) -> Option<Self> {
+        let mut file = std::fs::File::from(file.try_clone().ok()?);
+        let mut bytes = Vec::new();
+        file.rewind().ok()?;
+        file.read_to_end(&mut bytes).ok()?;
+        rmp_serde::from_slice(&bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_reads_the_same_without_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, "{}").unwrap();
+        let recorder = Recorder::new(crate::config_files::Disk);
+        let listed = recorder.list(folder.path()).unwrap();
+        recorder.read(&path, 100).unwrap();
+        let identity = recorder.identity(&path);
+        let recording = recorder.finish();
+        drop(folder);
+        let again = Recording::from_memory(&recording.to_memory().unwrap()).unwrap();
+        assert_eq!(again, recording);
+        assert_eq!(again.read(&path, 100).unwrap(), b"{}");
+        assert_eq!(again.list(path.parent().unwrap()).unwrap(), listed);
+        assert_eq!(again.identity(&path), identity);
+        let missing = again.read(Path::new("/nowhere"), 1).unwrap_err();
+        assert_eq!(missing.kind, FileErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,58 @@
+//! The manager crashes: it begins anew in the same process, and services do not notice.
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::harness::{Relume, Status, eventually, fixture};
+
+/// How often each signal is sent in one test.
+const CRASHES: u64 = 5;
+
+fn printer() -> Relume {
+    Relume::with(&json!({"services": {"web": {"command": [fixture("prints-numbers"), "web", "10"]}}}))
+}
+
+fn recoveries(status: &Status) -> u64 {
+    status.manager()["recoveries"].as_u64().unwrap()
+}
+
+fn crash(relume: &Relume, signal: Signal) -> Status {
+    let count = recoveries(&relume.status());
+    relume.manager().signal(signal);
+    eventually("the next manager answers", || relume.try_status().filter(|now| recoveries(now) > count))
+}
+
+#[test]
+fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
+    let relume = printer();
+    let first = relume.wait_state("web", "running");
+    for signal in [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE, Signal::ABORT] {
+        for _ in 0..CRASHES {
+            let status = crash(&relume, signal);
+            assert_eq!(status.manager()["pid"], first.manager()["pid"], "{signal:?}");
+            assert_eq!((status.pid("web"), status.restarts("web")), (first.pid("web"), 0), "{signal:?}");
+        }
+    }
+    let events = relume.ok(&["events"]);
+    for name in ["SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"] {
+        assert!(events.contains(&format!("came back after {name}")), "{events}");
+    }
+    relume.down();
+}
+
+/// In debug builds SIGUSR2 makes the supervise thread panic.
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_begins_the_manager_anew_and_the_third_in_ten_seconds_ends_it() {
+    let relume = printer();
+    let first = relume.wait_state("web", "running");
+    for _ in 0..2 {
+        let status = crash(&relume, Signal::USR2);
+        assert_eq!(status.manager()["pid"], first.manager()["pid"]);
+    }
+    let status = crash(&relume, Signal::USR2);
+    assert_ne!(status.manager()["pid"], first.manager()["pid"], "the guardian has started another");
+    assert_eq!((status.pid("web"), status.restarts("web")), (first.pid("web"), 0));
+    assert!(relume.ok(&["events"]).contains("came back after a panic"));
+    relume.down();
+}

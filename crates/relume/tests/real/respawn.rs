@@ -1,0 +1,170 @@
+//! relume replaces itself: the same pid, the same services, nothing lost, and whoever waits does not notice.
+
+use std::io::Read;
+use std::process::{Child, Stdio};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Relume, Status, eventually, fixture};
+
+/// How often relume replaces itself in one test.
+const RESPAWNS: u64 = 20;
+
+fn printers(count: usize) -> Value {
+    let services: serde_json::Map<String, Value> = (0..count)
+        .map(|n| {
+            let name = format!("p{n}");
+            (name.clone(), json!({"command": [fixture("prints-numbers"), name, "10"]}))
+        })
+        .collect();
+    json!({ "services": services })
+}
+
+fn pids(status: &Status) -> Vec<u64> {
+    status.services().iter().filter_map(|service| service["pid"].as_u64()).collect()
+}
+
+fn respawns(status: &Status) -> u64 {
+    status.manager()["respawns"].as_u64().unwrap()
+}
+
+/// A service that takes a second to stop.
+fn slow() -> Value {
+    json!({"command": "trap 'sleep 1; exit 0' TERM; sleep 1000 & wait", "timeout_stop": "20s"})
+}
+
+fn begin(relume: &Relume, words: &[&str]) -> Child {
+    relume.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Its standard output, when it has ended well.
+fn end(child: Child) -> String {
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn services_and_their_output_do_not_notice_a_respawn() {
+    let relume = Relume::with(&printers(20));
+    let first = relume.wait_until("all run", |status| pids(status).len() == 20);
+    for n in 1..=RESPAWNS {
+        relume.ok(&["respawn"]);
+        let status = relume.status();
+        assert_eq!((respawns(&status), &status.manager()["recoveries"]), (n, &json!(0)), "{status}");
+        assert_eq!(pids(&status), pids(&first), "the same processes, none twice");
+        assert_eq!(status.manager()["pid"], first.manager()["pid"], "the same process");
+    }
+    let events = relume.ok(&["events"]);
+    assert!(events.contains("relume was respawned (asked)"), "{events}");
+    relume.down();
+    for n in 0..20 {
+        let name = format!("p{n}");
+        let lines = relume.lines(&name);
+        let number = |line: &String| -> u64 { line.strip_prefix(&name).unwrap().trim().parse().unwrap() };
+        let numbers: Vec<u64> = lines.iter().map(number).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a line of {name} is lost or doubled");
+    }
+}
+
+#[test]
+fn relume_replaces_itself_on_schedule() {
+    let mut config = printers(1);
+    config["manager"] = json!({"self_respawn": "300ms"});
+    let relume = Relume::with(&config);
+    let status = relume.wait_until("three respawns", |status| respawns(status) >= 3);
+    assert_eq!(status.restarts("p0"), 0, "{status}");
+    assert!(relume.ok(&["events"]).contains("respawned (schedule)"));
+    relume.down();
+}
+
+#[test]
+fn what_a_client_waits_for_goes_on_over_respawns_and_kills_and_is_done_once() {
+    let relume = Relume::with(&json!({"services": {"slow": slow(), "other": slow()}}));
+    let before = relume.wait_state("slow", "running");
+    let restart = begin(&relume, &["restart", "slow"]);
+    relume.wait_state("slow", "stopping");
+    relume.ok(&["respawn"]);
+    relume.manager().signal(Signal::KILL);
+    relume.ok(&["respawn"]);
+    assert!(end(restart).contains("restarted"));
+    let after = relume.status();
+    assert_ne!(after.pid("slow"), before.pid("slow"));
+    assert_eq!(after.service("slow")["run"], 2, "it was restarted once: {after}");
+    let stop = begin(&relume, &["stop", "slow"]);
+    let wait = begin(&relume, &["wait", "slow", "--for", "stopped"]);
+    relume.wait_state("slow", "stopping");
+    relume.manager().signal(Signal::KILL);
+    assert!(end(stop).contains("stopped"));
+    end(wait);
+    let down = begin(&relume, &["down"]);
+    relume.wait_state("other", "stopping");
+    relume.ok(&["respawn"]);
+    assert!(end(down).contains("Stopped"));
+    relume.wait_for_end();
+}
+
+#[test]
+fn followers_of_events_and_status_see_what_happens_after_a_respawn() {
+    let relume = Relume::with(&printers(2));
+    relume.wait_state("p0", "running");
+    let mut followers: Vec<Child> = [&["events", "-f"][..], &["logs", "-f", "p1"], &["status", "--watch"]]
+        .map(|words| begin(&relume, words))
+        .into();
+    relume.ok(&["respawn"]);
+    relume.ok(&["stop", "p0"]);
+    let wanted = ["p0#1  stopping → stopped", "p1 ", "stopped"];
+    for (follower, wanted) in followers.iter_mut().zip(wanted) {
+        let mut out = follower.stdout.take().unwrap();
+        let mut seen = String::new();
+        eventually("it is told", || {
+            let mut bytes = [0; 4096];
+            let read = out.read(&mut bytes).unwrap();
+            assert!(read > 0, "the follower has ended: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            (seen.contains(wanted) || seen.contains(&wanted.replace('→', "->"))).then_some(())
+        });
+        follower.kill().unwrap();
+        follower.wait().unwrap();
+    }
+    relume.down();
+}
+
+#[test]
+fn a_service_that_starts_after_a_respawn_inherits_what_relume_was_started_with() {
+    let relume = crate::harness::Builder::new()
+        .config(&json!({"services": {"limit": {"command": "ulimit -Sn; sleep 1000"}}}))
+        .through(&["prlimit", "--nofile=700:"])
+        .up();
+    eventually("it has said it", || (relume.lines("limit").len() == 1).then_some(()));
+    relume.ok(&["respawn"]);
+    relume.ok(&["restart", "limit"]);
+    eventually("it has said it again", || (relume.lines("limit").len() == 2).then_some(()));
+    relume.manager().signal(Signal::SEGV);
+    relume.wait_until("it is back", |status| status.manager()["recoveries"] == 1);
+    relume.ok(&["restart", "limit"]);
+    eventually("it has said it once more", || (relume.lines("limit").len() == 3).then_some(()));
+    assert_eq!(relume.lines("limit"), ["700", "700", "700"]);
+    relume.down();
+}
+
+#[test]
+fn a_changed_config_is_taken_up_and_an_invalid_one_keeps_the_old_manager() {
+    let relume = Relume::with(&printers(1));
+    let config = relume.path("relume.json");
+    std::fs::write(&config, printers(2).to_string()).unwrap();
+    relume.ok(&["respawn"]);
+    relume.wait_state("p1", "running");
+    std::fs::write(&config, "{\"services\": 7}").unwrap();
+    let refused = relume.run(&["respawn"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", crate::harness::text(&refused));
+    assert!(
+        crate::harness::text(&refused).contains("config has errors"),
+        "{}",
+        crate::harness::text(&refused)
+    );
+    assert_eq!(respawns(&relume.wait_state("p1", "running")), 1);
+    relume.down();
+}

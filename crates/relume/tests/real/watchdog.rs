@@ -1,0 +1,100 @@
+//! A half that hangs: the other one notices within the configured time and replaces it.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::Relume;
+use crate::harness::halves::*;
+
+/// Long enough for a machine that runs other tests meanwhile, short enough to be waited for.
+const PERIOD: Duration = Duration::from_secs(2);
+
+fn watched(watchdog: &str) -> Value {
+    let mut config = printers(3);
+    config["manager"]["watchdog"] = watchdog.into();
+    config
+}
+
+fn all_run(relume: &Relume) -> Vec<u32> {
+    pids(&relume.wait_until("all run", |status| pids(status).len() == 3))
+}
+
+/// Shown to fail: with the watchdog off.
+#[test]
+fn a_manager_that_hangs_is_replaced_and_no_service_notices() {
+    let relume = Relume::with(&watched("2s"));
+    let services = all_run(&relume);
+    for _ in 0..2 {
+        let hung = manager(&relume.status());
+        let began = Instant::now();
+        hung.signal(Signal::STOP);
+        let status = wait_for_manager(&relume, &hung);
+        let took = began.elapsed();
+        // It is dead half a second after the period; the rest is for the new one and for a busy machine.
+        assert!(took < PERIOD + Duration::from_secs(3), "{took:?}");
+        assert_eq!(pids(&status), services);
+    }
+    assert!(relume.told().contains("had not answered for 2s"), "{}", relume.told());
+    relume.down();
+    for n in 0..3 {
+        let numbers = numbers(&relume, &format!("p{n}"));
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "nothing comes twice");
+        assert!(numbers.len() > 100, "the writers were never blocked for long");
+    }
+}
+
+/// Shown to fail: with the watchdog off.
+#[test]
+fn a_guardian_that_hangs_is_replaced_and_no_service_notices() {
+    let relume = Relume::with(&watched("2s"));
+    let services = all_run(&relume);
+    let hung = guardian(&relume.status());
+    let began = Instant::now();
+    hung.signal(Signal::STOP);
+    let status = wait_for_guardian(&relume, &hung);
+    let took = began.elapsed();
+    assert!(took < PERIOD + Duration::from_secs(3), "{took:?}");
+    assert!(!hung.lives(), "it was killed, or it would be in the way one day");
+    assert_eq!(pids(&status), services);
+    down(&relume);
+}
+
+/// Once with a word on its way that the guardian has not read. Shown to fail: with a guardian, and with a manager, that does not look
+/// whether it comes late itself.
+#[test]
+fn halves_that_were_stopped_together_do_not_kill_each_other() {
+    let relume = Relume::with(&watched("1s"));
+    let services = all_run(&relume);
+    let before = relume.status();
+    let halves = [manager(&before), guardian(&before)];
+    // In the second round the manager says that it lives, and nobody reads it.
+    for (order, between) in [([0, 1], 0), ([1, 0], 650)] {
+        halves[order[0]].signal(Signal::STOP);
+        std::thread::sleep(Duration::from_millis(between));
+        halves[order[1]].signal(Signal::STOP);
+        std::thread::sleep(Duration::from_secs(3));
+        halves[order[1]].signal(Signal::CONT);
+        std::thread::sleep(Duration::from_millis(200));
+        halves[order[0]].signal(Signal::CONT);
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(halves.iter().all(|half| half.lives()), "{}", relume.told());
+    }
+    assert_eq!(pids(&relume.status()), services);
+    relume.down();
+}
+
+#[test]
+fn without_a_watchdog_a_stopped_half_is_left_alone() {
+    let relume = Relume::with(&watched("off"));
+    all_run(&relume);
+    let halves = [manager(&relume.status()), guardian(&relume.status())];
+    for half in &halves {
+        half.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(halves.iter().all(|half| half.lives()));
+        half.signal(Signal::CONT);
+    }
+    relume.down();
+}
