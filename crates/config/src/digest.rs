@@ -64,7 +64,7 @@ pub(crate) fn launch(
         digest.field("argv", argument.as_bytes());
     }
     digest.field("working_dir", launch.working_dir.as_os_str().as_encoded_bytes());
-    for (name, value) in &launch.environment.0 {
+    for (name, value) in launch.environment.0.iter() {
         digest.field("name", name.as_bytes());
         digest.field("value", value.as_bytes());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relume_core::{ManagerPolicy, ServiceSpec};
@@ -96,11 +97,11 @@ pub struct ServiceConfig {
     /// first of the commands.
     pub stand_in: Option<StandIn>,
     /// The commands around its life. `spec.policy.hooks` says which exist and how long they may take.
-    pub hooks: HookCommands,
+    pub hooks: Arc<HookCommands>,
     /// Where `type: forking` leaves the pid of its main process.
     pub pid_file: Option<PathBuf>,
     /// What is waited for before it counts as ready.
-    pub readiness: Readiness,
+    pub readiness: Arc<Readiness>,
     /// Who is told of changes of its state.
     pub alerts: Vec<crate::alert::Alert>,
     /// Where its output goes.
@@ -140,7 +141,7 @@ pub struct Launch {
 
 /// Names and values. `Debug` shows the names alone: values may be passwords.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment(pub BTreeMap<String, String>);
+pub struct Environment(pub Arc<BTreeMap<String, String>>);
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@
 //! A [`Moment`](crate::Moment) means something only within the boot it was taken in, so whoever hands in
 //! something of another boot leaves out what has moments in it ([`Remembered::of_another_boot`]).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -43,7 +44,7 @@ impl Remembered {
             launch: record.launch,
             restarts: record.restarts,
             history: record.history.clone(),
-            last_end: record.last_end.clone(),
+            last_end: record.last_end.as_deref().cloned(),
         }
     }
 
@@ -72,7 +73,7 @@ impl Remembered {
         record.restarts = self.restarts;
         record.history = self.history;
         let own = |end: End| End { run: RunId { service, ..end.run }, ..end };
-        record.last_end = self.last_end.map(own);
+        record.last_end = self.last_end.map(own).map(Box::new);
         record
     }
 }

@@ -34,6 +34,7 @@ impl Step<'_> {
         }
         self.core.manager = config.manager;
         self.core.link();
+        self.core.compact();
         let autostart = config.autostart;
         self.note(What::ConfigApplied { added, changed, removed, autostart });
         self.core.dirty.extend(self.core.services.keys().copied());
@@ -129,6 +130,16 @@ impl Supervisor {
             service.dependents = dependents.remove(id).unwrap_or_default();
             service.followers = followers.remove(id).unwrap_or_default();
         }
+    }
+}
+
+impl Supervisor {
+    /// Builds the tables anew: one that was filled in the order of its keys is half empty, for as long as
+    /// it lives.
+    fn compact(&mut self) {
+        self.services = core::mem::take(&mut self.services).into_iter().collect();
+        self.names = core::mem::take(&mut self.names).into_iter().collect();
+        self.memory.compact();
     }
 }
 

@@ -93,7 +93,11 @@ mod tests {
     fn spec(name: &str, needs: &[&str]) -> ServiceSpec {
         let ready = Dependency { condition: Condition::Ready, restart: false };
         let dependencies = needs.iter().map(|n| (String::from(*n), ready)).collect();
-        ServiceSpec { name: name.into(), policy: Policy { dependencies, ..Policy::default() }, launch: 0 }
+        ServiceSpec {
+            name: name.into(),
+            policy: Policy { dependencies, ..Policy::default() }.into(),
+            launch: 0,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -15,7 +16,8 @@ pub struct ServiceSpec {
     /// Unique. An instance is a service of its own: `web:2`.
     pub name: String,
     /// What the core decides by.
-    pub policy: Policy,
+    #[serde(with = "shared")]
+    pub policy: Arc<Policy>,
     /// Digest of all that a running process was started with. When it changes, and only then, the
     /// service is restarted by a configuration change.
     pub launch: u64,
@@ -259,5 +261,18 @@ impl RespawnRate {
     pub fn for_services(services: usize) -> Self {
         let tenth = u32::try_from(services / 10).unwrap_or(u32::MAX);
         Self { count: tenth.max(10), window: Duration::from_secs(1) }
+    }
+}
+
+/// A shared policy on the wire is a policy: that others hold the same one is nothing to tell.
+mod shared {
+    use super::{Arc, Deserialize, Policy, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(policy: &Policy, to: S) -> Result<S::Ok, S::Error> {
+        policy.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Arc<Policy>, D::Error> {
+        Policy::deserialize(from).map(Arc::new)
     }
 }

@@ -1,5 +1,6 @@
 //! All that the core remembers, as plain data, and the one way it changes: folding facts.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -72,7 +73,7 @@ pub struct Record {
     /// Automatic restarts so far.
     pub restarts: u64,
     /// How the latest run ended.
-    pub last_end: Option<End>,
+    pub last_end: Option<Box<End>>,
     /// The present life has to be replaced, and why.
     pub replace: Option<Cause>,
     /// No longer in the configuration.
@@ -198,6 +199,11 @@ impl Record {
 }
 
 impl Snapshot {
+    /// Builds the table of services anew: one that was filled in the order of its keys is half empty.
+    pub fn compact(&mut self) {
+        self.services = core::mem::take(&mut self.services).into_iter().collect();
+    }
+
     /// Makes `fact` so. Facts that are part of it already change nothing.
     pub fn fold(&mut self, fact: &Fact) {
         if fact.seq <= self.seq {
@@ -282,8 +288,8 @@ impl Record {
                 }
             }
             What::RunEnded { run, exit, cause, ready_ns } => {
-                self.last_end =
-                    Some(End { run: *run, exit: *exit, cause: cause.clone(), at, ready_ns: *ready_ns });
+                let end = End { run: *run, exit: *exit, cause: cause.clone(), at, ready_ns: *ready_ns };
+                self.last_end = Some(Box::new(end));
             }
             What::Probed { health, .. } => self.health.clone_from(health),
             What::SideMoved { run, kind, phase } => {

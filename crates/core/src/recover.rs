@@ -89,7 +89,7 @@ impl Supervisor {
 /// The spec of a recorded service; one that is no longer configured is stopped by the defaults.
 fn spec_of(config: &Config, name: String) -> ServiceSpec {
     let found = config.services.iter().find(|spec| spec.name == name).cloned();
-    found.unwrap_or_else(|| ServiceSpec { name, policy: Policy::default(), launch: 0 })
+    found.unwrap_or_else(|| ServiceSpec { name, policy: Policy::default().into(), launch: 0 })
 }
 
 impl Step<'_> {

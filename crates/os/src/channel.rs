@@ -81,7 +81,7 @@ impl Channel {
 
     /// The next message. Never waits.
     pub fn receive(&self) -> Result<Received> {
-        let mut bytes = vec![0; MOST_BYTES];
+        let mut bytes = [0; MOST_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
@@ -100,7 +100,7 @@ impl Channel {
         if got.bytes == 0 && fds.is_empty() {
             return Ok(Received::Closed);
         }
-        bytes.truncate(got.bytes);
+        let bytes = bytes[..got.bytes.min(MOST_BYTES)].to_vec();
         let fds_lost = got.flags.contains(ReturnFlags::CTRUNC);
         Ok(Received::Message(Message { bytes, fds, fds_lost }))
     }

@@ -28,6 +28,7 @@ pub mod files;
 pub mod inherit;
 pub mod limits;
 pub mod mapping;
+pub mod memory;
 pub mod notify;
 pub mod notify_client;
 pub mod pidfd;

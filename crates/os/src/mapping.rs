@@ -5,7 +5,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::error::{OsError, Result};
 use crate::files;
@@ -17,7 +17,13 @@ pub struct Mapping {
     address: NonNull<u8>,
     length: usize,
     file: OwnedFd,
+    /// What has been written and is still mapped: from here, and up to here.
+    fresh: (usize, usize),
 }
+
+/// So much may be written before its pages are unmapped again. They stay in the file; mapped, they would count as
+/// memory of this process alone, for good.
+const FRESH: usize = 128 * 1024;
 
 // SAFETY: the mapping is plain memory that belongs to this value; nothing about it is tied to a thread.
 unsafe impl Send for Mapping {}
@@ -39,7 +45,7 @@ impl Mapping {
             unsafe { mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file.as_fd(), 0) }
                 .map_err(|e| OsError::new("map", e))?;
         let address = NonNull::new(address.cast()).ok_or_else(|| OsError::new("map", crate::Errno::IO))?;
-        Ok(Self { address, length, file })
+        Ok(Self { address, length, file, fresh: (length, 0) })
     }
 
     /// How many bytes there are.
@@ -78,7 +84,21 @@ impl Mapping {
         }
         // SAFETY: inside the mapping by the check above, and `&mut self` excludes readers of it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.as_ptr().add(at), bytes.len()) };
+        self.fresh = (self.fresh.0.min(at), self.fresh.1.max(at + bytes.len()));
+        if self.fresh.1 - self.fresh.0 >= FRESH {
+            self.unmap_fresh();
+        }
         true
+    }
+
+    /// The kernel maps again what is touched again: nothing is lost by it but a page fault.
+    fn unmap_fresh(&mut self) {
+        let page = rustix::param::page_size();
+        let (first, end) = (self.fresh.0 / page * page, self.fresh.1);
+        // SAFETY: whole pages of a shared mapping of a file, inside the mapping; their content is the file's.
+        let _stays_mapped =
+            unsafe { madvise(self.address.as_ptr().add(first).cast(), end - first, Advice::LinuxDontNeed) };
+        self.fresh = (self.length, 0);
     }
 
     /// A number in the mapping that is read and written in one piece; `at` is a multiple of 8.

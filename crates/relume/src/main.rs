@@ -20,6 +20,7 @@ mod systemd;
 mod trust;
 
 fn main() -> std::process::ExitCode {
+    relume_os::memory::be_lean();
     if std::process::id() == 1 {
         keep_early_signals();
     }

@@ -54,7 +54,7 @@ impl Sim {
         let mut good = BTreeSet::new();
         let mut spared = BTreeMap::new();
         for (name, programs) in &mut self.operator.programs {
-            let policy = self.operator.specs.get(name).map(|spec| &spec.policy);
+            let policy = self.operator.specs.get(name).map(|spec| &*spec.policy);
             if policy.is_some_and(|policy| may_stay(programs.main, policy)) && self.dice.chance(250) {
                 spared.insert(name.clone(), programs.main);
             } else {

@@ -2,6 +2,7 @@
 //! last shuts down.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relume_core::{
@@ -229,7 +230,7 @@ impl Operator {
         if self.config.services[index].policy.kind != policy.kind {
             self.config.services[index].launch = self.dice.any();
         }
-        self.config.services[index].policy = policy;
+        self.config.services[index].policy = policy.into();
         self.specs.insert(name, self.config.services[index].clone());
         self.configured()
     }
@@ -251,7 +252,7 @@ impl Operator {
         let policy = self.policy(&name, &before);
         let programs = Programs { main: self.nuisance(), hooks: self.nuisance() };
         let launch = self.dice.any();
-        let spec = ServiceSpec { name: name.clone(), policy, launch };
+        let spec = ServiceSpec { name: name.clone(), policy: policy.into(), launch };
         self.specs.insert(name.clone(), spec.clone());
         self.programs.insert(name, programs);
         self.config.services.push(spec);
@@ -264,7 +265,7 @@ impl Operator {
         let index = self.dice.index(self.config.services.len());
         let gone = self.config.services.remove(index);
         for spec in &mut self.config.services {
-            spec.policy.dependencies.remove(&gone.name);
+            Arc::make_mut(&mut spec.policy).dependencies.remove(&gone.name);
             self.specs.insert(spec.name.clone(), spec.clone());
         }
         self.configured()
@@ -279,10 +280,10 @@ impl Operator {
         let name = first.name.clone();
         match mistake {
             0 => {
-                first.policy.dependencies.insert(name, how);
+                Arc::make_mut(&mut first.policy).dependencies.insert(name, how);
             }
             1 => {
-                first.policy.dependencies.insert("nobody".into(), how);
+                Arc::make_mut(&mut first.policy).dependencies.insert("nobody".into(), how);
             }
             _ => {
                 let twice = first.clone();

@@ -40,7 +40,7 @@ impl Patient {
         let mut core = Supervisor::new(seed, now);
         let mut out = Outbox::default();
         let rules = Policy { restart: policy.clone(), ..Policy::default() };
-        let services = vec![ServiceSpec { name: "s".into(), policy: rules, launch: 1 }];
+        let services = vec![ServiceSpec { name: "s".into(), policy: rules.into(), launch: 1 }];
         let config = Config { manager: ManagerPolicy::default(), autostart: true, services };
         core.step(now, Event::Configured(config), &mut out);
         Self { core, out, policy, model: Model::default(), now, granted: Vec::new(), failures: 0 }

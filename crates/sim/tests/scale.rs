@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn spec(name: &str, needs: &[&str]) -> ServiceSpec {
     let ready = Dependency { condition: Condition::Ready, restart: false };
     let dependencies = needs.iter().map(|need| ((*need).to_string(), ready)).collect();
-    ServiceSpec { name: name.into(), policy: Policy { dependencies, ..Policy::default() }, launch: 1 }
+    ServiceSpec { name: name.into(), policy: Policy { dependencies, ..Policy::default() }.into(), launch: 1 }
 }
 
 /// An edge where every process starts at once and heeds the stop signal at once.

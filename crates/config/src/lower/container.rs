@@ -1,5 +1,7 @@
 //! `container:` in place of `command`.
 
+use std::collections::BTreeMap;
+
 use super::service::Work;
 use crate::model::Environment;
 use crate::raw::{OneOrMany, RawContainer, RawEngine, RawType};
@@ -59,7 +61,7 @@ pub(super) fn lower(
     // A service's name may have `@` and `:`, a container's may not.
     let safe = |name: &str| name.replace(['@', ':'], "-");
     let name = raw.name.clone().unwrap_or_else(|| format!("relume-{}", safe(base_name)));
-    let mut env = environment.0.clone();
+    let mut env = BTreeMap::clone(&environment.0);
     for (name, value) in raw.env.clone().unwrap_or_default().0 {
         env.extend(value.map(|value| (name, value)));
     }

@@ -1,6 +1,7 @@
 //! Who waits for whom: names to instances, then the judgement of the core with places put to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use relume_core::ServiceSpec;
 use relume_core::graph::{GraphProblem, problems};
@@ -19,18 +20,19 @@ pub(super) fn connect(lowered: &mut [Lowered], sink: &mut Sink, sources: &Source
         .collect();
     for service in lowered.iter_mut() {
         for instance in &mut service.instances {
-            let written = std::mem::take(&mut instance.spec.policy.dependencies);
+            let policy = Arc::make_mut(&mut instance.spec.policy);
+            let written = std::mem::take(&mut policy.dependencies);
             for (name, dependency) in written {
                 match instances.get(&name) {
                     Some(names) => {
                         let each = names.iter().map(|name| (name.clone(), dependency));
                         // What is said of one instance by name stands above what is said of all.
                         each.for_each(|(name, dependency)| {
-                            instance.spec.policy.dependencies.entry(name).or_insert(dependency);
+                            policy.dependencies.entry(name).or_insert(dependency);
                         });
                     }
                     None => {
-                        instance.spec.policy.dependencies.insert(name, dependency);
+                        policy.dependencies.insert(name, dependency);
                     }
                 }
             }
@@ -56,11 +58,12 @@ fn collapsed(lowered: &[Lowered]) -> Vec<ServiceSpec> {
     let one = |service: &Lowered| {
         let mut spec = service.instances.first()?.spec.clone();
         spec.name.clone_from(&service.name);
-        let dependencies = std::mem::take(&mut spec.policy.dependencies);
+        let policy = Arc::make_mut(&mut spec.policy);
+        let dependencies = std::mem::take(&mut policy.dependencies);
         let whole = dependencies
             .into_iter()
             .map(|(name, dependency)| (name.split(':').next().unwrap_or_default().to_owned(), dependency));
-        spec.policy.dependencies = whole.filter(|(name, _)| known.contains(name.as_str())).collect();
+        policy.dependencies = whole.filter(|(name, _)| known.contains(name.as_str())).collect();
         Some(spec)
     };
     lowered.iter().filter_map(one).collect()

@@ -46,7 +46,7 @@ impl Layers {
     pub(super) fn for_instance(&self, number: u32) -> Environment {
         let mut values = self.0.clone();
         values.insert("RELUME_INSTANCE".into(), number.to_string());
-        Environment(values)
+        Environment(values.into())
     }
 }
 

@@ -12,6 +12,7 @@ mod readiness;
 mod schedule;
 mod service;
 mod shape;
+mod share;
 mod targets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -189,7 +190,10 @@ pub(crate) fn services(
     }
     unique_names(&lowered, files.sink, files.sources);
     graph::connect(&mut lowered, files.sink, files.sources);
-    lowered.into_iter().filter(|service| !service.broken).flat_map(|service| service.instances).collect()
+    let whole = lowered.into_iter().filter(|service| !service.broken);
+    let mut services: Vec<ServiceConfig> = whole.flat_map(|service| service.instances).collect();
+    share::alike(&mut services);
+    services
 }
 
 /// Two display names must differ, and so must two log files: each is written at its own offset.

@@ -276,16 +276,16 @@ fn instance(
     let policy = Policy { hooks: hook_times, checks, autostart, ..base.policy.clone() };
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
-        policy,
+        policy: policy.into(),
         launch: digest::launch(&launch, stand_in.as_ref(), pid_file.as_deref(), &readiness, &log),
     };
     ServiceConfig {
         spec,
         launch,
         stand_in,
-        hooks,
+        hooks: hooks.into(),
         pid_file,
-        readiness,
+        readiness: readiness.into(),
         alerts,
         log,
         shown,

@@ -137,7 +137,7 @@ fn headers(work: &mut Work<'_, '_>, key: &'static str, http: &RawHttpMap) -> Env
             all.insert(name.clone(), value);
         }
     }
-    Environment(all)
+    Environment(all.into())
 }
 
 /// The scheme, the host and the number are known to be there; see `RawProbe`.

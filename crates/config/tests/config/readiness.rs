@@ -14,7 +14,7 @@ fn service(keys: &str) -> ServiceConfig {
 fn probe(keys: &str) -> Probe {
     let service = service(keys);
     assert_eq!(service.spec.policy.kind, ServiceKind::Notify, "{keys}");
-    let probes = service.readiness.probes;
+    let probes = service.readiness.probes.clone();
     probes.readiness.or(probes.health).expect("there is a probe")
 }
 
@@ -28,7 +28,7 @@ fn http(keys: &str) -> HttpTarget {
 fn a_service_says_that_it_is_ready_in_one_of_two_ways() {
     let notify = service("type: notify");
     assert_eq!(notify.spec.policy.kind, ServiceKind::Notify);
-    assert_eq!(notify.readiness, Readiness { said: Some(Said::Notify), ..Readiness::default() });
+    assert_eq!(notify.readiness, Readiness { said: Some(Said::Notify), ..Readiness::default() }.into());
     let fd = service("notification_fd: 3");
     assert_eq!(fd.spec.policy.kind, ServiceKind::Notify);
     assert_eq!(fd.readiness.said, Some(Said::Fd(3)));
@@ -87,7 +87,7 @@ fn times_have_the_defaults_of_their_key() {
 
 #[test]
 fn a_health_check_is_whatever_is_not_written_beside_it() {
-    let probes = |keys: &str| service(keys).readiness.probes;
+    let probes = |keys: &str| service(keys).readiness.probes.clone();
     let tcp = |port| ProbeTarget::Tcp { host: "127.0.0.1".into(), port };
     let port = |probe: &Option<Probe>| probe.as_ref().map(|probe| probe.target.clone());
     let both = probes("health_check: {tcp: 1}");
@@ -151,7 +151,7 @@ fn thresholds_and_times_of_probes_reach_the_rules_of_the_core() {
 
 #[test]
 fn a_forking_service_can_be_asked_whether_it_lives() {
-    let probes = service("type: forking, health_check: {tcp: 1}").readiness.probes;
+    let probes = service("type: forking, health_check: {tcp: 1}").readiness.probes.clone();
     assert!(probes.liveness.is_some() && probes.health.is_none());
 }
 

@@ -59,7 +59,7 @@ fn config(seed: u64) -> Config {
     let start_parallelism = if one_in(3) { 1 } else { 64 };
     let known: Vec<String> = services.iter().map(|service| service.0.name.clone()).collect();
     let services = services.into_iter().map(|mut service| {
-        service.0.policy.dependencies.retain(|name, _| known.contains(name));
+        std::sync::Arc::make_mut(&mut service.0.policy).dependencies.retain(|name, _| known.contains(name));
         service.0
     });
     Config {

@@ -122,8 +122,16 @@ impl CgroupRoot {
         let service = self.path.join(escape(service));
         loop {
             // Whoever tidies up empty cgroups may have taken our place away while nothing ran in it.
-            make(&self.path)?;
-            make(&service)?;
+            // It is there nearly always: asking each time would cost a start a walk through the tree.
+            match fs::create_dir(&service) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    make(&self.path)?;
+                    make(&service)?;
+                }
+                Err(e) => return Err(OsError::at("create cgroup", &service, e)),
+            }
             match fs::create_dir(&run.path) {
                 Ok(()) => return Ok(run),
                 // The service's directory was empty for a moment and another run's removal took it away.

@@ -427,6 +427,8 @@ impl Guardian {
         manager.ready_at = Some(now);
         self.ever_ready = true;
         self.config_held(now);
+        // What only a start has needed; where it is not given back it stays mapped.
+        let _mapped = relume_os::memory::give_back_code();
     }
 
     /// The configuration that is kept now holds since now.

@@ -15,7 +15,6 @@ use relume_os::pidfd::ProcessId;
 
 use super::edge::Edge;
 use super::publish::{Level, Note};
-use super::runs::Run;
 use super::safe_mode;
 use super::translate::to_exit;
 use crate::guardian::CONFIG;
@@ -189,7 +188,7 @@ impl Edge {
         let runs: Vec<RunId> = self.attention.untold.keys().copied().collect();
         for run in runs {
             self.main_ended(run);
-            if self.runs.get(&run).and_then(Run::main).is_none() {
+            if self.runs.get(&run).and_then(|run| run.main()).is_none() {
                 self.attention.untold.remove(&run);
             }
         }
@@ -202,7 +201,7 @@ impl Edge {
         if last <= self.attention.acknowledged {
             return;
         }
-        let open: HashSet<u32> = self.runs.values().filter_map(Run::own_child).collect();
+        let open: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
         let waits = self
             .reaped
             .iter()

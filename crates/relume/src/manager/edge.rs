@@ -57,7 +57,7 @@ pub(crate) struct Edge {
     pub(crate) news: VecDeque<News>,
     pub(crate) ready: Vec<Ready>,
     /// Every run that has, or has had and not yet lost, a process.
-    pub(crate) runs: HashMap<RunId, Run>,
+    pub(crate) runs: HashMap<RunId, Box<Run>>,
     /// Whose process a token stands for, and which: the main one, or one of those left behind.
     pub(crate) watched: HashMap<u64, (RunId, Option<u32>)>,
     pub(crate) next_token: u64,
@@ -76,6 +76,8 @@ pub(crate) struct Edge {
     /// Guardian and manager watch each other.
     pub(crate) attention: Attention,
     pub(crate) keeper: Arc<Keeper>,
+    /// What the guardian need not keep any more: names to be told before the next wait.
+    pub(crate) to_forget: Vec<String>,
     pub(crate) journal: Journal,
     /// The runs that have a process, as the journal says it.
     pub(crate) kept: BTreeMap<RunId, Kept>,
@@ -163,12 +165,20 @@ impl Edge {
         self.kept.insert(run, kept);
     }
 
+    /// Has the guardian close what it need not keep any more.
+    pub(crate) fn forget(&mut self) {
+        self.to_forget.drain(..).for_each(|name| self.keeper.forget(&name));
+    }
+
     /// Notes that nothing is left of a run.
     pub(crate) fn note_gone(&mut self, run: RunId) {
         if let Some(kept) = self.kept.remove(&run) {
-            self.keeper.forget(&keeper::process_name(&kept.name, run.generation));
-            self.keeper.forget(&keeper::output_name(&kept.name, run.generation));
-            self.keeper.forget(&keeper::ears_name(&kept.name, run.generation));
+            // After what follows from its end: a successor shall not wait until the guardian has closed something.
+            self.to_forget.push(keeper::process_name(&kept.name, run.generation));
+            self.to_forget.push(keeper::output_name(&kept.name, run.generation));
+            if kept.ears.is_some() {
+                self.to_forget.push(keeper::ears_name(&kept.name, run.generation));
+            }
             let room = self.journal.gone(run);
             self.checkpoint_due |= room == Room::None;
         }

@@ -145,7 +145,7 @@ fn environment(
         set("HOME", who.home.as_ref().map(|path| path.clone().into_os_string()));
         set("SHELL", who.shell.as_ref().map(|path| path.clone().into_os_string()));
     }
-    for (key, value) in &unit.config.launch.environment.0 {
+    for (key, value) in unit.config.launch.environment.0.iter() {
         all.insert(key.into(), value.into());
     }
     all.insert("RELUME_SERVICE".into(), unit.config.spec.name.clone().into());

@@ -1,7 +1,7 @@
 //! The supervise thread. It must never wait for anything but events: no disk, network, name service,
 //! terminal or log.
 
-use relume_core::{Event, Outbox, RunId, Supervisor};
+use relume_core::{Action, Event, Outbox, RunId, Supervisor};
 
 use super::edge::Edge;
 use super::publish::{Level, Note};
@@ -38,6 +38,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> En
         if !edge.events.is_empty() {
             continue;
         }
+        edge.forget();
         if edge.leave_running {
             return End::Detached;
         }
@@ -59,20 +60,30 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> En
     }
 }
 
-/// What one step has decided: noted for a successor, then shown, then done. Whoever sees an effect can find its
-/// reason, and no death comes between an effect and the note of it.
+/// What one step has decided: noted for a successor, then done, then shown and answered. No death comes between an
+/// effect and the note of it, and nobody who is to be shown something wakes before those who have something to do.
 fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option<RunId>) -> Option<i32> {
     for fact in &out.facts {
         edge.note_fact(fact);
         edge.follow(core, fact);
     }
     edge.checkpoint(core.snapshot(), &out.facts);
+    let mut code = None;
+    let mut answers = Vec::new();
+    for action in out.actions.drain(..) {
+        match action {
+            // An answer stands on what has been shown.
+            Action::Reply { .. } => answers.push(action),
+            Action::Spawn { .. } | Action::Signal { .. } | Action::FindMain { .. } | Action::Leave { .. } => {
+                code = code.or(edge.perform(core, action));
+            }
+        }
+    }
     if !out.facts.is_empty() || ended.is_some() {
         edge.publisher.send(Note::Facts { facts: std::mem::take(&mut out.facts), ended });
     }
-    let mut code = None;
-    for action in out.actions.drain(..) {
-        code = code.or(edge.perform(core, action));
+    for answer in answers {
+        code = code.or(edge.perform(core, answer));
     }
     code
 }

@@ -94,7 +94,7 @@ impl Edge {
 
     /// A stopped process (SIGSTOP, SIGTSTP) acts on no signal to end until it goes on.
     fn wake(&self, id: RunId) {
-        if let Some((_, pidfd)) = self.runs.get(&id).and_then(super::runs::Run::main) {
+        if let Some((_, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) {
             // Gone already is as well.
             let _gone = pidfd.send_signal(number::CONT);
         }

@@ -247,7 +247,7 @@ impl Edge {
             self.publisher.send(Note::Process { run: id, pid: process.pid, began });
         }
         let tree = run.tree.clone();
-        self.runs.insert(id, run);
+        self.runs.insert(id, Box::new(run));
         if let Some(ears) = ears {
             self.listen_again(id, ears, record);
         }

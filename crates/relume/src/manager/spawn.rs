@@ -110,7 +110,10 @@ pub(crate) struct Spawning {
 struct Shared {
     ground: Ground,
     queue: Mutex<Queue>,
+    /// There is something to do for a thread that is idle.
     changed: Condvar,
+    /// There is more to do than idle threads.
+    behind: Condvar,
 }
 
 #[derive(Default)]
@@ -119,13 +122,19 @@ struct Queue {
     /// Counts the orders taken: a queue that does not move is behind a stuck thread.
     taken: u64,
     threads: usize,
+    /// Those that wait for orders.
+    idle: usize,
 }
 
 impl Spawning {
     /// Starts the first thread, and the one that watches over it.
     pub(crate) fn start(ground: Ground) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { ground, queue: Mutex::new(Queue::default()), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            ground,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            behind: Condvar::new(),
+        });
         add_thread(&shared)?;
         let watched = Arc::clone(&shared);
         std::thread::Builder::new().name("spawn-watch".into()).spawn(move || watch(&watched))?;
@@ -134,8 +143,15 @@ impl Spawning {
 
     /// Never waits; the answer comes as news.
     pub(crate) fn order(&self, order: Order) {
-        self.shared.lock().orders.push_back(order);
-        self.shared.changed.notify_all();
+        let mut queue = self.shared.lock();
+        queue.orders.push_back(order);
+        // The watching thread is left asleep where an idle one will take the order: it would only be in its way.
+        let behind = queue.orders.len() > queue.idle;
+        drop(queue);
+        self.shared.changed.notify_one();
+        if behind {
+            self.shared.behind.notify_one();
+        }
     }
 }
 
@@ -144,17 +160,21 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, queue: std::sync::MutexGuard<'a, Queue>) -> std::sync::MutexGuard<'a, Queue> {
-        self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
+    /// Waits for an order.
+    fn wait<'a>(&self, mut queue: std::sync::MutexGuard<'a, Queue>) -> std::sync::MutexGuard<'a, Queue> {
+        queue.idle += 1;
+        let mut queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue.idle -= 1;
+        queue
     }
 }
 
-/// Adds a thread while the queue does not move. Asleep whenever it is empty.
+/// Adds a thread while the queue does not move. Asleep whenever no order waits for a busy thread.
 fn watch(shared: &Arc<Shared>) {
     let mut queue = shared.lock();
     loop {
-        while queue.orders.is_empty() {
-            queue = shared.wait(queue);
+        while queue.orders.len() <= queue.idle {
+            queue = shared.behind.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         let before = queue.taken;
         drop(queue);
@@ -347,8 +367,13 @@ impl Ground {
         let ends: Vec<&Pipe> = [Some(&out), err.as_ref()].into_iter().flatten().collect();
         let reads: Vec<_> = ends.iter().map(|pipe| pipe.read.as_fd()).collect();
         self.keeper.keep(&keeper::output_name(&unit.config.spec.name, generation), &reads);
-        output.pipes = ends.iter().map(|pipe| identity(pipe)).collect::<Result<_, _>>()?;
+        let ends_wanted = ends.len();
+        output.pipes.reserve_exact(ends_wanted);
+        for pipe in ends {
+            output.pipes.push(identity(pipe)?);
+        }
         let Pipe { read, write } = out;
+        output.streams.reserve_exact(ends_wanted);
         output.streams.push(self.capture(unit, &unit.out, read, Origin::of(generation, false))?);
         output.out = Some(write);
         if let (Some(Pipe { read, write }), Some(log)) = (err, &unit.err) {

@@ -209,7 +209,7 @@ impl Edge {
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
         let cancelled = std::sync::Arc::default();
-        self.runs.insert(id, Run { tree, streams, unit, stage, cancelled });
+        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled }));
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
             self.listen(id, ears);
@@ -241,7 +241,7 @@ impl Edge {
         if self.holds_end(id) {
             return;
         }
-        let Some((process, pidfd)) = self.runs.get(&id).and_then(Run::main) else { return };
+        let Some((process, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
         let _gone = self.epoll.delete(pidfd);
         let exit = match exit::peek(pidfd, process.pid) {
@@ -318,7 +318,8 @@ impl Edge {
         }
         for watch in changed {
             let Some(id) = self.emptying.get(&watch).copied() else { continue };
-            let Some(Run { tree: Tree::Cgroup(cgroup), stage, .. }) = self.runs.get(&id) else {
+            let Some(Run { tree: Tree::Cgroup(cgroup), stage, .. }) = self.runs.get(&id).map(|run| &**run)
+            else {
                 self.emptying.remove(&watch);
                 continue;
             };
@@ -391,7 +392,7 @@ impl Edge {
     }
 
     fn main_found(&mut self, id: RunId, process: ProcessId, pidfd: PidFd) {
-        if !matches!(self.runs.get(&id), Some(Run { stage: Stage::Rest { .. }, .. })) {
+        if !matches!(self.runs.get(&id).map(|run| &**run), Some(Run { stage: Stage::Rest { .. }, .. })) {
             return;
         }
         self.watch_process(id, None, &pidfd);
@@ -411,7 +412,7 @@ impl Edge {
             self.note_began(id, Kept { pid, start_time, began: began.0, ..kept });
         }
         let name = self.kept.get(&id).map(|kept| keeper::process_name(&kept.name, id.generation));
-        if let (Some(name), Some((_, pidfd))) = (name, self.runs.get(&id).and_then(Run::main)) {
+        if let (Some(name), Some((_, pidfd))) = (name, self.runs.get(&id).and_then(|run| run.main())) {
             self.keeper.keep(&name, &[pidfd.as_fd()]);
         }
     }
@@ -453,7 +454,7 @@ impl Edge {
         }
         self.orphans_at = None;
         let Ok(children) = relume_os::proc::children() else { return };
-        let own: HashSet<u32> = self.runs.values().filter_map(Run::own_child).collect();
+        let own: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
         for pid in children.into_iter().filter(|pid| !own.contains(pid)) {
             // One that lives stays. To look into /proc first would cost ten times as much for each.
             let _reaped = exit::reap_orphan(pid);

@@ -72,7 +72,7 @@ impl Unit {
     pub(crate) fn unconfigured(name: &str, log_dir: &std::path::Path) -> Self {
         let spec = relume_core::ServiceSpec {
             name: name.to_owned(),
-            policy: relume_core::Policy::default(),
+            policy: relume_core::Policy::default().into(),
             launch: 0,
         };
         let launch = relume_config::Launch {
@@ -102,9 +102,9 @@ impl Unit {
             spec,
             launch,
             stand_in: None,
-            hooks: relume_config::HookCommands::default(),
+            hooks: Arc::default(),
             pid_file: None,
-            readiness: relume_config::Readiness::default(),
+            readiness: Arc::default(),
             alerts: Vec::new(),
             log,
             shown: relume_config::Shown::default(),

@@ -14,12 +14,12 @@ pub(crate) fn svc(name: &str) -> Svc {
     if let Some(backoff) = &mut policy.restart.backoff {
         backoff.jitter = 0.0;
     }
-    Svc(ServiceSpec { name: name.into(), policy, launch: 1 })
+    Svc(ServiceSpec { name: name.into(), policy: policy.into(), launch: 1 })
 }
 
 impl Svc {
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Policy)) -> Self {
-        change(&mut self.0.policy);
+        change(std::sync::Arc::make_mut(&mut self.0.policy));
         self
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Progress {
     name_width: usize,
     /// The services that are meant to come up, each with its last state.
     states: BTreeMap<String, State>,
+    /// How many of them are still on their way.
+    under_way: usize,
     last_lines: BTreeMap<String, String>,
 }
 
@@ -48,12 +50,15 @@ impl Progress {
         let states: BTreeMap<String, State> =
             services.into_iter().map(|name| (name.to_owned(), State::Pending)).collect();
         let widest = states.keys().map(|name| columns(&harmless(name))).max().unwrap_or(0);
-        Self { look, name_width: widest.min(WIDEST_NAME), states, last_lines: BTreeMap::new() }
+        let under_way = states.len();
+        Self { look, name_width: widest.min(WIDEST_NAME), states, under_way, last_lines: BTreeMap::new() }
     }
 
     /// The line to print for a change, if it is worth one: a start that goes well has one line, when it is up.
     pub(crate) fn change(&mut self, change: &Change<'_>) -> Option<String> {
         if let Some(state) = self.states.get_mut(change.service) {
+            let (before, now) = (is_settled(state), is_settled(change.state));
+            self.under_way = self.under_way + usize::from(before) - usize::from(now);
             *state = change.state.clone();
         }
         let said = said(change)?;
@@ -66,13 +71,23 @@ impl Progress {
         if self.last_lines.get(change.service) == Some(&line) {
             return None;
         }
-        self.last_lines.insert(change.service.to_owned(), line.clone());
+        if is_up(change.state) {
+            self.last_lines.remove(change.service);
+        } else {
+            self.last_lines.insert(change.service.to_owned(), line.clone());
+        }
         Some(line)
     }
 
     /// Whether every service is up, completed, or will not come up by waiting.
     pub(crate) fn is_settled(&self) -> bool {
-        self.states.values().all(|state| is_up(state) || is_down(state))
+        self.under_way == 0
+    }
+
+    /// The start is over: what was kept for its last line is not needed any more.
+    pub(crate) fn forget(&mut self) {
+        self.states = BTreeMap::new();
+        self.under_way = 0;
     }
 
     /// The last line, once the start is settled.
@@ -113,6 +128,10 @@ impl Progress {
             State::Other(_) => "?",
         }
     }
+}
+
+fn is_settled(state: &State) -> bool {
+    is_up(state) || is_down(state)
 }
 
 fn is_up(state: &State) -> bool {

@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use relume_config::Diagnostics;
-use relume_proto::{ChangeReport, ChangeRequest, EventKind, EventRecord};
-use tokio::sync::broadcast::Receiver;
+use relume_proto::{ChangeReport, ChangeRequest, EventKind};
 use tokio::sync::oneshot;
 
 use super::{Office, Refusal};
 use crate::manager::inbox::News;
+use crate::manager::publish::Follower;
 use crate::manager::reload::{Fresh, Unusable};
 use crate::manager::weigh::{Asked, Weighed, log_folders};
 
@@ -79,7 +79,7 @@ async fn read(office: &Office, apply: bool) -> Result<Result<Fresh, Unusable>, R
 }
 
 /// Returns when the new configuration is on the board: who asks for the status next sees it.
-async fn shown(mut live: Receiver<EventRecord>) {
+async fn shown(mut live: Follower) {
     let told = async {
         while let Ok(record) = live.recv().await {
             if record.event == EventKind::Config && record.service.is_none() {

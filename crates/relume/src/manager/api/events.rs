@@ -11,12 +11,12 @@ use bytes::Bytes;
 use futures_util::stream;
 use relume_proto::{EventRecord, NDJSON};
 use serde::Deserialize;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::Office;
 use crate::manager::archive::Archive;
+use crate::manager::publish::Follower;
 
 /// How long the history may take to answer. A disk that hangs does not keep what is in memory from the client.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ struct Teller {
     before: u64,
     kept: Vec<EventRecord>,
     last: Option<u64>,
-    live: Option<Receiver<EventRecord>>,
+    live: Option<Follower>,
     closing: watch::Receiver<bool>,
 }
 

@@ -56,10 +56,10 @@ pub(super) struct Worker {
     pub(super) slots: Slots,
     /// Chunks of a killed predecessor, until the thread runs.
     pub(super) inherited: Vec<Slot>,
-    pub(super) pipes: HashMap<StreamId, Pipe>,
+    pub(super) pipes: HashMap<StreamId, Box<Pipe>>,
     /// Streams whose pipe is closed and that await `finish`: the bytes they had.
     pub(super) closed: HashMap<StreamId, u64>,
-    pub(super) files: HashMap<FileKey, LogFile>,
+    pub(super) files: HashMap<FileKey, Box<LogFile>>,
     pub(super) paths: HashMap<PathBuf, FileKey>,
     pub(super) open: Lru<FileKey>,
     pub(super) next_file: FileKey,
@@ -181,7 +181,7 @@ impl Worker {
             self.retarget(id, log);
         }
         if reopen {
-            self.files.values_mut().for_each(LogFile::close);
+            self.files.values_mut().for_each(|file| file.close());
             self.troubled.clone().into_iter().for_each(|key| self.retry_file(key));
         }
         compressed.iter().for_each(|done| self.packed(done));
@@ -202,7 +202,7 @@ impl Worker {
             .and_then(|pipe| self.epoll.add(&pipe, id.0, Interest::READ_ONCE).map(|()| pipe));
         match attached {
             Ok(pipe) => {
-                self.pipes.insert(id, pipe);
+                self.pipes.insert(id, Box::new(pipe));
                 self.join(key, id);
                 if begins {
                     self.mark_now(id, Kind::Started);
@@ -479,12 +479,12 @@ impl Worker {
         }
         self.next_file += 1;
         self.paths.insert(log.path.clone(), self.next_file);
-        self.files.insert(self.next_file, LogFile::new(Arc::clone(log)));
+        self.files.insert(self.next_file, Box::new(LogFile::new(Arc::clone(log))));
         self.next_file
     }
 
     fn forget_if_unused(&mut self, key: FileKey) {
-        if self.files.get(&key).is_some_and(LogFile::is_unused)
+        if self.files.get(&key).is_some_and(|file| file.is_unused())
             && let Some(file) = self.files.remove(&key)
         {
             self.paths.remove(&file.target.path);
@@ -498,7 +498,7 @@ impl Worker {
         if self.files.get_mut(&key).is_some_and(|file| std::mem::take(&mut file.rotated)) {
             self.pack(key);
         }
-        if self.files.get(&key).is_some_and(LogFile::is_open)
+        if self.files.get(&key).is_some_and(|file| file.is_open())
             && let Some(evicted) = self.open.touch(key)
             && let Some(file) = self.files.get_mut(&evicted)
         {
@@ -541,7 +541,7 @@ impl Worker {
                 packing.cancel(self.disk.as_ref());
             }
         }
-        if !self.files.values().any(LogFile::has_legacy) {
+        if !self.files.values().any(|file| file.has_legacy()) {
             std::mem::replace(&mut self.slots, Slots::new(Vec::new(), None)).clear_up();
         }
     }

@@ -91,7 +91,9 @@ impl Board {
         let early = early.then(|| words::event(self, fact)).flatten();
         match &fact.what {
             What::Added { service, name } => {
-                self.ids.insert(Arc::from(name.as_str()), *service);
+                let known = self.units.by_name.get_key_value(name.as_str());
+                let name = known.map_or_else(|| Arc::from(name.as_str()), |(name, _)| Arc::clone(name));
+                self.ids.insert(name, *service);
             }
             What::Removed { service } => {
                 self.ids.retain(|_, id| id != service);
@@ -129,6 +131,10 @@ impl Board {
         self.memory.fold(fact);
         if matches!(fact.what, What::Probed { .. }) {
             return early;
+        }
+        if let What::ConfigApplied { .. } = fact.what {
+            self.memory.compact();
+            self.ids = std::mem::take(&mut self.ids).into_iter().collect();
         }
         early.or_else(|| words::event(self, fact))
     }

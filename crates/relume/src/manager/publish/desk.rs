@@ -1,26 +1,23 @@
 //! The desk: clients that wait for the outcome of a command, or follow the events.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use relume_core::{Outcome, ServiceId, Ticket};
 use relume_proto::{EventRecord, Outcome as Word, ServiceResult};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::board::Board;
+use super::tape::{Follower, Tape};
 use super::{report, words};
-
-/// Events kept for those who come back with `?after=SEQ`, and the most a slow follower may be behind.
-const EVENTS_KEPT: usize = 4096;
 
 /// Where the answers of the core meet the clients that asked.
 #[derive(Debug)]
 pub(crate) struct Desk {
     next_ticket: AtomicU64,
     waiting: Mutex<BTreeMap<Ticket, Waiting>>,
-    recent: Mutex<VecDeque<EventRecord>>,
-    live: broadcast::Sender<EventRecord>,
+    events: Tape,
 }
 
 #[derive(Debug)]
@@ -40,8 +37,7 @@ pub(crate) struct Claim {
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        let (live, _) = broadcast::channel(EVENTS_KEPT);
-        Self { next_ticket: AtomicU64::new(1), waiting: Mutex::default(), recent: Mutex::default(), live }
+        Self { next_ticket: AtomicU64::new(1), waiting: Mutex::default(), events: Tape::new() }
     }
 
     /// Before a command is sent: its ticket.
@@ -109,20 +105,12 @@ impl Desk {
 
     /// An event, to all that follow.
     pub(super) fn tell(&self, record: EventRecord) {
-        let mut recent = lock(&self.recent);
-        if recent.len() == EVENTS_KEPT {
-            recent.pop_front();
-        }
-        recent.push_back(record.clone());
-        // Nobody follows.
-        let _nobody = self.live.send(record);
+        self.events.write(record);
     }
 
     /// Those kept that came after `seq`, and all to come.
-    pub(crate) fn follow(&self, after: u64) -> (Vec<EventRecord>, broadcast::Receiver<EventRecord>) {
-        let recent = lock(&self.recent);
-        let live = self.live.subscribe();
-        (recent.iter().filter(|record| record.seq > after).cloned().collect(), live)
+    pub(crate) fn follow(&self, after: u64) -> (Vec<EventRecord>, Follower) {
+        self.events.follow(after)
     }
 }
 

@@ -14,6 +14,7 @@ mod outlets;
 mod own_log;
 mod report;
 mod store;
+mod tape;
 mod words;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use relume_core::{
     Cause, Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, State, Ticket, What,
 };
+use relume_os::memory;
 use relume_proto::EventRecord;
 
 pub(crate) use board::{Beginnings, Board};
@@ -34,6 +36,7 @@ pub(crate) use outlets::{Outlets, Terminal};
 pub(crate) use own_log::OwnLog;
 pub(crate) use report::status_report;
 pub(crate) use store::Store;
+pub(crate) use tape::Follower;
 
 use super::alerts::Alerts;
 use super::archive::{self, Archive};
@@ -156,7 +159,7 @@ pub(crate) fn start(publishing: Publishing) -> std::io::Result<(Publisher, JoinH
     let (notes, queue) = channel();
     let thread = std::thread::Builder::new()
         .name("publish".into())
-        .spawn(move || Thread { publishing, alerts: None, stale_since: None }.run(&queue))?;
+        .spawn(move || Thread { publishing, alerts: None, stale_since: None, litter: LITTER }.run(&queue))?;
     Ok((Publisher { notes }, thread))
 }
 
@@ -166,18 +169,32 @@ struct Thread {
     alerts: Option<Box<Alerts>>,
     /// Since when the status file has been behind.
     stale_since: Option<Instant>,
+    /// Notes shown since memory was last given back.
+    litter: usize,
 }
+
+/// After so many notes, and at the beginning, the next quiet moment is used to give memory back: what a start, or many
+/// at once, needed for a while would otherwise stay.
+const LITTER: usize = 1000;
+
+/// What counts as quiet. By then what a start has written is in the archive too.
+const QUIET: Duration = Duration::from_secs(2);
 
 impl Thread {
     fn run(mut self, queue: &Receiver<Note>) {
         loop {
             let note = match self.stale_since {
+                None if self.litter >= LITTER => queue.recv_timeout(QUIET),
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(since) => queue.recv_timeout(STATUS_DELAY.saturating_sub(since.elapsed())),
             };
             match note {
                 Ok(Note::Leave) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(note) => self.show(note),
+                Ok(note) => {
+                    self.litter += 1;
+                    self.show(note);
+                }
+                Err(RecvTimeoutError::Timeout) if self.stale_since.is_none() => self.tidy_up(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.stale_since.is_some_and(|since| since.elapsed() >= STATUS_DELAY) {
@@ -190,6 +207,13 @@ impl Thread {
         let in_order = board.lock().unwrap_or_else(PoisonError::into_inner).memory.shutdown.is_some();
         archive.finish(in_order);
         outlets.finish();
+    }
+
+    fn tidy_up(&mut self) {
+        self.litter = 0;
+        memory::give_back_heap();
+        // What is not given back stays mapped.
+        let _mapped = memory::give_back_code();
     }
 
     fn show(&mut self, note: Note) {

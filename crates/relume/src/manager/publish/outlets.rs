@@ -50,7 +50,7 @@ impl Outlets {
         let Some(record) = record else { return };
         self.terminal.event(board, fact, record);
         let (level, text) = in_a_line(record);
-        self.log.line(level, &text, &json!(record));
+        self.log.line(level, &text, || json!(record));
     }
 
     /// A configuration that holds from now on.
@@ -62,7 +62,7 @@ impl Outlets {
     }
 
     pub(super) fn say(&mut self, level: Level, text: &str) {
-        self.log.line(level, text, &json!({}));
+        self.log.line(level, text, || json!({}));
         self.terminal.say(level, text);
     }
 
@@ -73,7 +73,7 @@ impl Outlets {
             Report::Dropped { .. } => Level::Warn,
             Report::Trouble { .. } | Report::Lost { .. } => Level::Error,
         };
-        self.log.line(level, &report.to_string(), &json!({}));
+        self.log.line(level, &report.to_string(), || json!({}));
         if level <= Level::Info {
             self.terminal.say(level, &report.to_string());
         }
@@ -212,6 +212,7 @@ impl Terminal {
             self.settled = true;
             let summary = self.progress.summary(self.began.elapsed());
             self.print(Level::Info, format!("{summary}\n"));
+            self.progress.forget();
         }
     }
 

@@ -32,15 +32,17 @@ impl OwnLog {
         self.most = most;
     }
 
-    /// One line, if the level is told. `fields` are what a program wants to read beside the sentence.
-    pub(super) fn line(&mut self, level: Level, text: &str, fields: &serde_json::Value) {
+    /// One line, if the level is told. `fields` are what a program wants to read beside the sentence;
+    /// made only for a log that has them.
+    pub(super) fn line(&mut self, level: Level, text: &str, fields: impl FnOnce() -> serde_json::Value) {
         if !is_told(level, self.most) {
             return;
         }
         if self.dropped > 0 {
             let lost =
                 format!("{} lines of this log were lost: it could not be written fast enough", self.dropped);
-            if self.write(Level::Warn, &lost, &json!({ "lost": self.dropped })) {
+            let dropped = self.dropped;
+            if self.write(Level::Warn, &lost, || json!({ "lost": dropped })) {
                 self.dropped = 0;
             }
         }
@@ -49,7 +51,7 @@ impl OwnLog {
         }
     }
 
-    fn write(&self, level: Level, text: &str, fields: &serde_json::Value) -> bool {
+    fn write(&self, level: Level, text: &str, fields: impl FnOnce() -> serde_json::Value) -> bool {
         let line = match self.format {
             LogFormat::Text => {
                 // One event, one line: what follows the first is indented, so that nothing can pose as an event.
@@ -57,7 +59,7 @@ impl OwnLog {
             }
             LogFormat::Json => {
                 let mut all = json!({ "at": wall(now()), "level": word(level), "message": text });
-                if let (Some(all), Some(more)) = (all.as_object_mut(), fields.as_object()) {
+                if let (Some(all), Some(more)) = (all.as_object_mut(), fields().as_object()) {
                     all.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
                 }
                 format!("{all}\n")

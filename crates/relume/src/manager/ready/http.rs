@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn http(port: u16, status: Option<u16>) -> HttpTarget {
-        let headers = Environment(BTreeMap::from([("X-Token".into(), "secret".into())]));
+        let headers = Environment(BTreeMap::from([("X-Token".into(), "secret".into())]).into());
         let (host, method, path) = ("127.0.0.1".into(), "GET".into(), "/up?x=1".into());
         HttpTarget { tls: false, host, port, method, path, headers, status, body: None }
     }

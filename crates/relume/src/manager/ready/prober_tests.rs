@@ -28,7 +28,7 @@ fn silent(port: u16) -> ProbeTarget {
         port,
         method: "GET".into(),
         path: "/".into(),
-        headers: Environment(BTreeMap::new()),
+        headers: Environment(BTreeMap::new().into()),
         status: None,
         body: None,
     }))

@@ -85,6 +85,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         spawns_under_way: 0,
         reaped: VecDeque::new(),
         keeper: parts.keeper,
+        to_forget: Vec::new(),
         journal: parts.journal,
         kept: BTreeMap::new(),
         operations: Operations::default(),
