@@ -22,10 +22,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         }
         What::Probed { run, check, failure, health } => {
             let before = board.memory.services.get(&run.service)?.health.count(*check);
-            (
-                EventKind::Probe,
-                probed(board, *run, *check, failure.as_deref(), (before, health.count(*check)))?,
-            )
+            let counts = (before, health.count(*check));
+            (EventKind::Probe, probed(board, *run, *check, failure.as_deref(), counts)?)
         }
         What::SideEnded { kind: RunKind::Hook(hook), exit, error, .. } => match (exit, error) {
             (Some(Exit::Code(0)), _) => return None,

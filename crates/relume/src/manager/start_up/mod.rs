@@ -19,7 +19,7 @@ use super::api::{self, Office};
 use super::archive::Archive;
 use super::edge::Edge;
 use super::inbox::Inbox;
-use super::journal::Journal;
+use super::journal::{Journal, Remains};
 use super::keeper::Keeper;
 use super::launch::Inheritance;
 use super::leaving::Leaving;
@@ -34,6 +34,7 @@ use super::translate::number;
 use super::units::Units;
 use tokio::sync::watch;
 
+use crate::places::Places;
 use crate::roles::{AGAIN, LOCK_FD};
 
 use beginnings::{Past, beginnings, come_up, tell_again};
@@ -74,12 +75,20 @@ pub(crate) fn begin(options: &Options) -> Trouble {
     }
 }
 
-fn settle_signals() -> relume_os::Result<()> {
+/// Signals are data from now on, and orphans of this tree are this process's.
+fn settle() -> relume_os::Result<()> {
+    prctl::set_child_subreaper()?;
     signals::block(HEARD)?;
     // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
     signals::set_default(number::CHLD)?;
     // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.
     signals::ignore(SIGXFSZ)
+}
+
+fn open_journal(places: &Places, units: &Units) -> relume_os::Result<(Journal, Option<Remains>)> {
+    let path = places.runtime_dir.join("journal");
+    super::safe_mode::judge_journal(&path);
+    Journal::open(&path, units.order.len())
 }
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
@@ -88,25 +97,23 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (keeper, mut fds) = Keeper::take_over(back.is_some())?;
     respawn::prepare_for_crashes(back.as_ref())?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
-    settle_signals()?;
+    settle()?;
     let inherited = Inheritance::of_this_process()?;
     options.places.link_runtime_dir()?;
     let descriptors = limits::raise_nofile()?;
-    prctl::set_child_subreaper()?;
     let inbox = Arc::new(Inbox::new()?);
     let Options { config, recording, load, read_at, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
-    super::safe_mode::judge_journal(&places.runtime_dir.join("journal"));
-    let (mut journal, mut remains) = Journal::open(&places.runtime_dir.join("journal"), units.order.len())?;
+    let (mut journal, mut remains) = open_journal(&places, &units)?;
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
     let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
     let beginnings = beginnings(&mut journal, past, &archive, (&units, keeper.guardian()));
-    let memory = beginnings.memory.clone();
     tell_again(&archive, &units, &places, remains.as_mut());
 
+    let memory = beginnings.memory.clone();
     let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
     let shown = show(&shown, beginnings, &archive)?;
     let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
@@ -136,8 +143,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (close, closing) = watch::channel(false);
     let office = Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, closing };
     let net = api::start(door, office)?;
-    let alerts = Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)));
-    shown.publisher.send(Note::Alerts(alerts));
+    shown.publisher.send(Note::Alerts(Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)))));
 
     let mut edge = edge(Parts {
         inbox,
