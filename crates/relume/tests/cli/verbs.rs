@@ -77,7 +77,6 @@ fn without_a_manager_these_too_end_with_3() {
     for command in [
         &["wait", "web"][..],
         &["events"],
-        &["plan"],
         &["apply"],
         &["signal", "HUP", "web"],
         &["reload", "--all"],
