@@ -1,6 +1,6 @@
 //! For tests of debug builds alone: the process dies by SIGKILL at its n-th act from now.
 //!
-//! What acts on the kernel calls [`act`] first. A test arms the count, lets something be done, and sees whether
+//! What acts on the kernel calls `act` first. A test arms the count, lets something be done, and sees whether
 //! whoever comes after makes good what was left half done; it does so for every n. In a release nothing is here.
 
 #[cfg(debug_assertions)]

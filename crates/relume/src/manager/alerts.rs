@@ -151,7 +151,7 @@ impl Dossier {
             all.insert("held_back".into(), self.held_back.into());
             return serde_json::Value::Object(all).to_string();
         };
-        let json = template.trim_start().starts_with(['{', '[']);
+        let json = is_json(template);
         let mut text = String::new();
         let mut rest = template;
         // One pass: what a value says in braces is not looked at again.
@@ -175,6 +175,13 @@ impl Dossier {
         }
         text + rest
     }
+}
+
+/// Whether a template is meant to become JSON: a list, or a map and not a name in braces.
+fn is_json(template: &str) -> bool {
+    let template = template.trim_start();
+    let map = template.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(['"', '}']));
+    map || template.starts_with('[')
 }
 
 /// A text as it stands between the quotation marks of JSON.

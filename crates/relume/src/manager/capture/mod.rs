@@ -15,7 +15,7 @@
 //! *Rotation* cuts at line ends and finishes by itself what a crash interrupted ([`rotate`]); old files are compressed elsewhere
 //! ([`compress`], [`packing`]).
 //! *A disk that is full* may also make output go away, where the configuration says so: whole lines, counted ([`dropping`]).
-//! *Times and ends of runs* are noted beside the log ([`ledger`]); other forms than the service's own are made in [`format`].
+//! *Times and ends of runs* are noted beside the log ([`ledger`]); other forms than the service's own are made in [`mod@format`].
 //! *A run that has ended*: what stood in the pipe when its tree was gone is moved at once, then the pipe is closed,
 //! whoever else may still hold it.
 //!

@@ -32,11 +32,15 @@ const AT_USED: usize = 24;
 const AT_HALF: usize = 40;
 const AT_BOOT: usize = 64;
 
+/// Versions are counted up from 1: a number beyond these is damage and no version.
+const MOST_VERSIONS: u64 = 10_000;
+
 /// The version of a journal of this boot that is not ours.
 pub(super) fn other_version(map: &Mapping, boot: &str) -> Option<u64> {
     let word = |at| map.word(at).load(Ordering::Acquire);
     let ours = word(AT_MAGIC) == MAGIC && map.read(AT_BOOT, boot.len()) == boot.as_bytes();
-    Some(word(AT_VERSION)).filter(|version| ours && *version != VERSION)
+    Some(word(AT_VERSION))
+        .filter(|version| ours && *version != VERSION && (1..MOST_VERSIONS).contains(version))
 }
 
 /// The layout of one file.
