@@ -133,13 +133,12 @@ fn process_1_stops_its_services_in_order_when_it_is_told_to_from_outside_or_insi
     assert_eq!(relume.lines("a"), ["up", "bye"]);
 }
 
-/// Able to fail: without `keep_early_signals`, SIGTERM was thrown away until the guardian had come so far as to block it.
+/// Able to fail where the signal comes before the guardian does: without `keep_early_signals`, SIGTERM was thrown away until the guardian had come so far as to block it.
 #[test]
 fn process_1_hears_what_is_sent_in_its_first_moments() {
     if !can_be_pid_1() {
         return;
     }
-    let mut early = 0;
     for _ in 0..5 {
         let config = json!({"services": {"p": {"command": [fixture("prints-numbers"), "p", "20"]}}});
         let relume = Builder::new().config(&config).through(container()).spawn();
@@ -150,12 +149,8 @@ fn process_1_hears_what_is_sent_in_its_first_moments() {
         while !keeps_term(process.pid) {
             assert!(Instant::now() < end, "it never keeps SIGTERM");
         }
-        early += usize::from(!process.has_in_environment("RELUME_ROLE=guardian"));
         process.signal(Signal::TERM);
         assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
-    }
-    if early == 0 {
-        crate::harness::skip("each time the guardian was there before the signal could be sent");
     }
 }
 
