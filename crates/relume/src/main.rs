@@ -15,6 +15,7 @@ mod output_index;
 mod places;
 mod recorded;
 mod roles;
+mod settled;
 mod shim;
 mod systemd;
 mod trust;

@@ -45,7 +45,8 @@ use relume_os::spawn::Spawner;
 use relume_os::{clock, exec, limits, prctl};
 
 use crate::orphans;
-use crate::roles::{LOCK_FD, Role, own_program};
+use crate::roles::{LOCK_FD, PLACES, Role, own_program};
+use crate::settled::Settled;
 use crate::systemd;
 use exits::Exits;
 use judge::{Death, Judge, Mode, PROVEN};
@@ -84,16 +85,14 @@ pub(crate) const CONFIG: &str = "config";
 /// The name under which the last configuration is kept that has held for [`PROVEN`].
 pub(crate) const GOOD_CONFIG: &str = "config.good";
 
-/// Turns the process that the user started into the guardian, which keeps its pid. Comes back only if that
-/// fails.
-pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
+/// Turns the process that the user started into the guardian, which keeps its pid and hands on the places that are settled.
+/// Comes back only if that fails.
+pub(crate) fn become_guardian(lock: &impl AsFd, settled: &Settled) -> relume_os::OsError {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    exec::replace(
-        &own_program(),
-        &argv,
-        &systemd::with_own_watchdog(Role::Guardian.environment()),
-        &[(lock.as_fd(), LOCK_FD)],
-    )
+    let mut environment = systemd::with_own_watchdog(Role::Guardian.environment());
+    environment.retain(|(key, _)| key != PLACES);
+    environment.push(settled.handed_on());
+    exec::replace(&own_program(), &argv, &environment, &[(lock.as_fd(), LOCK_FD)])
 }
 
 /// The guardian's whole life.

@@ -29,6 +29,7 @@ mod hostile_configs;
 mod jobs;
 mod lifecycle;
 mod pid1;
+mod places;
 mod planted;
 mod random_operations;
 mod readiness;

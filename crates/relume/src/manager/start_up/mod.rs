@@ -69,8 +69,8 @@ pub(crate) struct Manager {
 
 /// The user's own process: takes the lock and becomes the guardian, which starts the manager.
 pub(crate) fn begin(options: &Options) -> Trouble {
-    match lock(&options.places) {
-        Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock)),
+    match lock(&options.settled.places) {
+        Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock, &options.settled)),
         Err(trouble) => trouble,
     }
 }
@@ -99,10 +99,11 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     settle()?;
     let inherited = Inheritance::of_this_process()?;
-    options.places.link_runtime_dir()?;
+    let mut places = options.settled.places;
+    ground::link_runtime_dir(&mut places)?;
     let descriptors = limits::raise_nofile()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, recording, load, read_at, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, read_at, trust, names, follow, screen, .. } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
