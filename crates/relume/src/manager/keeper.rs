@@ -275,6 +275,12 @@ pub(crate) fn process_name(service: &str, generation: u64) -> String {
     format!("process/{service}/{generation}")
 }
 
+/// Service and generation of a run's pidfd.
+pub(crate) fn process(kept: &str) -> Option<(&str, u64)> {
+    let (service, generation) = kept.strip_prefix("process/")?.rsplit_once('/')?;
+    Some((service, generation.parse().ok()?))
+}
+
 /// The name under which the read ends of a run's output are kept.
 pub(crate) fn output_name(service: &str, generation: u64) -> String {
     format!("output/{service}/{generation}")

@@ -14,6 +14,7 @@ mod alerts;
 mod api;
 mod archive;
 mod attention;
+mod births;
 mod capture;
 mod edge;
 mod forward;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Survivor};
 use relume_os::exit;
@@ -16,6 +17,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
 use relume_os::tree::{self, RunMarks};
 
+use super::births;
 use super::capture::{Origin, Stream, StreamId};
 use super::edge::Edge;
 use super::journal::{Kept, Remains};
@@ -24,9 +26,22 @@ use super::publish::Note;
 use super::ready::Ears;
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
-use super::translate::{to_exit, to_mark};
+use super::translate::{number, to_exit, to_mark};
 use super::trees::Tree;
 use super::units::{Unit, Units};
+use crate::roles::{ROLE, Role};
+
+/// How long a child may take to execute its program. It takes microseconds, on a disk that answers.
+const UNBORN: Duration = Duration::from_secs(2);
+
+/// How long one that was killed may take to die.
+const DYING: Duration = Duration::from_millis(100);
+
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Stands for a process of which nothing is left.
+const GONE: ProcessId = ProcessId { pid: 0, start_time: 0 };
 
 /// One run that was found.
 #[derive(Debug)]
@@ -50,9 +65,16 @@ pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fd
         known.insert((kept.name.clone(), run.generation));
         all.push(recorded_run(ground, units, run.generation, kept.clone(), fds));
     }
+    for (name, generation, process) in born(ground).into_iter().chain(held(fds)) {
+        // The guardian may still hold what is over and noted.
+        let open = lives(process) || is_awaited(remains, &name, generation);
+        if open && known.insert((name.clone(), generation)) {
+            all.extend(unrecorded_run(ground, units, (name, generation, Some(process)), fds));
+        }
+    }
     for (name, generation) in unrecorded(ground) {
-        if !known.contains(&(name.clone(), generation)) {
-            all.extend(unrecorded_run(ground, units, name, generation, fds));
+        if known.insert((name.clone(), generation)) {
+            all.extend(unrecorded_run(ground, units, (name, generation, None), fds));
         }
     }
     // Of starts that never became a process.
@@ -110,16 +132,79 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
     Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, run, kept, ears }
 }
 
-/// A run of which the journal knows no process: the manager died between starting and noting it.
+fn lives(process: ProcessId) -> bool {
+    let stat = relume_os::proc::stat(process.pid).ok().flatten();
+    stat.is_some_and(|stat| stat.start_time == process.start_time && !stat.is_zombie())
+}
+
+/// Whether the journal has the run as one that may have a process.
+fn is_awaited(remains: Option<&Remains>, name: &str, generation: u64) -> bool {
+    let of_run = |run: RunId| run.generation == generation;
+    remains.is_some_and(|remains| {
+        remains.snapshot.services.values().any(|record| {
+            let own =
+                record.state.run().is_some_and(of_run) || record.sides.iter().any(|side| of_run(side.run));
+            record.name == name && own
+        })
+    })
+}
+
+/// Starts that were under way when the manager died, and have come to a process.
+fn born(ground: &Ground) -> Vec<(String, u64, ProcessId)> {
+    let all = births::left(&ground.runtime_dir).into_iter();
+    let known = all.filter_map(|birth| {
+        let ended =
+            || ground.keeper.ended().iter().map(|ended| ended.process).find(|process| birth.is(*process));
+        let process = birth.process().or_else(ended).unwrap_or(birth.unseen());
+        // One in a cgroup is found there and ended there; without any it must be known what it is before another is started.
+        let lost = ground.cgroups.is_none() && !is_itself(process);
+        (!lost).then_some((birth.name, birth.generation, process))
+    });
+    known.collect()
+}
+
+/// Whether the child has executed its program, or ended. Until then it is a part of the dead manager, with its memory and its
+/// environment. One that hangs there is killed: it will not come to life when the disk answers.
+fn is_itself(process: ProcessId) -> bool {
+    let unborn = || {
+        let role = relume_os::proc::environ(process.pid, ROLE);
+        role.is_some_and(|role| role == Role::Manager.word().as_bytes()) && process.exists().unwrap_or(false)
+    };
+    let end = Instant::now() + UNBORN;
+    while unborn() {
+        if Instant::now() >= end {
+            let pidfd = process.open().ok().flatten();
+            // What does not even die now dies before it can execute anything.
+            let _killed =
+                pidfd.map(|pidfd| pidfd.send_signal(number::KILL).and_then(|_| pidfd.wait_ended(DYING)));
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}
+
+/// Processes that the guardian keeps: it was told of them before the journal was.
+fn held(fds: &Fds) -> Vec<(String, u64, ProcessId)> {
+    let named = fds.iter().filter_map(|(kept, fds)| {
+        let (name, generation) = keeper::process(kept)?;
+        let pidfd = PidFd::from_owned(fds.first()?.try_clone().ok()?);
+        // None: it has ended, and somebody has reaped it.
+        let process = pidfd.pid().ok()?.and_then(|pid| ProcessId::of(pid).ok()?);
+        Some((name.to_owned(), generation, process.unwrap_or(GONE)))
+    });
+    named.collect()
+}
+
+/// A run of which the journal knows no process: the manager died between starting and noting it. `main` is its first
+/// process, where that is known.
 fn unrecorded_run(
     ground: &Ground,
     units: &Units,
-    name: String,
-    generation: u64,
+    (name, generation, main): (String, u64, Option<ProcessId>),
     fds: &mut Fds,
 ) -> Option<Found> {
     let tag = ground.tag(&name, generation);
-    let nobody = ProcessId { pid: 0, start_time: 0 };
     let blank = Kept {
         name: name.clone(),
         kind: RunKind::Service,
@@ -130,8 +215,9 @@ fn unrecorded_run(
         began: Edge::now().0,
         ears: None,
     };
-    let tree = tree_of(ground, &blank, generation, nobody);
-    let main = members(&tree).into_iter().min_by_key(|process| (process.start_time, process.pid));
+    let tree = tree_of(ground, &blank, generation, GONE);
+    let eldest = || members(&tree).into_iter().min_by_key(|process| (process.start_time, process.pid));
+    let main = main.or_else(eldest);
     let Some(main) = main else {
         if let Tree::Cgroup(cgroup) = &tree {
             let _litter = cgroup.remove();

@@ -20,6 +20,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
+use super::births;
 use super::capture::{Capture, LogTarget, Look, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::job::{self, Judgement};
@@ -33,7 +34,7 @@ use super::units::Unit;
 const STUCK: Duration = Duration::from_millis(500);
 
 /// Threads that may be stuck or at work at once. Behind more hung file systems than this, starts wait.
-const MOST_THREADS: usize = 4;
+pub(crate) const MOST_THREADS: usize = 4;
 
 /// One process to start.
 #[derive(Debug)]
@@ -192,13 +193,24 @@ fn watch(shared: &Arc<Shared>) {
 
 fn add_thread(shared: &Arc<Shared>) -> std::io::Result<()> {
     let own = Arc::clone(shared);
-    let mut spawner = Spawner::new()?;
-    std::thread::Builder::new().name("spawn".into()).spawn(move || work(&own, &mut spawner))?;
+    let index = shared.lock().threads;
+    let mut cradle = Cradle {
+        spawner: Spawner::new()?,
+        // Without one a start works as well, and is only harder to find for a successor.
+        slot: births::Slot::open(&shared.ground.runtime_dir, index, MOST_THREADS).ok(),
+    };
+    std::thread::Builder::new().name("spawn".into()).spawn(move || work(&own, &mut cradle))?;
     shared.lock().threads += 1;
     Ok(())
 }
 
-fn work(shared: &Shared, spawner: &mut Spawner) {
+/// What a thread starts processes with.
+struct Cradle {
+    spawner: Spawner,
+    slot: Option<births::Slot>,
+}
+
+fn work(shared: &Shared, cradle: &mut Cradle) {
     loop {
         let mut queue = shared.lock();
         let order = loop {
@@ -223,7 +235,7 @@ fn work(shared: &Shared, spawner: &mut Spawner) {
                 continue;
             }
         };
-        let news = match shared.ground.start(spawner, &order, done) {
+        let news = match shared.ground.start(cradle, &order, done) {
             Ok(started) => News::Spawned { run, started },
             Err(error) => News::SpawnFailed { run, error },
         };
@@ -248,7 +260,7 @@ impl Ground {
         format!("{}/{name}/{generation}", self.id)
     }
 
-    fn start(&self, spawner: &mut Spawner, order: &Order, done: bool) -> Result<Started, SpawnError> {
+    fn start(&self, cradle: &mut Cradle, order: &Order, done: bool) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
         let ground = (&self.inherited, self.runtime_dir.as_path());
@@ -266,11 +278,17 @@ impl Ground {
                 self.look_for_line(order, &output);
             }
             let cgroup = self.cgroup(name, order.run.generation)?;
-            self.spawn(spawner, &plan, &output, cgroup)
+            let trace = cradle.slot.as_mut().map(|slot| slot.begin(name, generation));
+            self.spawn((&mut cradle.spawner, trace), &plan, &output, cgroup)
         });
+        if let Ok((_, pidfd, _)) = &made {
+            self.keeper.keep(&keeper::process_name(name, generation), &[pidfd.as_fd()]);
+        }
+        if let Some(slot) = &cradle.slot {
+            slot.end();
+        }
         match made {
             Ok((process, pidfd, cgroup)) => {
-                self.keeper.keep(&keeper::process_name(name, generation), &[pidfd.as_fd()]);
                 let (kind, unit) = (order.kind, Arc::clone(&order.unit));
                 let Output { streams, pipes, .. } = output;
                 Ok(Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit, ears })
@@ -311,7 +329,7 @@ impl Ground {
 
     fn spawn(
         &self,
-        spawner: &mut Spawner,
+        (spawner, trace): (&mut Spawner, Option<&AtomicU64>),
         plan: &SpawnPlan,
         output: &Output,
         cgroup: Option<RunCgroup>,
@@ -338,7 +356,7 @@ impl Ground {
             extra: &extra,
             cgroup: entry,
         };
-        match spawner.spawn(plan, &fds) {
+        match spawner.spawn_traced(plan, &fds, trace) {
             Ok(spawned) => Ok((spawned.id, spawned.pidfd, cgroup)),
             Err(error) => {
                 litter(&cgroup);

@@ -17,6 +17,7 @@ use super::Options;
 use super::alerts::Alerts;
 use super::api::{self, Office};
 use super::archive::Archive;
+use super::births;
 use super::edge::Edge;
 use super::inbox::Inbox;
 use super::journal::{Journal, Remains};
@@ -29,7 +30,7 @@ use super::ready::Stored;
 use super::recovery;
 use super::reload::Source;
 use super::respawn::{self, Back, Respawning};
-use super::spawn::Ground;
+use super::spawn::{self, Ground};
 use super::translate::number;
 use super::units::Units;
 use tokio::sync::watch;
@@ -163,6 +164,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
+    // What was under way is in the journal by now. One that stays is taken for what it is: a process that has ended.
+    let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
     edge.open = Some(open);
     let (publishing, forwarding) = (Some(shown.thread), shown.forwarding);
     let leaving = Leaving { publishing, capture, streaming, forwarding, places, cgroups, limits };
