@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Survivor};
+use relume_os::cgroup::RunCgroup;
 use relume_os::exit;
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
@@ -20,7 +21,7 @@ use relume_os::tree::{self, RunMarks};
 use super::births;
 use super::capture::{Origin, Stream, StreamId};
 use super::edge::Edge;
-use super::journal::{Kept, Remains};
+use super::journal::{Home, Kept, Remains};
 use super::keeper::{self, Kept as Fds};
 use super::publish::Note;
 use super::ready::Ears;
@@ -72,7 +73,7 @@ pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fd
             all.extend(unrecorded_run(ground, units, (name, generation, Some(process)), fds));
         }
     }
-    for (name, generation) in unrecorded(ground) {
+    for (name, generation) in unrecorded(ground, remains.is_none()) {
         if known.insert((name.clone(), generation)) {
             all.extend(unrecorded_run(ground, units, (name, generation, None), fds));
         }
@@ -106,6 +107,10 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
         (ended, _) => ended,
     };
     let tree = tree_of(ground, &kept, generation, process);
+    let kept = match &tree {
+        Tree::Cgroup(cgroup) => Kept { home: Home::Cgroup(cgroup.path().to_owned()), ..kept },
+        Tree::Marked { .. } => kept,
+    };
     let alive = ended.is_some() && anybody(&tree);
     let rest = if ended.is_none() || alive { Rest::Alive } else { Rest::Gone };
     let stage = match (ended, pidfd) {
@@ -214,6 +219,7 @@ fn unrecorded_run(
         pipes: Vec::new(),
         began: Edge::now().0,
         ears: None,
+        home: Home::Unknown,
     };
     let tree = tree_of(ground, &blank, generation, GONE);
     let eldest = || members(&tree).into_iter().min_by_key(|process| (process.start_time, process.pid));
@@ -228,11 +234,17 @@ fn unrecorded_run(
     Some(recorded_run(ground, units, generation, kept, fds))
 }
 
-/// Runs that the kernel shows: cgroups, or tags where there are none.
-fn unrecorded(ground: &Ground) -> Vec<(String, u64)> {
-    if let Some(cgroups) = &ground.cgroups {
-        return cgroups.root.runs().unwrap_or_default();
+/// Runs that the kernel shows: cgroups, and tags where there are none, or where nobody knows whether all runs were started with
+/// them (`forgotten`).
+fn unrecorded(ground: &Ground, forgotten: bool) -> Vec<(String, u64)> {
+    let cgroups = ground.cgroups.as_ref().map(|cgroups| cgroups.root.runs().unwrap_or_default());
+    match cgroups {
+        Some(runs) if !forgotten => runs,
+        runs => runs.into_iter().flatten().chain(tagged(ground)).collect(),
     }
+}
+
+fn tagged(ground: &Ground) -> BTreeSet<(String, u64)> {
     let own = format!("{}/", ground.id);
     let tags = relume_os::proc::all().unwrap_or_default().into_iter().filter(|stat| !stat.is_zombie());
     let tags = tags.filter_map(|stat| relume_os::proc::environ(stat.pid, super::trees::TAG));
@@ -241,13 +253,21 @@ fn unrecorded(ground: &Ground) -> Vec<(String, u64)> {
         let (name, generation) = tag.strip_prefix(&own)?.rsplit_once('/')?;
         Some((name.to_owned(), generation.parse().ok()?))
     };
-    let runs: BTreeSet<(String, u64)> = tags.filter_map(named).collect();
-    runs.into_iter().collect()
+    tags.filter_map(named).collect()
 }
 
 fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> Tree {
-    match &ground.cgroups {
-        Some(cgroups) => Tree::Cgroup(cgroups.root.run(&kept.name, generation)),
+    let cgroup = match &kept.home {
+        Home::Cgroup(path) => Some(RunCgroup::at(path.clone())),
+        Home::Open => None,
+        Home::Unknown => {
+            let likely = ground.cgroups.as_ref().map(|cgroups| cgroups.root.run(&kept.name, generation));
+            likely.filter(|cgroup| cgroup.path().is_dir())
+        }
+    };
+    // One that cannot be asked (another mount, other rights) would look empty for ever.
+    match cgroup.filter(|cgroup| cgroup.populated().is_ok()) {
+        Some(cgroup) => Tree::Cgroup(cgroup),
         None => Tree::Marked { leader, tag: kept.tag.clone() },
     }
 }

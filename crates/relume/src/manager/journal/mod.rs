@@ -18,8 +18,8 @@ use relume_os::clock;
 use relume_os::mapping::Mapping;
 
 use super::operations::Operation;
-pub(crate) use entry::Kept;
 use entry::{Checkpoint, Entry};
+pub(crate) use entry::{Home, Kept};
 use layout::{HEADER, Layout, notes};
 
 /// What an earlier manager of this boot has left.

@@ -22,6 +22,7 @@ fn kept(pid: u32) -> Kept {
         pipes: vec![(1, 2)],
         began: 9,
         ears: None,
+        home: Home::Cgroup("/a/cgroup".into()),
     }
 }
 
