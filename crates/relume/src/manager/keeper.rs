@@ -73,16 +73,21 @@ struct Told {
 
 impl Keeper {
     /// Takes over the channel that the guardian left, and waits for all that it kept: the guardian sends it
-    /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked.
-    pub(crate) fn take_over(anew: bool) -> relume_os::Result<(Arc<Self>, Kept)> {
+    /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked. One that is silent for
+    /// `watchdog` is killed, and its place taken as soon as this process supervises; what it kept is found again as after the
+    /// death of both halves.
+    pub(crate) fn take_over(anew: bool, watchdog: Option<Duration>) -> relume_os::Result<(Arc<Self>, Kept)> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
         let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
         let limits = limits::snapshot()?;
+        let mut patience = Patience::new(watchdog, pidfd.as_ref());
         while anew && !channel.send(link::HELLO.as_bytes(), &[]).unwrap_or(true) {
-            std::thread::sleep(Duration::from_micros(100));
+            if !patience.wait() {
+                break;
+            }
         }
-        let (mut kept, mut told) = receive_all(&channel)?;
+        let (mut kept, mut told) = receive_all(&channel, &mut patience)?;
         let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
         for (name, fds) in &kept {
             state.handles.insert(name.clone(), handles_of(fds.iter().map(AsFd::as_fd)));
@@ -152,6 +157,11 @@ impl Keeper {
     /// Whether the guardian has not yet read all that was said.
     pub(crate) fn is_unheard(&self) -> bool {
         self.channel.has_unread().unwrap_or(false)
+    }
+
+    /// Whether the guardian has all that was said: what is under way would die with this image.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.lock().late.is_empty() && !self.is_unheard()
     }
 
     /// Kills a guardian that does not answer; its place is taken when its channel closes.
@@ -243,11 +253,61 @@ fn handles_of<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> Vec<Handle> {
     fds.filter_map(|fd| Handle::of(fd).ok()).collect()
 }
 
-fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
+/// How long the guardian may be silent while it is waited for: where no period is configured there is still nobody who supervises.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The shortest, whatever the period.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
+
+/// How long one that was killed may take to be gone.
+const DYING: Duration = Duration::from_secs(1);
+
+/// The guardian answers within a millisecond; only where it has not is it looked at less often.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Most that counts of one pause: who is stopped himself blames nobody.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits for the guardian, within limits.
+struct Patience<'a> {
+    left: Duration,
+    whole: Duration,
+    guardian: Option<&'a PidFd>,
+    killed: bool,
+}
+
+impl<'a> Patience<'a> {
+    fn new(watchdog: Option<Duration>, guardian: Option<&'a PidFd>) -> Self {
+        let whole = watchdog.unwrap_or(SILENCE).max(SHORTEST_SILENCE);
+        Self { left: whole, whole, guardian, killed: false }
+    }
+
+    /// It has said something.
+    fn heard(&mut self) {
+        self.left = self.whole;
+    }
+
+    /// Waits a moment; false: long enough.
+    fn wait(&mut self) -> bool {
+        let soon = self.whole.saturating_sub(self.left) < SOON;
+        let began = std::time::Instant::now();
+        std::thread::sleep(if soon { Duration::from_micros(100) } else { Duration::from_millis(2) });
+        self.left = self.left.saturating_sub(began.elapsed().min(PAUSE));
+        if self.left.is_zero() && !self.killed {
+            let kill = relume_os::signals::parse("KILL").unwrap_or(9);
+            let _gone = self.guardian.map(|guardian| guardian.send_signal(kill));
+            (self.killed, self.left) = (true, DYING);
+        }
+        !self.left.is_zero()
+    }
+}
+
+fn receive_all(channel: &Channel, patience: &mut Patience<'_>) -> relume_os::Result<(Kept, Told)> {
     let (mut all, mut told) = (Kept::new(), Told::default());
     loop {
         match channel.receive()? {
             Received::Message(message) => {
+                patience.heard();
                 let text = String::from_utf8_lossy(&message.bytes).into_owned();
                 if link::is_kept_all(&text) {
                     told.why = link::value(&text, "WHY").unwrap_or_default().to_owned();
@@ -263,7 +323,9 @@ fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
                 }
             }
             // The guardian is sending: it does nothing else until it has sent all.
-            Received::Nothing => std::thread::sleep(Duration::from_micros(100)),
+            Received::Nothing if patience.wait() => {}
+            // It does not even die: what it keeps is not to be had.
+            Received::Nothing => return Ok((all, told)),
             // Gone in the middle: this process takes its place as soon as it supervises.
             Received::Closed => return Ok((all, told)),
         }

@@ -38,6 +38,9 @@ pub(crate) use trial::{Proved, try_out};
 /// How long it may take until no start is under way and the door is closed; connections have a second of it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Between two looks whether the guardian has read what it was told; it does so at once.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What a client is told: the respawn it asked for goes on, or why not.
 pub(crate) type Answer = Result<(), String>;
 
@@ -51,6 +54,8 @@ pub(crate) struct Respawning {
     door: watch::Sender<bool>,
     /// Why it was not done last; said once.
     refused: Option<String>,
+    /// When to look again whether the guardian has read what it was told.
+    look: Option<Moment>,
 }
 
 enum Phase {
@@ -86,7 +91,8 @@ impl Cause {
 impl Respawning {
     /// Every so often from now on; none: only when asked.
     pub(crate) fn new(every: Option<Duration>, door: watch::Sender<bool>) -> Self {
-        let mut new = Self { every, due: None, phase: Phase::Idle, asked: Vec::new(), door, refused: None };
+        let (phase, asked) = (Phase::Idle, Vec::new());
+        let mut new = Self { every, due: None, phase, asked, door, refused: None, look: None };
         new.schedule();
         new
     }
@@ -96,7 +102,7 @@ impl Respawning {
         match self.phase {
             Phase::Idle => self.due,
             Phase::Trying(_) => None,
-            Phase::Closing { until, .. } => Some(until),
+            Phase::Closing { until, .. } => Some(self.look.map_or(until, |look| look.min(until))),
         }
     }
 
@@ -191,13 +197,20 @@ impl Edge {
             Phase::Trying(_) => None,
             Phase::Closing { cause, until, closed } => {
                 let quiet = self.spawns_under_way == 0 && self.reading == Reading::Idle;
-                if closed && quiet && self.events.is_empty() {
+                // What the guardian has not been given to keep dies with this image.
+                let settled = self.keeper.is_settled();
+                if closed && quiet && settled && self.events.is_empty() {
                     return Some(cause.word());
                 }
+                self.respawn.look = (!settled).then(|| now.after(LOOK));
                 if now < until {
                     return None;
                 }
-                let what = if closed { "a service is being started" } else { "connections do not end" };
+                let what = match (closed, settled) {
+                    (false, _) => "connections do not end",
+                    (true, false) => "the guardian does not read",
+                    (true, true) => "a service is being started",
+                };
                 self.respawn.give_up(format!("{what}, for {} s now", PATIENCE.as_secs()))
             }
         };

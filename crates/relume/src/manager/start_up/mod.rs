@@ -95,7 +95,7 @@ fn open_journal(places: &Places, units: &Units) -> relume_os::Result<(Journal, O
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let back = Back::of_this_process();
-    let (keeper, mut fds) = Keeper::take_over(back.is_some())?;
+    let (keeper, mut fds) = Keeper::take_over(back.is_some(), options.config.manager.watchdog)?;
     respawn::prepare_for_crashes(back.as_ref())?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     settle()?;
