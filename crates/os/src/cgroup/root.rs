@@ -121,23 +121,19 @@ impl CgroupRoot {
         let run = self.run(service, generation);
         let service = self.path.join(escape(service));
         loop {
-            // Whoever tidies up empty cgroups may have taken our place away while nothing ran in it.
-            // It is there nearly always: asking each time would cost a start a walk through the tree.
-            match fs::create_dir(&service) {
-                Ok(()) => {}
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    make(&self.path)?;
-                    make(&service)?;
-                }
-                Err(e) => return Err(OsError::at("create cgroup", &service, e)),
-            }
+            // A service that was started before has its directory: making it first would cost each restart a system call.
             match fs::create_dir(&run.path) {
                 Ok(()) => return Ok(run),
-                // The service's directory was empty for a moment and another run's removal took it away.
-                Err(e) if e.kind() == ErrorKind::NotFound && self.path.parent().is_some_and(Path::is_dir) => {
-                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => return Err(OsError::at("create cgroup", &run.path, e)),
+            }
+            match fs::create_dir(&service) {
+                Ok(()) => {}
+                // Another run's start was faster, or its removal took the directory away a moment ago.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                // Whoever tidies up empty cgroups may have taken our place away while nothing ran in it.
+                Err(e) if e.kind() == ErrorKind::NotFound => make(&self.path)?,
+                Err(e) => return Err(OsError::at("create cgroup", &service, e)),
             }
         }
     }

@@ -26,6 +26,7 @@ mod launch;
 mod leaving;
 mod main_loop;
 mod operations;
+mod pace;
 mod perform;
 mod promotion;
 mod publish;
