@@ -481,6 +481,7 @@ pub(crate) fn to_mark(exit: Exit) -> Kind {
     match exit {
         Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
         Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::OutOfMemory { .. } => Kind::Killed(number::KILL.unsigned_abs()),
         Exit::Unknown => Kind::Ended,
     }
 }

@@ -109,6 +109,8 @@ impl Unit {
             log,
             shown: relume_config::Shown::default(),
             schedule: None,
+            resources: relume_config::Resources::default(),
+            sockets: Vec::new(),
             base_name: name.to_owned(),
         })
     }

@@ -135,6 +135,7 @@ fn last_exit(record: &Record) -> Option<LastExit> {
     let (code, signal, unknown) = match end.exit? {
         relume_core::Exit::Code(code) => (Some(code), None, None),
         relume_core::Exit::Signal { number, .. } => (None, Some(signals::name(number)), None),
+        relume_core::Exit::OutOfMemory { .. } => (None, Some("SIGKILL".to_owned()), None),
         relume_core::Exit::Unknown => (None, None, Some(true)),
     };
     Some(LastExit { code, signal, unknown, at, reason })

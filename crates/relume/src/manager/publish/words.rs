@@ -69,6 +69,7 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
              Use its foreground option, or set type: forking"
                 .into(),
         ),
+        What::Noticed { text, .. } => (EventKind::Warning, text.clone()),
         What::Adopted { .. } => (EventKind::Recovery, "found running".into()),
         What::Removed { .. } => (EventKind::Config, "removed".into()),
         What::RunEnded { .. }
@@ -166,6 +167,8 @@ fn cause(cause: &Cause) -> wire::Cause {
             wire::Cause::Exit
         }
         Cause::Exited(Exit::Signal { .. }) => wire::Cause::Signal,
+        Cause::Exited(Exit::OutOfMemory { .. }) => wire::Cause::Oom,
+        Cause::Memory { .. } => wire::Cause::Memory,
         Cause::Exited(Exit::Unknown) => wire::Cause::Unknown,
         Cause::SpawnFailed(_) => wire::Cause::SpawnFailed,
         Cause::StartTimeout => wire::Cause::StartTimeout,
@@ -300,6 +303,7 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
         | Cause::StartTimeout
         | Cause::HookFailed { .. }
         | Cause::Watchdog
+        | Cause::Memory { .. }
         | Cause::Dependency(_)
         | Cause::ConfigChanged
         | Cause::Removed
@@ -333,6 +337,9 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
             format!("its {} took too long or could not be started", hook.key())
         }
         Cause::Unhealthy(check) => format!("its {} failed too often in a row", check.key()),
+        Cause::Memory { used, limit } => {
+            format!("it used {} of memory, and max_memory is {}", bytes(*used), bytes(*limit))
+        }
         Cause::Watchdog => "no sign of life within its watchdog time".into(),
         Cause::Dependency(need) => format!("{} went down", board.name(*need)),
         Cause::ConfigChanged => "its configuration changed".into(),
@@ -359,7 +366,21 @@ fn in_words(exit: Exit) -> String {
         Exit::Signal { number, core_dumped: true } => {
             format!("ended by {}, core dumped", signals::name(number))
         }
+        Exit::OutOfMemory { certain: true } => "ended by SIGKILL: out of memory".into(),
+        Exit::OutOfMemory { certain: false } => {
+            "ended by SIGKILL, perhaps out of memory: the kernel killed for want of it at that time".into()
+        }
         Exit::Unknown => "ended while nobody could see how".into(),
+    }
+}
+
+/// A size as people say it: `812 kB`, `6.4 MB`, `1.2 GB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes / 1_000),
+        1_000_000..1_000_000_000 => format!("{} MB", tenths(1_000_000)),
+        _ => format!("{} GB", tenths(1_000_000_000)),
     }
 }
 

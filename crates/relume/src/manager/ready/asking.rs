@@ -50,6 +50,7 @@ impl Edge {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::LooksForking { .. }
+            | What::Noticed { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
         }
