@@ -18,6 +18,7 @@
 
 mod locate;
 mod name;
+mod resources;
 mod root;
 
 use std::fs;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+pub use resources::Limits;
 pub use root::{CgroupRoot, EntryWay};
 
 use crate::error::{Errno, OsError, Result};

@@ -25,7 +25,7 @@ pub enum EntryWay {
 /// The directory below which all runs lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupRoot {
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl CgroupRoot {
@@ -65,10 +65,15 @@ impl CgroupRoot {
 
     /// Moves this whole process into the leaf `+supervisor`.
     pub fn enter_supervisor(&self) -> Result<()> {
-        let leaf = self.path.join(SUPERVISOR);
-        make(&leaf)?;
+        let leaf = self.make_leaf()?;
         let procs = leaf.join("cgroup.procs");
         fs::write(&procs, "0").map_err(|e| OsError::at("move ourselves by", procs, e))
+    }
+
+    pub(super) fn make_leaf(&self) -> Result<PathBuf> {
+        let leaf = self.path.join(SUPERVISOR);
+        make(&leaf)?;
+        Ok(leaf)
     }
 
     /// Tries with real children, in a fresh directory, how they can enter it; an error if they cannot.
