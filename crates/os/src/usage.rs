@@ -97,6 +97,14 @@ pub(crate) fn counter(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// How long ago a process was started; none when there is none of that id.
+#[must_use]
+pub fn age_of(pid: u32) -> Option<Duration> {
+    let stat = proc::stat(pid).ok().flatten()?;
+    let up: f64 = fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+    Duration::try_from_secs_f64(up - in_time(stat.start_time).as_secs_f64()).ok()
+}
+
 fn in_time(ticks: u64) -> Duration {
     let hertz = rustix::param::clock_ticks_per_second().max(1);
     Duration::from_millis(ticks.saturating_mul(1000) / hertz)

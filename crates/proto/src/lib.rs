@@ -53,7 +53,7 @@ pub use operation::{
 };
 pub use path::{names_from_query, names_to_query};
 pub use status::{
-    LastExit, ManagerReport, ManagerState, ServiceReport, State, StatusEntry, StatusFile, StatusReport,
+    DiskReport, LastExit, ManagerReport, ManagerState, ServiceReport, State, StatusEntry, StatusFile, StatusReport,
     VersionReport,
 };
 

@@ -5,9 +5,12 @@
 //! One thread knows when each is due next and sleeps until the first of them. A cron expression is about the wall clock, so it
 //! sleeps on that one, and the kernel wakes it when somebody sets it (TFD_TIMER_CANCEL_ON_SET, timerfd_create(2));
 //! `@every` is about time that has passed, which no setting changes. A job that is due is told to the supervise
-//! thread once, however often it would have been due meanwhile: a clock that jumps, or a machine that slept,
-//! never causes more than one run, and what was missed by more than [`LATE`] is left out. What was run before a clock went
-//! back by up to [`BACK`] is not run again.
+//! thread once, however often it would have been due meanwhile: a clock that jumps, a machine that slept, or a relume that was
+//! down, never causes more than one run, and none for what was missed by more than [`LATE`], unless the job is to `catch_up`. What was run
+//! before a clock went back by up to [`BACK`] is not run again.
+//!
+//! When a job was due last is kept in the archive, by the wall clock and by the one of this boot. So a manager that replaces
+//! itself every few minutes goes on waiting for `@every 1h`, and nothing that was due while it did so is lost.
 //!
 //! The core knows nothing of clocks: it sees a command.
 
@@ -29,6 +32,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use super::archive::Archive;
 use super::edge::Edge;
 use super::inbox::{Inbox, News};
 use super::publish::{Level, Note};
@@ -46,6 +50,25 @@ const LONGEST: i64 = 24 * 3600;
 /// The jobs that are to be started by the clock, until the thread has taken them over.
 type Wanted = Mutex<Option<Vec<(String, Schedule)>>>;
 
+/// When jobs are due next, for the board.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Times(Arc<Mutex<BTreeMap<String, Next>>>);
+
+impl Times {
+    /// How long it is until a job is due, and when that is by the wall clock where it goes by that.
+    pub(crate) fn of(&self, name: &str) -> Option<(Duration, Option<Timestamp>)> {
+        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()?;
+        match next {
+            Next::At(at) => {
+                let left = at.duration_since(Timestamp::now());
+                Some((Duration::try_from(left).unwrap_or_default(), Some(at)))
+            }
+            Next::In(at) => Some((at.saturating_duration_since(Instant::now()), None)),
+            Next::Never => None,
+        }
+    }
+}
+
 /// The handle of the thread.
 #[derive(Debug)]
 pub(crate) struct Clockwork {
@@ -55,11 +78,13 @@ pub(crate) struct Clockwork {
 
 impl Clockwork {
     /// Starts the thread; it has nothing to do until it is told.
-    pub(crate) fn start(inbox: Arc<Inbox>) -> relume_os::Result<Self> {
+    pub(crate) fn start(inbox: Arc<Inbox>, archive: Archive, times: Times) -> relume_os::Result<Self> {
         let (wanted, bell) = (Arc::<Wanted>::default(), Arc::new(EventFd::new()?));
         let (asked, woken) = (Arc::clone(&wanted), Arc::clone(&bell));
+        let boot = relume_os::clock::boot_id()?;
         let run = move || {
-            let mut thread = Thread { inbox, jobs: BTreeMap::new() };
+            let notes = Notes { archive: Some(archive), boot, jobs: BTreeMap::new() };
+            let mut thread = Thread { inbox, notes, times, jobs: BTreeMap::new() };
             // Without a timer nothing can be started by the clock; all else goes on.
             if let Err(error) = thread.run(&asked, &woken) {
                 thread.inbox.send(News::Say(format!("no job is started by the clock any more: {error}")));
@@ -86,14 +111,80 @@ impl Clockwork {
     }
 }
 
+/// One look at both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    wall: Timestamp,
+    here: Instant,
+    /// The same as `here`, comparable between processes of one boot.
+    boot_ns: u64,
+}
+
+impl Now {
+    fn read() -> Self {
+        let boot_ns = relume_os::clock::monotonic_ns();
+        Self { wall: Timestamp::now(), here: Instant::now(), boot_ns }
+    }
+}
+
+/// When a job was due last, or was first heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Last {
+    wall: Timestamp,
+    boot_ns: u64,
+    boot: String,
+}
+
+impl Last {
+    fn text(&self) -> String {
+        format!("{} {} {}", self.wall.as_millisecond(), self.boot_ns, self.boot)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let wall = Timestamp::from_millisecond(words.next()?.parse().ok()?).ok()?;
+        Some(Self { wall, boot_ns: words.next()?.parse().ok()?, boot: words.next()?.to_owned() })
+    }
+
+    /// How long ago that was; a clock that has been put back since has seen nothing of it.
+    fn age(&self, now: Now, boot: &str) -> Duration {
+        match self.boot == boot {
+            true => Duration::from_nanos(now.boot_ns.saturating_sub(self.boot_ns)),
+            false => Duration::try_from(now.wall.duration_since(self.wall)).unwrap_or_default(),
+        }
+    }
+}
+
+/// What is kept of the jobs beyond this manager.
+struct Notes {
+    archive: Option<Archive>,
+    boot: String,
+    jobs: BTreeMap<String, Last>,
+}
+
+impl Notes {
+    fn of(&mut self, name: &str) -> Option<Last> {
+        let kept = || Last::read(&self.archive.as_ref()?.due_before(name)?);
+        self.jobs.get(name).cloned().or_else(kept)
+    }
+
+    fn note(&mut self, name: &str, wall: Timestamp, now: Now) {
+        let last = Last { wall, boot_ns: now.boot_ns, boot: self.boot.clone() };
+        if let Some(archive) = &self.archive {
+            archive.note_due(name, last.text());
+        }
+        self.jobs.insert(name.to_owned(), last);
+    }
+}
+
 /// One job on the thread.
 struct Job {
     schedule: Schedule,
     next: Next,
-    /// When it was due last, by the wall clock.
-    last: Option<Timestamp>,
 }
 
+/// When a job is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     At(Timestamp),
     In(Instant),
@@ -102,6 +193,8 @@ enum Next {
 
 struct Thread {
     inbox: Arc<Inbox>,
+    notes: Notes,
+    times: Times,
     jobs: BTreeMap<String, Job>,
 }
 
@@ -110,9 +203,10 @@ impl Thread {
         let wall = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         loop {
             if let Some(jobs) = asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                self.take_over(jobs);
+                self.take_over(jobs, Now::read());
             }
-            self.fire();
+            self.fire(Now::read());
+            self.show();
             let soonest = self.arm(&wall)?;
             let timeout = soonest.map(|left| Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(LONGEST),
@@ -126,37 +220,54 @@ impl Thread {
             let _count = bell.drain();
             let mut count = [0; 8];
             if rustix::io::read(&wall, &mut count) == Err(rustix::io::Errno::CANCELED) {
-                self.clock_was_set(Timestamp::now());
+                self.clock_was_set(Now::read());
             }
         }
     }
 
-    fn take_over(&mut self, wanted: Vec<(String, Schedule)>) {
+    fn show(&self) {
+        let next = self.jobs.iter().map(|(name, job)| (name.clone(), job.next)).collect();
+        *self.times.0.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    fn take_over(&mut self, wanted: Vec<(String, Schedule)>, now: Now) {
         let mut before = std::mem::take(&mut self.jobs);
         for (name, schedule) in wanted {
             let known = before.remove(&name).filter(|job| job.schedule == schedule);
             let job = known.unwrap_or_else(|| {
-                let next = first(&schedule);
-                Job { schedule, next, last: None }
+                let last = self.notes.of(&name);
+                if last.is_none() {
+                    // Waiting begins now, whoever may go on with it.
+                    self.notes.note(&name, now.wall, now);
+                }
+                let next = first(&schedule, last.as_ref(), now, &self.notes.boot);
+                Job { schedule, next }
             });
             self.jobs.insert(name, job);
         }
     }
 
     /// Tells of all that are due, each once.
-    fn fire(&mut self) {
-        let (now, here) = (Timestamp::now(), Instant::now());
+    fn fire(&mut self, now: Now) {
         for (name, job) in &mut self.jobs {
             let due = match job.next {
-                Next::At(at) if at <= now => {
-                    job.next = after(&job.schedule, now);
-                    job.last = Some(at);
-                    now.duration_since(at) <= LATE
+                Next::At(at) if at <= now.wall => {
+                    // Of several that have passed, the latest may still be in time.
+                    let at = match after(&job.schedule, at.max(now.wall - LATE)) {
+                        Next::At(latest) if latest <= now.wall => latest,
+                        Next::At(_) | Next::In(_) | Next::Never => at,
+                    };
+                    job.next = after(&job.schedule, now.wall);
+                    let in_time = now.wall.duration_since(at) <= LATE;
+                    // What was missed is settled by this, whether it is made up for or not.
+                    self.notes.note(name, if in_time { at } else { now.wall }, now);
+                    in_time || job.schedule.catch_up
                 }
-                Next::In(at) if at <= here => {
+                Next::In(at) if at <= now.here => {
                     let When::Every(every) = job.schedule.when else { continue };
                     // From now on, not from when it was due: what was missed does not add up.
-                    job.next = Next::In(if here < at + every { at + every } else { here + every });
+                    job.next = Next::In(if now.here < at + every { at + every } else { now.here + every });
+                    self.notes.note(name, now.wall, now);
                     true
                 }
                 Next::At(_) | Next::In(_) | Next::Never => false,
@@ -167,15 +278,13 @@ impl Thread {
         }
     }
 
-    /// Somebody has set the clock, to this.
-    fn clock_was_set(&mut self, now: Timestamp) {
-        for job in self.jobs.values_mut() {
-            let Next::At(_) = job.next else { continue };
-            let from = match job.last {
-                Some(last) if last > now && last.duration_since(now) <= BACK => last,
-                Some(_) | None => now,
-            };
-            job.next = after(&job.schedule, from);
+    /// Somebody has set the clock.
+    fn clock_was_set(&mut self, now: Now) {
+        for (name, job) in &mut self.jobs {
+            if matches!(job.next, Next::At(_)) {
+                let last = self.notes.of(name);
+                job.next = first(&job.schedule, last.as_ref(), now, &self.notes.boot);
+            }
         }
     }
 
@@ -203,10 +312,31 @@ impl Thread {
     }
 }
 
-fn first(schedule: &Schedule) -> Next {
-    match schedule.when {
-        When::Every(every) => Next::In(Instant::now() + every),
-        When::Cron(_) => after(schedule, Timestamp::now()),
+/// When a job is due that was so last at that time. It may lie in the past: then it was missed, by little or by much.
+fn first(schedule: &Schedule, last: Option<&Last>, now: Now, boot: &str) -> Next {
+    let When::Every(every) = schedule.when else {
+        return after(schedule, origin(last.map(|last| last.wall), now.wall, schedule.catch_up));
+    };
+    let known = last.filter(|last| schedule.catch_up || last.boot == boot);
+    let age = known.map_or(Duration::ZERO, |last| last.age(now, boot));
+    let late = Duration::try_from(LATE).unwrap_or_default();
+    let left = match every.checked_sub(age) {
+        Some(left) => left,
+        None if schedule.catch_up || age - every <= late => Duration::ZERO,
+        None => every,
+    };
+    Next::In(now.here + left)
+}
+
+/// The time after which a job is due next that was so last at `last`.
+fn origin(last: Option<Timestamp>, now: Timestamp, catch_up: bool) -> Timestamp {
+    match last {
+        // The clock was put back.
+        Some(last) if last > now && last.duration_since(now) <= BACK => last,
+        Some(last) if last > now => now,
+        Some(last) if catch_up => last,
+        Some(last) => last.max(now - LATE),
+        None => now,
     }
 }
 
@@ -215,7 +345,8 @@ fn after(schedule: &Schedule, time: Timestamp) -> Next {
     let When::Cron(text) = &schedule.when else { return Next::Never };
     let zone = match &schedule.timezone {
         None => TimeZone::system(),
-        Some(name) => TimeZone::get(name).unwrap_or_else(|_| TimeZone::system()),
+        // The config has checked the name against the zones that this program carries.
+        Some(name) => TimeZone::get(name).unwrap_or(TimeZone::UTC),
     };
     let next = Cron::from_str(text).ok().and_then(|cron| {
         cron.find_next_occurrence(&time.to_zoned(zone), false).ok().map(|at| at.timestamp())
@@ -291,82 +422,5 @@ fn verdict(core: &Supervisor, id: ServiceId, overlap: Overlap) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cron(text: &str, zone: &str) -> Schedule {
-        let when = When::Cron(text.into());
-        Schedule { when, timezone: Some(zone.into()), overlap: Overlap::Skip }
-    }
-
-    fn times(schedule: &Schedule, from: &str, count: usize) -> Vec<String> {
-        let mut at: Timestamp = from.parse().unwrap();
-        let mut all = Vec::new();
-        for _ in 0..count {
-            let Next::At(next) = after(schedule, at) else { break };
-            all.push(next.to_string());
-            at = next;
-        }
-        all
-    }
-
-    fn thread(schedule: Schedule, next: Next, last: Option<Timestamp>) -> Thread {
-        let inbox = Arc::new(Inbox::new().unwrap());
-        Thread { inbox, jobs: BTreeMap::from([("job".to_owned(), Job { schedule, next, last })]) }
-    }
-
-    fn due(thread: &Thread) -> usize {
-        let mut news = Default::default();
-        thread.inbox.take(&mut news);
-        news.len()
-    }
-
-    #[test]
-    fn a_day_has_one_run_of_a_daily_job_whatever_the_summer_time_does() {
-        let daily = cron("30 2 * * *", "Europe/Berlin");
-        // In the night of March 29 there is no 02:30, in that of October 25 there are two.
-        let spring = times(&daily, "2026-03-28T00:00:00Z", 3);
-        assert_eq!(spring.len(), 3);
-        assert_eq!(spring[0], "2026-03-28T01:30:00Z");
-        assert!(spring[1].starts_with("2026-03-29T0"), "{spring:?}");
-        assert_eq!(spring[2], "2026-03-30T00:30:00Z");
-        let autumn = times(&daily, "2026-10-24T12:00:00Z", 2);
-        assert_eq!(autumn, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
-    }
-
-    #[test]
-    fn what_is_due_is_told_once_and_what_was_missed_by_far_is_left_out() {
-        let now = Timestamp::now();
-        let seconds = |n| SignedDuration::from_secs(n);
-        let mut late = thread(cron("* * * * *", "UTC"), Next::At(now - seconds(5)), None);
-        late.fire();
-        late.fire();
-        assert_eq!(due(&late), 1);
-        let mut missed = thread(cron("* * * * *", "UTC"), Next::At(now - seconds(36_000)), None);
-        missed.fire();
-        assert_eq!(due(&missed), 0);
-        let every = Schedule { when: When::Every(Duration::from_secs(1)), ..cron("* * * * *", "UTC") };
-        let mut slept = thread(every, Next::In(Instant::now()), None);
-        std::thread::sleep(Duration::from_millis(1));
-        slept.fire();
-        slept.fire();
-        assert_eq!(due(&slept), 1);
-    }
-
-    #[test]
-    fn a_clock_that_is_put_back_a_little_repeats_nothing() {
-        let now: Timestamp = "2026-06-01T10:30:00Z".parse().unwrap();
-        let last: Timestamp = "2026-06-01T11:00:00Z".parse().unwrap();
-        let next = |last: Timestamp, now: Timestamp| {
-            let mut one = thread(cron("0 * * * *", "UTC"), Next::At(last), Some(last));
-            one.clock_was_set(now);
-            match one.jobs["job"].next {
-                Next::At(at) => at.to_string(),
-                Next::In(_) | Next::Never => "none".into(),
-            }
-        };
-        assert_eq!(next(last, now), "2026-06-01T12:00:00Z");
-        let far: Timestamp = "2036-06-01T11:00:00Z".parse().unwrap();
-        assert_eq!(next(far, now), "2026-06-01T11:00:00Z", "a clock that was years ahead stops nothing");
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

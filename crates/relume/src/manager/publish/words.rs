@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Check, Condition, Count, Exit, Fact, Hook, Moment, Pace, Record, RunId, RunKind, StartPhase,
+    Cause, Check, Condition, Count, Exit, Fact, Hook, Intent, Moment, Pace, Record, RunId, RunKind, StartPhase,
     State, StopPhase, WaitFor, What, Word,
 };
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
 
 use super::board::{Board, now, wall};
+use crate::sizes;
 
 /// A fact as a record of the event stream; none for what only the core cares about.
 pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
@@ -215,6 +216,30 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
     }
 }
 
+/// When a job that rests is due next, by its schedule; none for all others, and for one that somebody has stopped.
+pub(super) fn due(board: &Board, record: &Record) -> Option<String> {
+    let rests = matches!(record.state, State::Stopped | State::Completed);
+    if !rests || record.intent == Intent::Down || record.retired {
+        return None;
+    }
+    let (left, at) = board.times.of(&record.name)?;
+    let zone = &board.units.get(&record.name)?.config.schedule.as_ref()?.timezone;
+    let when = match (at, zone) {
+        (None, _) => format!("next run in {}", span(left)),
+        (Some(at), zone) => {
+            let system = jiff::tz::TimeZone::system();
+            let own = zone.as_ref().and_then(|name| jiff::tz::TimeZone::get(name).ok());
+            let local = at.to_zoned(own.unwrap_or(system)).strftime("%Y-%m-%d %H:%M:%S").to_string();
+            let name = zone.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            format!("next run {local}{name}, in {}", span(left))
+        }
+    };
+    Some(match ended(record) {
+        Some(last) => format!("{when}; last: {last}"),
+        None => when,
+    })
+}
+
 /// The key of a hook that is under way.
 fn hook_of(record: &Record, run: relume_core::RunId) -> &'static str {
     let side = record.sides.iter().find(|side| side.run == run);
@@ -338,7 +363,7 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
         }
         Cause::Unhealthy(check) => format!("its {} failed too often in a row", check.key()),
         Cause::Memory { used, limit } => {
-            format!("it used {} of memory, and max_memory is {}", bytes(*used), bytes(*limit))
+            format!("it used {} of memory, and max_memory is {}", sizes::in_words(*used), sizes::in_words(*limit))
         }
         Cause::Watchdog => "no sign of life within its watchdog time".into(),
         Cause::Dependency(need) => format!("{} went down", board.name(*need)),
@@ -351,7 +376,10 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
 /// How the last run ended, and how long it had been up.
 pub(super) fn ended(record: &Record) -> Option<String> {
     let end = record.last_end.as_ref()?;
-    let how = in_words(end.exit?);
+    let mut how = in_words(end.exit?);
+    if let Cause::Memory { .. } = end.cause {
+        how.push_str(", over its max_memory,");
+    }
     Some(match end.ready_ns {
         0 => how,
         ready => format!("{how} after {}", span(Duration::from_nanos(ready))),
@@ -371,16 +399,6 @@ fn in_words(exit: Exit) -> String {
             "ended by SIGKILL, perhaps out of memory: the kernel killed for want of it at that time".into()
         }
         Exit::Unknown => "ended while nobody could see how".into(),
-    }
-}
-
-/// A size as people say it: `812 kB`, `6.4 MB`, `1.2 GB`.
-pub(crate) fn bytes(bytes: u64) -> String {
-    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
-    match bytes {
-        0..1_000_000 => format!("{} kB", bytes / 1_000),
-        1_000_000..1_000_000_000 => format!("{} MB", tenths(1_000_000)),
-        _ => format!("{} GB", tenths(1_000_000_000)),
     }
 }
 

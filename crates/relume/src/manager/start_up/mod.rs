@@ -5,7 +5,7 @@ mod ground;
 mod parts;
 mod shown;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 
@@ -23,12 +23,16 @@ use super::journal::{Journal, Remains};
 use super::keeper::Keeper;
 use super::launch::Inheritance;
 use super::leaving::Leaving;
+use super::limiting::Unlimited;
+use super::listening::Listening;
 use super::main_loop::{self, End};
 use super::publish::Note;
 use super::ready::Stored;
 use super::recovery;
+use super::disks;
 use super::reload::Source;
 use super::respawn::{self, Back, Respawning};
+use super::sampling::Sampler;
 use super::spawn::Ground;
 use super::translate::number;
 use super::units::Units;
@@ -135,13 +139,21 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         runtime_dir: places.runtime_dir.clone(),
         notify_dir: notify_dir(&places)?,
         stored: Arc::new(Stored::again(&mut fds)),
+        listening: Arc::new(Listening::again(&mut fds, &units, &keeper)),
+        unlimited: Unlimited::default(),
     };
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
     let (close, closing) = watch::channel(false);
-    let office = Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, closing };
+    let root = cgroups.as_ref().map(|cgroups| cgroups.root.clone());
+    let sampler = Sampler::start(Arc::clone(&board), root, Arc::clone(&inbox))?;
+    disks::watch(Arc::clone(&board), Arc::clone(&inbox))?;
+    let measured = sampler.clone();
+    let times = board.lock().unwrap_or_else(PoisonError::into_inner).times.clone();
+    let office =
+        Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, sampler, closing };
     let net = api::start(door, office)?;
     shown.publisher.send(Note::Alerts(Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)))));
 
@@ -158,6 +170,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         journal,
         back,
         read_at,
+        sampler: measured,
+        times,
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
