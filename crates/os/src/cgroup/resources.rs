@@ -95,7 +95,7 @@ impl CgroupRoot {
         let missing: Vec<&str> =
             controllers.iter().copied().filter(|name| !offered.iter().any(|offer| offer == name)).collect();
         if !missing.is_empty() {
-            let why = format!("the controller {} is not handed on to it", missing.join(", "));
+            let why = format!("controllers that do not reach it: {}", missing.join(", "));
             return Err(OsError::at("use limits in", above, Errno::NOENT).because(why));
         }
         if !hands_on(&above, controllers) {

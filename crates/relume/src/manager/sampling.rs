@@ -46,6 +46,9 @@ const FEW: usize = 100;
 /// How long he waits for it at most.
 const PATIENCE: Duration = Duration::from_millis(30);
 
+/// Over less than this, in seconds, what a start takes would look like load.
+const LEAST: f64 = 1.0;
+
 /// A parent's parent's parent: further up nobody looks for the service a process belongs to.
 const DEEPEST: usize = 64;
 
@@ -65,8 +68,7 @@ impl Reading {
             Some(before) => (usage.cpu.saturating_sub(before.usage.cpu), at.duration_since(before.at)),
             None => (usage.cpu, age),
         };
-        // Clock ticks are 10 ms long: over less than that nothing can be said.
-        let share = spent.as_secs_f64() / span.as_secs_f64().max(0.01);
+        let share = spent.as_secs_f64() / span.as_secs_f64().max(LEAST);
         Self { usage, cpu_percent: share * 100.0, at }
     }
 }

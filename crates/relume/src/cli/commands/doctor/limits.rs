@@ -37,7 +37,7 @@ fn judge(names: &[&str], wanted: &BTreeSet<&str>, offered: &[String], place: &st
     if missing.is_empty() {
         return Check::ok("limits", format!("the controllers are there for {}", names.join(", ")));
     }
-    not_kept(names, &format!("{place} is not handed the controller {}", missing.join(", ")))
+    not_kept(names, &format!("controllers that do not reach {place}: {}", missing.join(", ")))
 }
 
 fn not_kept(names: &[&str], why: &str) -> Check {
@@ -56,7 +56,7 @@ mod tests {
         let wanted = BTreeSet::from(["cpu", "memory"]);
         let judged = judge(&["web"], &wanted, &["cpu".into(), "pids".into()], "/x");
         assert_eq!(judged.verdict, Verdict::Warn);
-        assert!(judged.detail.contains("web") && judged.detail.ends_with("controller memory"), "{}", judged.detail);
+        assert!(judged.detail.contains("web") && judged.detail.ends_with("/x: memory"), "{}", judged.detail);
         let all = ["cpu".to_owned(), "memory".to_owned()];
         assert_eq!(judge(&["web"], &wanted, &all, "/x").verdict, Verdict::Ok);
     }
