@@ -8,6 +8,7 @@ mod findings;
 mod formats;
 mod hostile;
 mod readiness;
+mod resources;
 mod reference;
 mod secrets;
 mod services;
