@@ -60,7 +60,7 @@ impl Times {
         let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()?;
         match next {
             Next::At(at) => {
-                let left = at.duration_since(wall());
+                let left = at.duration_since(wall_now());
                 Some((Duration::try_from(left).unwrap_or_default(), Some(at)))
             }
             Next::In(at) => Some((at.saturating_duration_since(Instant::now()), None)),
@@ -112,7 +112,7 @@ impl Clockwork {
 }
 
 /// The wall clock.
-fn wall() -> Timestamp {
+fn wall_now() -> Timestamp {
     let since = i64::try_from(relume_os::clock::realtime().as_millis()).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(since).unwrap_or(Timestamp::MAX)
 }
@@ -129,7 +129,7 @@ struct Now {
 impl Now {
     fn read() -> Self {
         let boot_ns = relume_os::clock::monotonic_ns();
-        Self { wall: wall(), here: Instant::now(), boot_ns }
+        Self { wall: wall_now(), here: Instant::now(), boot_ns }
     }
 }
 
@@ -296,7 +296,7 @@ impl Thread {
 
     /// Sets the timer of the wall clock to the first time; how long it is to the first that needs none.
     fn arm(&self, wall: &OwnedFd) -> io::Result<Option<Duration>> {
-        let now = wall().as_second();
+        let now = wall_now().as_second();
         let times = self.jobs.values().filter_map(|job| match job.next {
             Next::At(at) => Some(at),
             Next::In(_) | Next::Never => None,

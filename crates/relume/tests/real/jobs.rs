@@ -118,7 +118,10 @@ fn the_clock_starts_jobs_as_often_as_it_should_and_never_one_that_was_stopped() 
         assert!(runs(&relume, name) as f64 <= began + 2.0, "{name}: {} in {began} s", runs(&relume, name));
     }
     assert_eq!((runs(&relume, "stopped"), runs(&relume, "yearly")), (before, 0));
-    assert_eq!(relume.status().state("yearly"), "stopped");
+    let status = relume.status();
+    assert_eq!((status.state("yearly"), status.state("stopped")), ("pending", "stopped"));
+    assert!(status.reason("yearly").starts_with("next run "), "{}", status.reason("yearly"));
+    assert!(status.service("yearly")["next_start_in_s"].as_f64() > Some(0.0), "{status}");
 }
 
 /// Shown to fail: with `queue` taken for `skip` the second run never comes.

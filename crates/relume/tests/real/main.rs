@@ -10,6 +10,7 @@
 mod alerts;
 mod apply;
 mod archive;
+mod clock_jumps;
 mod containers;
 mod crash;
 mod dependencies;
