@@ -354,8 +354,7 @@ impl Step<'_> {
         let state = self.core.record(run.service).map(|record| &record.state);
         match state.filter(|state| state.run() == Some(run)) {
             Some(
-                State::Running { .. }
-                | State::Starting { phase: StartPhase::Alive | StartPhase::Forked, .. },
+                State::Running { .. } | State::Starting { phase: StartPhase::Alive | StartPhase::Forked, .. },
             ) => self.begin_stop(run.service, Cause::Memory { used, limit }),
             _ => self.note_stale(run),
         }

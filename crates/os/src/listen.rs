@@ -80,7 +80,9 @@ pub fn open(request: &Request) -> Result<OwnedFd> {
         Address::Inet(None, port) => {
             // One socket for both families, where the kernel has both.
             match inet(request, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), *port)) {
-                Err(e) if is_without_ipv6(e.errno) => inet(request, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))?,
+                Err(e) if is_without_ipv6(e.errno) => {
+                    inet(request, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))?
+                }
                 other => other?,
             }
         }
@@ -96,7 +98,8 @@ pub fn open(request: &Request) -> Result<OwnedFd> {
     };
     if request.kind != Kind::Datagram {
         let backlog = i32::try_from(request.backlog).unwrap_or(i32::MAX);
-        rustix::net::listen(&fd, backlog).map_err(|e| OsError::at("listen on", shown(&request.address), e))?;
+        rustix::net::listen(&fd, backlog)
+            .map_err(|e| OsError::at("listen on", shown(&request.address), e))?;
     }
     Ok(fd)
 }

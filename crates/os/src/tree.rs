@@ -180,7 +180,18 @@ mod tests {
     fn p(pid: u32, ppid: u32, session: u32, start_time: u64) -> Stat {
         let (comm, state) = ("x".into(), 'S');
         let (cpu_ticks, resident_pages, exit_code) = (0, 0, 0);
-        Stat { pid, comm, state, ppid, pgrp: session, session, start_time, cpu_ticks, resident_pages, exit_code }
+        Stat {
+            pid,
+            comm,
+            state,
+            ppid,
+            pgrp: session,
+            session,
+            start_time,
+            cpu_ticks,
+            resident_pages,
+            exit_code,
+        }
     }
 
     fn pids(marks: &RunMarks<'_>, table: &[Stat], tagged: &[u32]) -> Vec<u32> {

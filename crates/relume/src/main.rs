@@ -17,8 +17,8 @@ mod port_holders;
 mod recorded;
 mod roles;
 mod room;
-mod sizes;
 mod shim;
+mod sizes;
 mod systemd;
 mod trust;
 

@@ -127,7 +127,8 @@ fn socket(raw: &RawSocketMap, work: &mut Work<'_, '_>, base_name: &str) -> Optio
         work.warning(&["sockets"], "`mode`, `user` and `group` are those of unix sockets", help);
     }
     let name = raw.name.clone().unwrap_or_else(|| base_name.to_owned());
-    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(|c| c == ':' || !c.is_ascii_graphic()) {
+    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(|c| c == ':' || !c.is_ascii_graphic())
+    {
         let message = format!("`{}` is no name for a socket", crate::node::shortened(&name));
         work.error_with(&["sockets"], message, "letters, digits and signs but `:`");
     }
@@ -173,7 +174,10 @@ fn address(text: &str, inet: bool, work: &mut Work<'_, '_>) -> Result<SocketAddr
     let ip = match bare {
         "" | "*" => None,
         "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        _ => Some(bare.parse().map_err(|_| format!("`{}` is no address of a machine", crate::node::shortened(host)))?),
+        _ => Some(
+            bare.parse()
+                .map_err(|_| format!("`{}` is no address of a machine", crate::node::shortened(host)))?,
+        ),
     };
     Ok(SocketAddress::Inet(ip, port))
 }

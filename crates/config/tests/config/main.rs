@@ -8,7 +8,7 @@ mod findings;
 mod formats;
 mod hostile;
 mod readiness;
-mod resources;
 mod reference;
+mod resources;
 mod secrets;
 mod services;

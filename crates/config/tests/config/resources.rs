@@ -113,7 +113,8 @@ fn a_time_zone_is_known_or_an_error_with_the_nearest_one() {
     assert!(job("UTC").catch_up);
     assert_eq!(job("local").timezone, None);
     let wrong = |zone: &str| {
-        let text = format!("services: {{a: {{command: x, type: oneshot, schedule: '@daily', timezone: {zone}}}}}");
+        let text =
+            format!("services: {{a: {{command: x, type: oneshot, schedule: '@daily', timezone: {zone}}}}}");
         let found = crate::common::load_one("c.yaml", &text).diagnostics.render(false);
         assert!(found.contains("there is no time zone"), "{found}");
         found

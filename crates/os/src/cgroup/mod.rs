@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 pub use resources::Limits;
-pub use root::{CgroupRoot, EntryWay};
+pub use root::{CgroupRoot, EntryWay, SUBGROUP};
 
 use crate::error::{Errno, OsError, Result};
 use crate::pidfd::PidFd;

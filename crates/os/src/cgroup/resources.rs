@@ -6,14 +6,15 @@
 //! hierarchy down. Which ones reach our own cgroup is the business of whoever made it (systemd's `Delegate=`, a container
 //! runtime); from there on it is ours: our own cgroup, the root, the service's directory. A cgroup that hands controllers on may hold
 //! no process itself (cgroups(7), "no internal processes"), so guardian and manager move into a leaf first. Processes of
-//! others are never moved: where there are some, limits cannot be had, and that is said.
+//! others are never moved: where there are some, limits cannot be had, and that is said. Under systemd the unit's own cgroup must stay
+//! free as well, since the next main process is born there: our units have a `DelegateSubgroup=` for that.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::name::escape;
-use super::{CgroupRoot, RunCgroup};
+use super::{CgroupRoot, RunCgroup, SUBGROUP};
 use crate::error::{Errno, OsError, Result};
 use crate::usage::counter;
 
@@ -62,7 +63,8 @@ impl RunCgroup {
     pub fn limit(&self, limits: Limits) -> Result<()> {
         if let Some(bytes) = limits.memory {
             // The service as a whole: half a service that goes on is no service.
-            self.write("memory.oom.group", "1").or_else(|e| if e.errno == Errno::NOENT { Ok(()) } else { Err(e) })?;
+            self.write("memory.oom.group", "1")
+                .or_else(|e| if e.errno == Errno::NOENT { Ok(()) } else { Err(e) })?;
             self.write("memory.max", &bytes.to_string())?;
         }
         if let Some(milli) = limits.cpu_milli {
@@ -122,6 +124,13 @@ impl CgroupRoot {
             let why = format!("processes of others are in it (pid {stranger})");
             return Err(OsError::at("use limits in", above, Errno::BUSY).because(why));
         }
+        if !inside.is_empty() && above.extension().is_some_and(|kind| kind == "service") {
+            // systemd would put the next main process into a cgroup that must hold none, and fail each time.
+            let why = format!(
+                "the unit needs DelegateSubgroup={SUBGROUP} (systemd 254), or relume could not be started again"
+            );
+            return Err(OsError::at("use limits in", above, Errno::BUSY).because(why));
+        }
         let leaf = self.make_leaf()?;
         inside.iter().try_for_each(|pid| write(&leaf.join("cgroup.procs"), pid))
     }
@@ -156,9 +165,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let root = CgroupRoot { path: home.path().join("relume-x") };
         fs::create_dir_all(root.path.join("web/1")).unwrap();
-        for (file, text) in
-            [("cgroup.controllers", "cpuset cpu memory pids\n"), ("cgroup.type", "domain\n"), ("cgroup.procs", "7\n8\n")]
-        {
+        for (file, text) in [
+            ("cgroup.controllers", "cpuset cpu memory pids\n"),
+            ("cgroup.type", "domain\n"),
+            ("cgroup.procs", "7\n8\n"),
+        ] {
             fs::write(home.path().join(file), text).unwrap();
         }
         (home, root)
@@ -188,6 +199,24 @@ mod tests {
         assert!(!home.path().join("cgroup.subtree_control").exists());
         let error = root.enable("web", &["memory", "hugetlb"], &[7, 8]).unwrap_err().to_string();
         assert!(error.contains("hugetlb") && !error.contains("memory,"), "{error}");
+    }
+
+    #[test]
+    fn a_unit_of_systemd_is_not_made_one_that_cannot_be_started_again() {
+        let home = tempfile::tempdir().unwrap();
+        let unit = home.path().join("app.service");
+        let root = CgroupRoot { path: unit.join("relume-x") };
+        fs::create_dir_all(root.path.join("web")).unwrap();
+        for (file, text) in
+            [("cgroup.controllers", "memory"), ("cgroup.type", "domain"), ("cgroup.procs", "7")]
+        {
+            fs::write(unit.join(file), text).unwrap();
+        }
+        let error = root.enable("web", &["memory"], &[7]).unwrap_err().to_string();
+        assert!(error.contains("DelegateSubgroup=relume-supervisor"), "{error}");
+        // In its subgroup the main process is in nobody's way.
+        fs::write(unit.join("cgroup.procs"), "").unwrap();
+        root.enable("web", &["memory"], &[7]).unwrap();
     }
 
     #[test]

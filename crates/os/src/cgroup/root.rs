@@ -13,6 +13,9 @@ use crate::spawn::{into_cgroup_survives, move_into_cgroup_works};
 /// Our own leaf, so that controllers can be enabled above the runs ("no internal processes", cgroups(7)).
 const SUPERVISOR: &str = "+supervisor";
 
+/// `DelegateSubgroup=` of our systemd units (systemd 254): what is started there never stands in the way of controllers.
+pub const SUBGROUP: &str = "relume-supervisor";
+
 /// How children get into their cgroups here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryWay {
@@ -35,6 +38,8 @@ impl CgroupRoot {
         let own = locate::own_directory()?;
         let name = escape(name);
         let path = match own.parent() {
+            // systemd starts the main process in a leaf of its own, so that the unit's cgroup is free to hand controllers on.
+            Some(unit) if own.ends_with(SUBGROUP) => unit.join(name),
             Some(root)
                 if own.ends_with(SUPERVISOR) && root.file_name().is_some_and(|n| n == name.as_str()) =>
             {

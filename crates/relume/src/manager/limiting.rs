@@ -33,11 +33,8 @@ impl Unlimited {
             None => Err("there is no writable cgroup v2 here".to_owned()),
             Some((cgroups, cgroup)) => {
                 let ours = [std::process::id(), keeper.guardian()];
-                let wanted = cgroup::Limits {
-                    memory: limits.memory,
-                    cpu_milli: limits.cpu_milli,
-                    pids: limits.pids,
-                };
+                let wanted =
+                    cgroup::Limits { memory: limits.memory, cpu_milli: limits.cpu_milli, pids: limits.pids };
                 let enabled = cgroups.root.enable(name, &limits.controllers(), &ours);
                 enabled.and_then(|()| cgroup.limit(wanted)).map_err(|error| error.to_string())
             }

@@ -214,8 +214,7 @@ fn make(socket: &Socket, unit: &Unit, request: &SpawnRequest) -> Result<OwnedFd,
 fn holder(socket: &Socket) -> Option<String> {
     let inodes: Vec<u64> = match (&socket.address, socket.kind) {
         (SocketAddress::Inet(_, port), kind) => {
-            let table =
-                if kind == SocketKind::Datagram { port_holders::udp() } else { port_holders::tcp() };
+            let table = if kind == SocketKind::Datagram { port_holders::udp() } else { port_holders::tcp() };
             table.into_iter().filter(|(_, at)| at == port).map(|(inode, _)| inode).collect()
         }
         (SocketAddress::Unix(path), _) => port_holders::unix(path),

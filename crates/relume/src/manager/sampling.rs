@@ -143,7 +143,8 @@ impl Sampler {
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let readings = board.lock().unwrap_or_else(PoisonError::into_inner).readings.clone();
-        let thread = Thread { shared: Arc::clone(&shared), board, readings, cgroups, inbox, told: HashSet::new() };
+        let thread =
+            Thread { shared: Arc::clone(&shared), board, readings, cgroups, inbox, told: HashSet::new() };
         std::thread::Builder::new().name("sample".into()).spawn(move || thread.run())?;
         Ok(Self(shared))
     }
@@ -357,10 +358,12 @@ mod tests {
         let now = Instant::now();
         let first = Reading::of(usage(500), None, Duration::from_secs(10), now);
         assert_eq!(first.cpu_percent.round(), 5.0);
-        let second = Reading::of(usage(1500), Some(&first), Duration::from_secs(15), now + Duration::from_secs(2));
+        let second =
+            Reading::of(usage(1500), Some(&first), Duration::from_secs(15), now + Duration::from_secs(2));
         assert_eq!(second.cpu_percent.round(), 50.0);
         // A child that nobody has waited for takes its time with it.
-        let third = Reading::of(usage(900), Some(&second), Duration::from_secs(20), now + Duration::from_secs(4));
+        let third =
+            Reading::of(usage(900), Some(&second), Duration::from_secs(20), now + Duration::from_secs(4));
         assert_eq!(third.cpu_percent, 0.0);
     }
 }

@@ -169,7 +169,7 @@ fn whatever_the_clock_is_set_to_a_job_never_runs_in_a_storm_and_goes_on_afterwar
         "2016-06-01T10:30:00Z",
         "1970-01-01T00:00:00Z",
         "1970-01-01T00:00:01Z",
-        "2200-01-01T00:00:00Z",
+        "2200-01-01T00:10:00Z",
     ];
     for jump in jumps {
         for catch_up in [false, true] {

@@ -274,11 +274,7 @@ impl Ground {
             }
             let cgroup = self.cgroup(name, order.run.generation)?;
             let place = (self.cgroups.as_ref(), cgroup.as_ref());
-            self.unlimited.limit(
-                (&order.unit, order.run, order.kind),
-                place,
-                (&self.keeper, &self.inbox),
-            );
+            self.unlimited.limit((&order.unit, order.run, order.kind), place, (&self.keeper, &self.inbox));
             self.spawn(spawner, &plan, &output, cgroup)
         });
         match made {

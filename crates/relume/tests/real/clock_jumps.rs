@@ -37,7 +37,9 @@ fn a_clock_that_is_set_restarts_nothing_and_changes_no_wait() {
         fs::write(relume.path("shift.new"), by.to_string()).unwrap();
         fs::rename(relume.path("shift.new"), &shift).unwrap();
         let so_far = tries(&relume).len();
-        eventually("it is tried again in spite of the clock", || (tries(&relume).len() > so_far + 1).then_some(()));
+        eventually("it is tried again in spite of the clock", || {
+            (tries(&relume).len() > so_far + 1).then_some(())
+        });
     }
     let after = relume.status();
     assert_eq!((after.pid("calm"), after.restarts("calm")), (before.pid("calm"), 0), "{after}");

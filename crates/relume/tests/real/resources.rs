@@ -24,7 +24,10 @@ fn check_what_it_uses(relume: &Relume) {
     assert!(of("family", "memory_bytes") < 200_000_000.0, "{status}");
     assert!(of("idle", "fds") >= 3.0 && of("idle", "processes") == 1.0, "{status}");
     let manager = status.manager();
-    assert!(manager["memory_bytes"].as_u64() > Some(1_000_000) && manager["fds"].as_u64() > Some(10), "{manager}");
+    assert!(
+        manager["memory_bytes"].as_u64() > Some(1_000_000) && manager["fds"].as_u64() > Some(10),
+        "{manager}"
+    );
     let disk = &manager["disks"][0];
     assert!(disk["what"] == "logs" && disk["free_bytes"].as_u64() < disk["total_bytes"].as_u64(), "{disk}");
     let page = relume.ok(&["explain", "family"]);

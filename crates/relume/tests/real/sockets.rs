@@ -148,7 +148,8 @@ fn a_service_that_is_stopped_refuses_and_one_that_is_taken_out_leaves_nothing() 
     let builder = Builder::new();
     let path = builder.home().join("run/app.sock");
     let service = |sockets: Value| json!({"services": {"web": {"command": server(), "sockets": sockets}}});
-    let both = json!([{"listen": port, "name": "http"}, {"listen": "run/app.sock", "name": "ctl", "mode": "0600"}]);
+    let both =
+        json!([{"listen": port, "name": "http"}, {"listen": "run/app.sock", "name": "ctl", "mode": "0600"}]);
     let relume = builder.config(&service(both)).up();
     relume.wait_state("web", "running");
     assert!(ask_port(port).unwrap().unwrap().ends_with(" http\n"));
@@ -158,7 +159,8 @@ fn a_service_that_is_stopped_refuses_and_one_that_is_taken_out_leaves_nothing() 
     eventually("no socket stays behind", || (!path.exists()).then_some(()));
     relume.ok(&["start", "web"]);
     assert!(ask_port(port).unwrap().is_some());
-    fs::write(relume.path("relume.json"), service(json!([{"listen": port, "name": "http"}])).to_string()).unwrap();
+    fs::write(relume.path("relume.json"), service(json!([{"listen": port, "name": "http"}])).to_string())
+        .unwrap();
     relume.ok(&["apply"]);
     relume.wait_state("web", "running");
     eventually("the one that was taken out is gone", || (!path.exists()).then_some(()));

@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 use relume_proto::{ChainLink, ExplainReport, Retries, ServiceReport};
 
 use super::text::{count, harmless, seconds};
-use crate::sizes;
 use super::{BAD, BUSY, DIM, GOOD, Look, STRONG, event, state_style};
+use crate::sizes;
 
 /// Events shown on the page; `--json` has more.
 const EVENTS: usize = 8;

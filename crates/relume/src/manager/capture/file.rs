@@ -1,8 +1,8 @@
 //! One log file: where the next byte goes, and what to do when somebody else moved, replaced, truncated or deleted it.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use relume_os::{Errno, OsError, Result};

@@ -39,7 +39,9 @@ fn chain(board: &Board, first: ServiceId) -> Vec<ChainLink> {
         Some(ChainLink {
             service: record.name.clone(),
             state: words::word(report::word(board, id, record)),
-            because: words::due(board, record).or_else(|| words::reason(board, record)).or_else(|| words::ended(record)),
+            because: words::due(board, record)
+                .or_else(|| words::reason(board, record))
+                .or_else(|| words::ended(record)),
             since: None,
         })
     };

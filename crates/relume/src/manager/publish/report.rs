@@ -3,7 +3,8 @@
 use relume_core::{Intent, Moment, Record, ServiceId, State, Word};
 use relume_os::signals;
 use relume_proto::{
-    DiskReport, LastExit, ManagerReport, ManagerState, ServiceReport, State as Shown, StatusEntry, StatusFile, StatusReport,
+    DiskReport, LastExit, ManagerReport, ManagerState, ServiceReport, State as Shown, StatusEntry,
+    StatusFile, StatusReport,
 };
 
 use super::board::{Board, now, wall};
@@ -155,9 +156,7 @@ fn next_start(board: &Board, record: &Record) -> Option<f64> {
     let due = || board.times.of(&record.name).filter(|_| record.intent != Intent::Down);
     match record.state {
         State::Restarting { retry_at, .. } => Some(retry_at.since(now()).as_secs_f64()),
-        State::Stopped | State::Completed | State::Failed { .. } => {
-            due().map(|(left, _)| left.as_secs_f64())
-        }
+        State::Stopped | State::Completed | State::Failed { .. } => due().map(|(left, _)| left.as_secs_f64()),
         State::Pending { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping { .. } => {
             None
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Check, Condition, Count, Exit, Fact, Hook, Intent, Moment, Pace, Record, RunId, RunKind, StartPhase,
-    State, StopPhase, WaitFor, What, Word,
+    Cause, Check, Condition, Count, Exit, Fact, Hook, Intent, Moment, Pace, Record, RunId, RunKind,
+    StartPhase, State, StopPhase, WaitFor, What, Word,
 };
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
@@ -363,7 +363,11 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
         }
         Cause::Unhealthy(check) => format!("its {} failed too often in a row", check.key()),
         Cause::Memory { used, limit } => {
-            format!("it used {} of memory, and max_memory is {}", sizes::in_words(*used), sizes::in_words(*limit))
+            format!(
+                "it used {} of memory, and max_memory is {}",
+                sizes::in_words(*used),
+                sizes::in_words(*limit)
+            )
         }
         Cause::Watchdog => "no sign of life within its watchdog time".into(),
         Cause::Dependency(need) => format!("{} went down", board.name(*need)),

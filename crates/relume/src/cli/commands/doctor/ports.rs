@@ -37,7 +37,8 @@ pub(super) fn held(services: &[ServiceConfig]) -> Vec<Check> {
         .map(|(port, names)| {
             let taken: Vec<u64> =
                 listening.iter().filter(|(_, at)| **at == port).map(|(inode, _)| *inode).collect();
-            let pids: Vec<u32> = taken.iter().filter_map(|inode| owners.get(inode)).flatten().copied().collect();
+            let pids: Vec<u32> =
+                taken.iter().filter_map(|inode| owners.get(inode)).flatten().copied().collect();
             judge(port, &names, !taken.is_empty(), &pids)
         })
         .collect()
