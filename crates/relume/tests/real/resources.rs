@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, Relume, fixture};
+use crate::harness::{Builder, Relume, eventually, fixture, is_root, skip};
 
 /// Takes so many megabytes, a child of it as many again, and stays.
 fn takes(own: u32, childs: u32) -> Value {
@@ -85,5 +85,28 @@ fn limits_that_cannot_be_kept_are_said_and_the_service_runs() {
     let events = relume.ok(&["events", "--json", "web"]);
     let said = events.lines().filter(|line| line.contains("its limits are not kept here")).count();
     assert_eq!(said, 1, "once: {events}");
+    relume.down();
+}
+
+/// Shown to fail: with the look at the disks left out there is no event.
+#[test]
+fn a_disk_without_room_is_an_event_and_stands_in_the_status() {
+    let can = std::process::Command::new("unshare").args(["-m", "true"]).status();
+    if !is_root() || !can.is_ok_and(|status| status.success()) {
+        return skip("a small file system needs root and a mount namespace");
+    }
+    let builder = Builder::new();
+    std::fs::create_dir(builder.home().join("logs")).unwrap();
+    let script = "mount -t tmpfs -o size=8m tmpfs logs && exec \"$@\"";
+    let config = json!({"services": {"web": {"command": [fixture("never-ready")]}}});
+    let relume = builder.config(&config).through(&["unshare", "-m", "/bin/sh", "-c", script, "sh"]).up();
+    relume.wait_state("web", "running");
+    let events = eventually("it is told", || {
+        Some(relume.ok(&["events", "--json"])).filter(|events| events.contains("is full"))
+    });
+    assert!(events.contains(r#""event":"warning""#) && events.contains("(logs)"), "{events}");
+    let status =
+        relume.wait_until("it stands in the status", |status| status.manager()["disks"][0]["short"] == true);
+    assert_eq!(status.manager()["disks"][0]["what"], "logs");
     relume.down();
 }
