@@ -9,14 +9,16 @@
 //! down, never causes more than one run, and none for what was missed by more than [`LATE`], unless the job is to `catch_up`. What was run
 //! before a clock went back by up to [`BACK`] is not run again.
 //!
-//! When a job was due last is kept in the archive, by the wall clock and by the one of this boot. So a manager that replaces
-//! itself every few minutes goes on waiting for `@every 1h`, and nothing that was due while it did so is lost.
+//! When a job was due last is kept by the wall clock and by the one of this boot: in a file of the runtime directory before anybody is told,
+//! and in the archive a moment later, for the next boot. So a manager that replaces itself every few minutes goes on waiting for
+//! `@every 1h`, what was due while it did so is not lost, and nothing is run twice.
 //!
 //! The core knows nothing of clocks: it sees a command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ use jiff::{SignedDuration, Timestamp};
 use relume_config::{Overlap, Schedule, When};
 use relume_core::{Command, Event, Intent, ServiceId, State, Supervisor, Ticket};
 use relume_os::epoll::EventFd;
+use relume_os::files::Durability;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -78,12 +81,16 @@ pub(crate) struct Clockwork {
 
 impl Clockwork {
     /// Starts the thread; it has nothing to do until it is told.
-    pub(crate) fn start(inbox: Arc<Inbox>, archive: Archive, times: Times) -> relume_os::Result<Self> {
+    pub(crate) fn start(
+        inbox: Arc<Inbox>,
+        (archive, file): (Archive, PathBuf),
+        times: Times,
+    ) -> relume_os::Result<Self> {
         let (wanted, bell) = (Arc::<Wanted>::default(), Arc::new(EventFd::new()?));
         let (asked, woken) = (Arc::clone(&wanted), Arc::clone(&bell));
         let boot = relume_os::clock::boot_id()?;
         let run = move || {
-            let notes = Notes { archive: Some(archive), boot, jobs: BTreeMap::new() };
+            let notes = Notes::again(archive, file, boot);
             let mut thread = Thread { inbox, notes, times, jobs: BTreeMap::new() };
             // Without a timer nothing can be started by the clock; all else goes on.
             if let Err(error) = thread.run(&asked, &woken) {
@@ -164,11 +171,32 @@ impl Last {
 /// What is kept of the jobs beyond this manager.
 struct Notes {
     archive: Option<Archive>,
+    /// On a tmpfs; none in tests.
+    file: Option<PathBuf>,
     boot: String,
     jobs: BTreeMap<String, Last>,
 }
 
 impl Notes {
+    /// What an earlier manager of this boot has left.
+    fn again(archive: Archive, file: PathBuf, boot: String) -> Self {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let note = |line: &str| {
+            let (name, last) = line.split_once(' ')?;
+            Some((name.to_owned(), Last::read(last).filter(|last| last.boot == boot)?))
+        };
+        let jobs = text.lines().filter_map(note).collect();
+        Self { archive: Some(archive), file: Some(file), boot, jobs }
+    }
+
+    /// Writes all that is known where a successor finds it. Nothing here waits for a disk.
+    fn save(&self) -> relume_os::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let lines = self.jobs.iter().map(|(name, last)| format!("{name} {}\n", last.text()));
+        let text: String = lines.collect();
+        relume_os::files::write_atomic(file, text.as_bytes(), 0o600, Durability::Process)
+    }
+
     fn of(&mut self, name: &str) -> Option<Last> {
         let kept = || Last::read(&self.archive.as_ref()?.due_before(name)?);
         self.jobs.get(name).cloned().or_else(kept)
@@ -251,10 +279,14 @@ impl Thread {
             });
             self.jobs.insert(name, job);
         }
+        let jobs = &self.jobs;
+        self.notes.jobs.retain(|name, _| jobs.contains_key(name));
+        self.save();
     }
 
     /// Tells of all that are due, each once.
     fn fire(&mut self, now: Now) {
+        let (mut all, mut noted) = (Vec::new(), false);
         for (name, job) in &mut self.jobs {
             let due = match job.next {
                 Next::At(at) if at <= now.wall => {
@@ -264,6 +296,7 @@ impl Thread {
                         Next::At(_) | Next::In(_) | Next::Never => at,
                     };
                     job.next = after(&job.schedule, now.wall);
+                    noted = true;
                     let in_time = now.wall.duration_since(at) <= LATE;
                     // What was missed is settled by this, whether it is made up for or not.
                     self.notes.note(name, if in_time { at } else { now.wall }, now);
@@ -271,6 +304,7 @@ impl Thread {
                 }
                 Next::In(at) if at <= now.here => {
                     let When::Every(every) = job.schedule.when else { continue };
+                    noted = true;
                     // From now on, not from when it was due: what was missed does not add up.
                     job.next = Next::In(if now.here < at + every { at + every } else { now.here + every });
                     self.notes.note(name, now.wall, now);
@@ -279,8 +313,19 @@ impl Thread {
                 Next::At(_) | Next::In(_) | Next::Never => false,
             };
             if due {
-                self.inbox.send(News::Due { name: name.clone(), overlap: job.schedule.overlap });
+                all.push(News::Due { name: name.clone(), overlap: job.schedule.overlap });
             }
+        }
+        if noted {
+            self.save();
+        }
+        all.into_iter().for_each(|due| self.inbox.send(due));
+    }
+
+    /// Before anybody is told: a manager that dies in between has lost a run, and none is run twice.
+    fn save(&self) {
+        if let Err(error) = self.notes.save() {
+            self.inbox.send(News::Say(format!("{error}: a job may run twice should relume die now")));
         }
     }
 

@@ -145,3 +145,22 @@ fn a_job_that_is_due_while_it_goes_on_is_left_out_queued_or_begun_anew() {
     eventually("what was queued follows at once", || (runs(&relume, "queue") >= 2).then_some(()));
     assert!(first.elapsed() < std::time::Duration::from_secs(2), "and not when the clock wants it again");
 }
+
+/// Shown to fail: with nothing kept beyond a manager the job never runs; with no more than the archive, which is written a moment
+/// later, it runs twice.
+#[test]
+fn a_job_is_due_as_often_as_it_should_however_often_relume_replaces_itself() {
+    let relume = Relume::with(&json!({
+        "manager": {"self_respawn": "1s"},
+        "services": {"job": job("job", json!({"command": "cut -d' ' -f1 /proc/uptime >> job.ran", "schedule": "@every 2s"}))}}));
+    let times = || -> Vec<f64> {
+        let text = fs::read_to_string(relume.path("job.ran")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    eventually("it has run several times", || (times().len() >= 5).then_some(()));
+    let respawns = relume.status().manager()["respawns"].as_u64();
+    assert!(respawns > Some(3), "{respawns:?}");
+    let times = times();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 1.5), "{times:?}");
+    relume.down();
+}

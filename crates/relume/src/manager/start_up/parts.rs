@@ -61,7 +61,8 @@ pub(super) struct Parts {
 }
 
 pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
-    let clockwork = Clockwork::start(Arc::clone(&parts.inbox), parts.ground.archive.clone(), parts.times)?;
+    let kept = (parts.ground.archive.clone(), parts.ground.runtime_dir.join("schedule"));
+    let clockwork = Clockwork::start(Arc::clone(&parts.inbox), kept, parts.times)?;
     clockwork.set(&parts.units);
     parts.sampler.watch(parts.units.has_memory_bounds());
     Ok(Edge {
