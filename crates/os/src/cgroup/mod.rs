@@ -18,6 +18,7 @@
 
 mod locate;
 mod name;
+mod resources;
 mod root;
 
 use std::fs;
@@ -27,7 +28,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-pub use root::{CgroupRoot, EntryWay};
+pub use resources::Limits;
+pub use root::{CgroupRoot, EntryWay, SUBGROUP};
 
 use crate::error::{Errno, OsError, Result};
 use crate::pidfd::PidFd;

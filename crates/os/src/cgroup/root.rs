@@ -13,6 +13,9 @@ use crate::spawn::{into_cgroup_survives, move_into_cgroup_works};
 /// Our own leaf, so that controllers can be enabled above the runs ("no internal processes", cgroups(7)).
 const SUPERVISOR: &str = "+supervisor";
 
+/// `DelegateSubgroup=` of our systemd units (systemd 254): what is started there never stands in the way of controllers.
+pub const SUBGROUP: &str = "relume-supervisor";
+
 /// How children get into their cgroups here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryWay {
@@ -25,7 +28,7 @@ pub enum EntryWay {
 /// The directory below which all runs lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupRoot {
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl CgroupRoot {
@@ -35,6 +38,8 @@ impl CgroupRoot {
         let own = locate::own_directory()?;
         let name = escape(name);
         let path = match own.parent() {
+            // systemd starts the main process in a leaf of its own, so that the unit's cgroup is free to hand controllers on.
+            Some(unit) if own.ends_with(SUBGROUP) => unit.join(name),
             Some(root)
                 if own.ends_with(SUPERVISOR) && root.file_name().is_some_and(|n| n == name.as_str()) =>
             {
@@ -65,10 +70,15 @@ impl CgroupRoot {
 
     /// Moves this whole process into the leaf `+supervisor`.
     pub fn enter_supervisor(&self) -> Result<()> {
-        let leaf = self.path.join(SUPERVISOR);
-        make(&leaf)?;
+        let leaf = self.make_leaf()?;
         let procs = leaf.join("cgroup.procs");
         fs::write(&procs, "0").map_err(|e| OsError::at("move ourselves by", procs, e))
+    }
+
+    pub(super) fn make_leaf(&self) -> Result<PathBuf> {
+        let leaf = self.path.join(SUPERVISOR);
+        make(&leaf)?;
+        Ok(leaf)
     }
 
     /// Tries with real children, in a fresh directory, how they can enter it; an error if they cannot.

@@ -17,6 +17,8 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::tree::{self, RunMarks};
 
 use super::inbox::{Inbox, News};
+use super::keeper::Keeper;
+use super::listening::Listening;
 
 /// The tree of one run.
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ enum Errand {
     Remove(RunCgroup),
     /// Remove the name of a socket that nobody holds any more.
     Forget(PathBuf),
+    /// Close the listening sockets that only this service had, up to this generation.
+    Release(Arc<Listening>, Arc<Keeper>, String, u64),
     /// Nothing more will come.
     End,
 }
@@ -106,6 +110,16 @@ impl Trees {
         self.send(Errand::Forget(socket));
     }
 
+    pub(crate) fn release(
+        &self,
+        (listening, keeper): (&Arc<Listening>, &Arc<Keeper>),
+        service: &str,
+        generation: u64,
+    ) {
+        let (listening, keeper) = (Arc::clone(listening), Arc::clone(keeper));
+        self.send(Errand::Release(listening, keeper, service.to_owned(), generation));
+    }
+
     fn send(&self, errand: Errand) {
         // The thread ends only with the program.
         let _ended = self.errands.send(errand);
@@ -159,6 +173,9 @@ fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
                 Errand::Remove(cgroup) => emptied.fresh.push(cgroup),
                 // One that stays behind is found by the next start.
                 Errand::Forget(socket) => drop(relume_os::files::remove(&socket)),
+                Errand::Release(listening, keeper, service, generation) => {
+                    listening.release(&keeper, &service, generation);
+                }
                 Errand::End => return emptied.remove(),
             }
         }

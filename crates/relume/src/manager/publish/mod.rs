@@ -329,6 +329,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::StillAlive { .. }
         | What::Returned { .. }
         | What::LooksForking { .. }
+        | What::Noticed { .. }
         | What::Stale { .. } => return,
     };
     if let Some(record) = fact.what.service().and_then(|id| board.memory.services.get(&id)) {
