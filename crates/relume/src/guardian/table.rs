@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use relume_os::OsError;
 use relume_os::inherit::{self, Handle};
@@ -15,9 +16,8 @@ use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::ProcessId;
 use relume_os::pipes::Pipe;
 
-use super::link::{self, Ended};
-use super::starting::{SAFE, WITHOUT_JOURNAL};
-use crate::roles::{AGAIN, LOCK_FD, Role};
+use super::link::{self, Ended, Why};
+use crate::roles::{LOCK_FD, Role};
 
 /// The variable that names the number of the table's descriptor.
 const TABLE: &str = "RELUME_TABLE";
@@ -32,8 +32,10 @@ pub(crate) struct Table {
     pub(crate) limits: Vec<(Resource, Limit)>,
     /// The loss of the terminal is to be ignored (`nohup`).
     pub(crate) ignores_hangup: bool,
-    /// Why there is a new guardian, for people.
-    pub(crate) why: String,
+    /// For how long a manager may be silent; none: it is not watched.
+    pub(crate) period: Option<Duration>,
+    /// Why there is a new guardian.
+    pub(crate) why: Why,
     /// The store.
     pub(crate) kept: Vec<(String, Vec<Handle>)>,
     /// The manager, where it lives on.
@@ -55,7 +57,7 @@ pub(crate) struct Heir {
 
 /// The variables of relume's own that must not reach the next manager.
 pub(super) fn is_own(key: &OsString) -> bool {
-    [TABLE, AGAIN, SAFE, WITHOUT_JOURNAL].iter().any(|own| key == own)
+    key == TABLE
 }
 
 /// Executes `program` as the guardian in this process, with all that the table names. Comes back only if that fails; then
@@ -91,7 +93,8 @@ impl Table {
 
     fn write(&self) -> relume_os::Result<OwnedFd> {
         let mut text =
-            format!("{VERSION}\nhangup {}\nwhy {}\n", u8::from(self.ignores_hangup), line(&self.why));
+            format!("{VERSION}\nhangup {}\nwhy {}\n", u8::from(self.ignores_hangup), self.why.line());
+        text.push_str(&format!("watch {}\n", self.period.map_or(0, |period| period.as_micros())));
         for (resource, limit) in &self.limits {
             text.push_str(&format!("limit {} {limit}\n", resource.name()));
         }
@@ -130,7 +133,11 @@ impl Table {
         let (kind, rest) = entry.split_once(' ')?;
         match kind {
             "hangup" => self.ignores_hangup = rest == "1",
-            "why" => self.why = rest.to_owned(),
+            "watch" => {
+                let micros: u64 = rest.parse().ok()?;
+                self.period = Some(Duration::from_micros(micros)).filter(|period| !period.is_zero());
+            }
+            "why" => self.why = Why::of(rest),
             "limit" => {
                 let (name, limit) = rest.split_once(' ')?;
                 self.limits.push((Resource::by_name(name)?, Limit::parse(limit)?));
@@ -186,11 +193,10 @@ fn read_handles(text: &str) -> Option<Vec<Handle>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use relume_os::exit::{ExitStatus, Usage};
 
     use super::*;
+    use crate::guardian::link::How;
 
     #[test]
     fn what_is_handed_over_is_read_as_it_was_written() {
@@ -200,7 +206,8 @@ mod tests {
         let table = Table {
             limits: vec![(Resource::NOFILE, Limit { soft: Some(1024), hard: None })],
             ignores_hangup: true,
-            why: "two\nlines".into(),
+            period: Some(Duration::from_millis(1500)),
+            why: Why { text: "two\nlines".into(), how: How::Exit, since: 7 },
             kept: vec![
                 ("output/a name/3".into(), vec![handle(8), handle(9)]),
                 ("control".into(), vec![handle(5)]),
@@ -214,8 +221,8 @@ mod tests {
         for entry in text.strip_prefix(VERSION).unwrap().lines().skip(1) {
             assert_eq!(read.read(entry), Some(()), "{entry:?}");
         }
-        assert_eq!(read.why, "two lines");
-        assert_eq!(format!("{read:?}"), format!("{:?}", Table { why: "two lines".into(), ..table }));
+        let why = Why { text: "two lines".into(), ..table.why.clone() };
+        assert_eq!(format!("{read:?}"), format!("{:?}", Table { why, ..table }));
     }
 
     #[test]

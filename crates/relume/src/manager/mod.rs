@@ -58,8 +58,6 @@ pub(crate) struct Options {
     pub(crate) config: relume_config::Config,
     /// What `config` was read from.
     pub(crate) recording: Recording,
-    /// Just before it was read.
-    pub(crate) read_at: std::time::SystemTime,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.

@@ -106,6 +106,7 @@ impl Edge {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
                 Word::Exited(ended) => self.reaped_by_guardian(ended),
+                Word::Replaced(why) => self.notice(why),
                 Word::Gone => return self.guardian_lost(),
             }
         }

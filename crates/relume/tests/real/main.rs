@@ -46,5 +46,6 @@ mod strangers;
 mod sweep;
 mod systemd;
 mod together;
+mod told;
 mod upgrade;
 mod watchdog;

@@ -126,6 +126,7 @@ impl Board {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::Returned { .. }
+            | What::Noticed { .. }
             | What::Stale { .. } => {}
         }
         self.memory.fold(fact);

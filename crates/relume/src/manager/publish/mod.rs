@@ -318,6 +318,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::ShutdownBegan { .. }
         | What::StillAlive { .. }
         | What::Returned { .. }
+        | What::Noticed { .. }
         | What::LooksForking { .. }
         | What::Stale { .. } => return,
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Check, Condition, Count, Exit, Fact, Hook, Moment, Pace, Record, RunId, RunKind, StartPhase,
+    Away, Cause, Check, Condition, Count, Exit, Fact, Hook, Moment, Pace, Record, RunId, RunKind, StartPhase,
     State, StopPhase, WaitFor, What, Word,
 };
 use relume_os::signals;
@@ -53,12 +53,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::ConfigRefused { problem } => {
             (EventKind::Config, format!("configuration refused, the one before stays: {problem}"))
         }
-        What::Returned { planned: true, cause, took_us } => {
-            (EventKind::Respawn, format!("relume was respawned ({cause}), {}", gap(*took_us)))
-        }
-        What::Returned { planned: false, cause, took_us } => {
-            (EventKind::Recovery, format!("relume came back after {cause}, {}", gap(*took_us)))
-        }
+        What::Returned { why, detail, took_us } => return Some(returned(board, fact, *why, detail, *took_us)),
+        What::Noticed { text } => (EventKind::Warning, text.clone()),
         What::StillAlive { .. } => (
             EventKind::Warning,
             "SIGKILL has not ended it: a process waits in the kernel (state D); trying again".into(),
@@ -375,7 +371,22 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// How long nobody supervised.
-fn gap(took_us: u64) -> String {
-    format!("{}.{:03} ms without supervision", took_us / 1000, took_us % 1000)
+/// relume itself is back.
+fn returned(board: &Board, fact: &Fact, why: Away, detail: &str, took_us: Option<u64>) -> EventRecord {
+    let gap = took_us.map(|us| format!(", {}.{:03} ms without supervision", us / 1000, us % 1000));
+    let gap = gap.unwrap_or_default();
+    let (event, text) = if why.is_respawn() {
+        (EventKind::Respawn, format!("relume was respawned ({detail}){gap}"))
+    } else {
+        (EventKind::Recovery, format!("relume came back after {detail}{gap}"))
+    };
+    let cause = match why {
+        Away::Asked | Away::Left => wire::Cause::Asked,
+        Away::Schedule => wire::Cause::Schedule,
+        Away::Exit => wire::Cause::Exit,
+        Away::Signal => wire::Cause::Signal,
+        Away::Silence => wire::Cause::Watchdog,
+        Away::Unknown => wire::Cause::Unknown,
+    };
+    EventRecord { event, cause: Some(cause), detail: Some(text), ..blank(board, fact) }
 }

@@ -34,6 +34,7 @@ impl Edge {
                 }
             }
             What::Returned { .. }
+            | What::Noticed { .. }
             | What::Added { .. }
             | What::Retired { .. }
             | What::Removed { .. }

@@ -102,11 +102,12 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     options.places.link_runtime_dir()?;
     let descriptors = limits::raise_nofile()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, recording, load, read_at, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
     let (mut journal, mut remains) = open_journal(&places, &units)?;
+    let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
     let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
@@ -157,7 +158,6 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         keeper,
         journal,
         back,
-        read_at,
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
@@ -183,8 +183,8 @@ impl Manager {
                 leaving.leave_running(edge);
                 0
             }
-            End::Respawn(cause) => {
-                respawn::execute(edge, leaving, cause);
+            End::Respawn(leap) => {
+                respawn::execute(edge, leaving, &leap);
                 // No program can be executed, ours neither: the guardian starts another process.
                 1
             }
