@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use relume_core::{Event, Exit, Moment, RunId};
+use relume_os::exit::Usage;
 use relume_os::pidfd::ProcessId;
 
 use super::edge::Edge;
@@ -190,9 +191,14 @@ impl Edge {
     }
 
     /// How a run's main process has ended, where only the guardian can know: it has reaped the process a moment ago. None: it is
-    /// about to tell, and is waited for.
-    pub(super) fn exit_as_told(&mut self, run: RunId, process: ProcessId, exit: Exit) -> Option<Exit> {
-        let told = self.reaped.iter().find(|ended| ended.process == process);
+    /// about to tell, and is waited for. Beside it what the guardian knows that it has used.
+    pub(super) fn exit_as_told(
+        &mut self,
+        run: RunId,
+        process: ProcessId,
+        exit: Exit,
+    ) -> Option<(Exit, Option<Usage>)> {
+        let told = self.reaped.iter().find(|ended| ended.process == process).copied();
         let known = match (exit, told) {
             (Exit::Unknown, Some(ended)) => Some(to_exit(ended.status)),
             (Exit::Unknown, None) if self.attention.lost.is_none() => None,
@@ -206,7 +212,7 @@ impl Edge {
             }
         }
         self.attention.untold.remove(&run);
-        Some(known.unwrap_or(Exit::Unknown))
+        Some((known.unwrap_or(Exit::Unknown), told.map(|ended| ended.usage)))
     }
 
     /// Ends that were waited for and are told by now, or never; says until when the others are waited for.

@@ -77,7 +77,11 @@ pub(crate) struct Options {
 pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
     let started = match Role::of_this_process() {
-        Role::Manager => start_up::start(options),
+        Role::Manager => {
+            #[cfg(debug_assertions)]
+            hang();
+            start_up::start(options)
+        }
         Role::Command | Role::Guardian | Role::Trial | Role::Shim | Role::Drill => {
             Err(start_up::begin(&options))
         }
@@ -88,5 +92,14 @@ pub(crate) fn run(options: Options) -> ExitCode {
             screen.error(&trouble.text, trouble.help.as_deref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// For tests: while the file that `RELUME_HANG` names is there, the manager gets no further than this.
+#[cfg(debug_assertions)]
+fn hang() {
+    let Some(file) = std::env::var_os("RELUME_HANG").map(std::path::PathBuf::from) else { return };
+    while file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }

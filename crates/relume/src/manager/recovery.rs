@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Survivor};
-use relume_os::exit;
+use relume_os::exit::{self, ExitStatus, Usage};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
 use relume_os::tree::{self, RunMarks};
@@ -33,6 +33,8 @@ use super::units::{Unit, Units};
 pub(crate) struct Found {
     /// As the core is told.
     pub(crate) survivor: Survivor,
+    /// What its main process has used, if that has ended.
+    pub(crate) usage: Option<Usage>,
     /// As it is watched from now on; none: nothing of it lives.
     pub(crate) run: Option<Run>,
     /// As the journal goes on to say.
@@ -73,12 +75,14 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
         ground.keeper.keep(&keeper::process_name(&kept.name, generation), &[pidfd.as_fd()]);
         Some(pidfd)
     });
-    let ended = match &pidfd {
-        Some(pidfd) => exit::peek(pidfd, process.pid).unwrap_or(None).map(to_exit),
-        None => Some(Exit::Unknown),
+    let (ended, usage) = match &pidfd {
+        Some(pidfd) => exit::peek_with_usage(pidfd, process.pid).unwrap_or(None).unzip(),
+        None => (Some(ExitStatus::Unknown), None),
     };
+    let ended = ended.map(to_exit);
     // Whoever reaped it has told, and where the kernel has no memory for it that is all there is.
     let told = ground.keeper.ended().iter().find(|ended| ended.process == process);
+    let usage = usage.flatten().or(told.map(|told| told.usage));
     let ended = match (ended, told) {
         (Some(Exit::Unknown), Some(told)) => Some(to_exit(told.status)),
         (ended, _) => ended,
@@ -107,7 +111,7 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
     if let Some(ears) = ears.as_ref().filter(|ears| ears.fds().len() > had) {
         ground.keeper.keep(&keeper::ears_name(&kept.name, generation), &ears.fds());
     }
-    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, run, kept, ears }
+    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, usage, run, kept, ears }
 }
 
 /// A run of which the journal knows no process: the manager died between starting and noting it.
@@ -233,7 +237,10 @@ pub(crate) fn run_id(service: relume_core::ServiceId, survivor: &Survivor) -> Ru
 impl Edge {
     /// Watches a run that was found from now on.
     pub(crate) fn adopt(&mut self, id: RunId, found: Found, record: Option<&Record>) {
-        let Found { run, kept, ears, .. } = found;
+        let Found { run, kept, ears, usage, survivor: _ } = found;
+        if let Some(usage) = usage {
+            self.publisher.send(Note::Used { run: id, usage });
+        }
         let Some(run) = run else {
             // Nothing of it lives: what the guardian kept of it can go.
             self.kept.insert(id, kept);

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::harness::halves::{down, guardian, wait_for_guardian};
 use crate::harness::{Relume, Status, eventually, fixture};
 
 /// How often relume replaces itself in one test.
@@ -133,6 +134,7 @@ fn followers_of_events_and_status_see_what_happens_after_a_respawn() {
     relume.down();
 }
 
+/// Shown to fail: with a manager that takes its own limits of files, after a crash, for those that relume was started with.
 #[test]
 fn a_service_that_starts_after_a_respawn_inherits_what_relume_was_started_with() {
     let relume = crate::harness::Builder::new()
@@ -147,8 +149,14 @@ fn a_service_that_starts_after_a_respawn_inherits_what_relume_was_started_with()
     relume.wait_until("it is back", |status| status.manager()["recoveries"] == 1);
     relume.ok(&["restart", "limit"]);
     eventually("it has said it once more", || (relume.lines("limit").len() == 3).then_some(()));
-    assert_eq!(relume.lines("limit"), ["700", "700", "700"]);
-    relume.down();
+    // That one had raised its own limit when it took over from itself, and becomes the guardian now.
+    let before = guardian(&relume.status());
+    before.signal(Signal::KILL);
+    wait_for_guardian(&relume, &before);
+    relume.ok(&["restart", "limit"]);
+    eventually("and after a guardian's death", || (relume.lines("limit").len() == 4).then_some(()));
+    assert_eq!(relume.lines("limit"), ["700", "700", "700", "700"]);
+    down(&relume);
 }
 
 /// Writes the config, as if that had been so long ago.

@@ -7,6 +7,7 @@ use relume_core::{
     Away, Cause, Check, Condition, Count, Exit, Fact, Hook, Moment, Pace, Record, RunId, RunKind, StartPhase,
     State, StopPhase, WaitFor, What, Word,
 };
+use relume_os::exit::Usage;
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
 
@@ -18,7 +19,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::Moved { service, from, to } => return moved(board, fact, *service, from, to),
         What::RunEnded { run, exit: Some(_), .. } => {
             let record = board.memory.services.get(&run.service)?;
-            (EventKind::Exit, ended(record)?)
+            let used = board.used_by(*run).map(|usage| format!("; {}", used(usage))).unwrap_or_default();
+            (EventKind::Exit, format!("{}{used}", ended(record)?))
         }
         What::Probed { run, check, failure, health } => {
             let before = board.memory.services.get(&run.service)?.health.count(*check);
@@ -345,6 +347,13 @@ pub(super) fn ended(record: &Record) -> Option<String> {
         0 => how,
         ready => format!("{how} after {}", span(Duration::from_nanos(ready))),
     })
+}
+
+/// What a process has used: `used 1.2 s of CPU and at most 34.1 MB of memory`.
+fn used(usage: Usage) -> String {
+    let tenths = usage.max_rss_kib.saturating_mul(1024) / 100_000;
+    let (mb, tenth) = (tenths / 10, tenths % 10);
+    format!("used {} of CPU and at most {mb}.{tenth} MB of memory", span(usage.user + usage.system))
 }
 
 /// An end in a few words.

@@ -111,7 +111,10 @@ pub(super) fn come_up(
     }
     if is_recovery || alive > 0 {
         let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
-        edge.say(Level::Info, format!("{what}: {alive} running processes adopted"));
+        // What is done every five minutes is no news.
+        let planned = edge.back.as_ref().is_some_and(Back::is_planned);
+        let level = if planned { Level::Debug } else { Level::Info };
+        edge.say(level, format!("{what}: {alive} running processes adopted"));
     }
     if unread > 0 {
         edge.say(Level::Warn, format!("{unread} notes of the journal could not be read"));
