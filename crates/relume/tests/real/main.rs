@@ -21,6 +21,7 @@ mod examples;
 mod explain;
 mod external;
 mod forwarding;
+mod frozen;
 mod guardian;
 mod guardian_death;
 mod harness;
