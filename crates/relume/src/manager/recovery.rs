@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Survivor};
+use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Snapshot, State, Survivor};
 use relume_os::exit::{self, ExitStatus, Usage};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
@@ -43,16 +43,28 @@ pub(crate) struct Found {
     pub(crate) ears: Option<Ears>,
 }
 
-/// Finds every run that an earlier manager of this place had.
-pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fds: &mut Fds) -> Vec<Found> {
+/// Finds every run that an earlier manager of this place had. `planned`: that was this very process, between two events and with no
+/// start under way. Then the journal is complete, and nobody else can have reaped a process of ours: what was kept is believed, and
+/// whether it lives is seen by the first wait.
+pub(crate) fn find(
+    ground: &Ground,
+    units: &Units,
+    (remains, planned): (Option<&Remains>, bool),
+    fds: &mut Fds,
+) -> Vec<Found> {
     let mut all = Vec::new();
     let mut known = BTreeSet::new();
     let recorded = remains.map(|remains| &remains.runs).into_iter().flatten();
     for (run, kept) in recorded {
-        known.insert((kept.name.clone(), run.generation));
-        all.push(recorded_run(ground, units, run.generation, kept.clone(), fds));
+        if !planned {
+            known.insert((kept.name.clone(), run.generation));
+        }
+        // Of one that is being stopped, or is only starting, its main process may have ended before.
+        let runs = planned && remains.is_some_and(|remains| is_running(&remains.snapshot, *run));
+        all.push(recorded_run(ground, units, (run.generation, runs), kept.clone(), fds));
     }
-    for (name, generation) in unrecorded(ground) {
+    let others = if planned { Vec::new() } else { unrecorded(ground) };
+    for (name, generation) in others {
         if !known.contains(&(name.clone(), generation)) {
             all.extend(unrecorded_run(ground, units, name, generation, fds));
         }
@@ -64,18 +76,32 @@ pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fd
     all
 }
 
-fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds: &mut Fds) -> Found {
+fn is_running(memory: &Snapshot, run: RunId) -> bool {
+    let state = memory.services.get(&run.service).map(|record| &record.state);
+    matches!(state, Some(State::Running { run: present, .. }) if *present == run)
+}
+
+/// `runs`: it was running a moment ago, and its process is believed by what was kept.
+fn recorded_run(
+    ground: &Ground,
+    units: &Units,
+    (generation, runs): (u64, bool),
+    kept: Kept,
+    fds: &mut Fds,
+) -> Found {
     let process = ProcessId { pid: kept.pid, start_time: kept.start_time };
     let held = fds.remove(&keeper::process_name(&kept.name, generation));
     let held = held.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned);
     // Where pidfds cannot be told apart, one that names another process has taken the place of ours.
-    let held = held.filter(|held| held.pid().is_ok_and(|pid| pid.is_none_or(|pid| pid == process.pid)));
+    let trusted = runs && held.is_some();
+    let held = held.filter(|held| trusted || held.pid().is_ok_and(|pid| pid.is_none_or(|pid| pid == process.pid)));
     let pidfd = held.or_else(|| {
         let pidfd = process.open().ok()??;
         ground.keeper.keep(&keeper::process_name(&kept.name, generation), &[pidfd.as_fd()]);
         Some(pidfd)
     });
     let (ended, usage) = match &pidfd {
+        Some(_) if trusted => (None, None),
         Some(pidfd) => exit::peek_with_usage(pidfd, process.pid).unwrap_or(None).unzip(),
         None => (Some(ExitStatus::Unknown), None),
     };
@@ -143,7 +169,7 @@ fn unrecorded_run(
         return None;
     };
     let kept = Kept { pid: main.pid, start_time: main.start_time, ..blank };
-    Some(recorded_run(ground, units, generation, kept, fds))
+    Some(recorded_run(ground, units, (generation, false), kept, fds))
 }
 
 /// Runs that the kernel shows: cgroups, or tags where there are none.

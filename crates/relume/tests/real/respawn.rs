@@ -202,3 +202,46 @@ fn a_respawn_takes_up_a_changed_config_that_was_left_alone_and_goes_on_with_the_
     relume.wait_state("p2", "running");
     relume.down();
 }
+
+/// Managers are replaced, and killed, while signals are sent: a signal that was sent arrives once, and where that is not certain the
+/// command says so. Shown to fail: with a client that asks again whatever has happened.
+#[test]
+fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
+    let count = "i=0; trap 'i=$((i+1)); echo $i' USR1; echo ready; while :; do sleep 0.01; done";
+    let relume = Relume::with(&json!({"services": {"counts": {"command": ["/bin/sh", "-c", count]}}}));
+    relume.wait_until("it counts", |_| relume.lines("counts").len() == 1);
+    let (mut surely, mut perhaps) = (0, 0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                n += 1;
+                // Whether it works is not the question here.
+                match n % 3 {
+                    0 => relume.manager().signal(Signal::KILL),
+                    _ => drop(relume.run(&["respawn"])),
+                }
+                relume.wait_until_it_answers();
+            }
+        });
+        for _ in 0..25 {
+            let before = relume.lines("counts").len();
+            let sent = relume.run(&["signal", "USR1", "counts"]);
+            let said = crate::harness::text(&sent);
+            if sent.status.success() {
+                surely += 1;
+                // Two that wait at once are one.
+                eventually("it has arrived", || (relume.lines("counts").len() > before).then_some(()));
+            } else {
+                assert!(said.contains("not known"), "{said}");
+                perhaps += 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let arrived = relume.lines("counts").len() - 1;
+    assert!((surely..=surely + perhaps).contains(&arrived), "{arrived} of {surely} and perhaps {perhaps}");
+    relume.down();
+}
