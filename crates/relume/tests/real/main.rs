@@ -20,6 +20,7 @@ mod exactly_once;
 mod examples;
 mod explain;
 mod external;
+mod figures;
 mod forwarding;
 mod frozen;
 mod guardian;

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::halves::{down, guardian, wait_for_guardian};
+use crate::harness::halves::{down, guardian, kills, wait_for_guardian};
 use crate::harness::{Relume, Status, eventually, fixture};
 
 /// How often relume replaces itself in one test.
-const RESPAWNS: u64 = 20;
+const RESPAWNS: usize = 20;
 
 fn printers(count: usize) -> Value {
     let services: serde_json::Map<String, Value> = (0..count)
@@ -52,7 +52,7 @@ fn end(child: Child) -> String {
 fn services_and_their_output_do_not_notice_a_respawn() {
     let relume = Relume::with(&printers(20));
     let first = relume.wait_until("all run", |status| pids(status).len() == 20);
-    for n in 1..=RESPAWNS {
+    for n in 1..=kills(RESPAWNS) as u64 {
         relume.ok(&["respawn"]);
         let status = relume.status();
         assert_eq!((respawns(&status), &status.manager()["recoveries"]), (n, &json!(0)), "{status}");

@@ -26,7 +26,7 @@ fn all_run(relume: &Relume) -> Vec<u32> {
 fn a_manager_that_hangs_is_replaced_and_no_service_notices() {
     let relume = Relume::with(&watched("2s"));
     let services = all_run(&relume);
-    for _ in 0..2 {
+    for _ in 0..kills(2) {
         let hung = manager(&relume.status());
         let began = Instant::now();
         hung.signal(Signal::STOP);
