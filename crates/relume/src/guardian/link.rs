@@ -99,7 +99,10 @@ impl How {
 
     /// As it was said.
     pub(crate) fn of(word: &str) -> Self {
-        [Self::Exit, Self::Signal, Self::Silence].into_iter().find(|how| how.word() == word).unwrap_or_default()
+        [Self::Exit, Self::Signal, Self::Silence]
+            .into_iter()
+            .find(|how| how.word() == word)
+            .unwrap_or_default()
     }
 }
 

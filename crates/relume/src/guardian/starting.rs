@@ -179,7 +179,10 @@ impl Guardian {
             limits: self.original.clone(),
             ignores_hangup: self.ignores_hangup,
             period: self.period,
-            why: Why { text: "the guardian runs the program that its manager has proved".into(), ..Why::default() },
+            why: Why {
+                text: "the guardian runs the program that its manager has proved".into(),
+                ..Why::default()
+            },
             kept: self.store.handles(),
             manager: self.manager.as_ref().and_then(heir),
             exits: self.exits.all().copied().collect(),

@@ -133,7 +133,9 @@ impl Table {
     fn parse(text: &str) -> Option<Self> {
         let (version, rest) = text.strip_prefix(KIND)?.split_once('\n')?;
         if version.parse() != Ok(VERSION) {
-            complain(&format!("warning: what is handed over has version {version}, this guardian writes {VERSION}"));
+            complain(&format!(
+                "warning: what is handed over has version {version}, this guardian writes {VERSION}"
+            ));
         }
         let mut table = Self::default();
         for entry in rest.lines() {

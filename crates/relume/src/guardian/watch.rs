@@ -165,6 +165,10 @@ mod tests {
     fn a_manager_that_starts_gets_more_time() {
         assert_eq!(Watch::new(0, TEN, 0).deadline(), Some(30 * SECOND));
         assert_eq!(Watch::new(0, until_told(), 0).deadline(), Some(30 * SECOND), "the first of all, too");
-        assert_eq!(Watch::new(0, TEN, 2).deadline(), Some(120 * SECOND), "a slow disk is not a hang for ever");
+        assert_eq!(
+            Watch::new(0, TEN, 2).deadline(),
+            Some(120 * SECOND),
+            "a slow disk is not a hang for ever"
+        );
     }
 }

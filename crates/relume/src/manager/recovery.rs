@@ -94,7 +94,8 @@ fn recorded_run(
     let held = held.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned);
     // Where pidfds cannot be told apart, one that names another process has taken the place of ours.
     let trusted = runs && held.is_some();
-    let held = held.filter(|held| trusted || held.pid().is_ok_and(|pid| pid.is_none_or(|pid| pid == process.pid)));
+    let held =
+        held.filter(|held| trusted || held.pid().is_ok_and(|pid| pid.is_none_or(|pid| pid == process.pid)));
     let pidfd = held.or_else(|| {
         let pidfd = process.open().ok()??;
         ground.keeper.keep(&keeper::process_name(&kept.name, generation), &[pidfd.as_fd()]);

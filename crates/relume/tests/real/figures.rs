@@ -24,7 +24,11 @@ use crate::harness::{Process, Relume, Status, eventually};
 
 /// How many services print: all of them where somebody wants the figure.
 fn many() -> usize {
-    if std::env::var_os("RELUME_KILLS").is_some() || std::env::var_os("RELUME_SOAK").is_some() { 100 } else { 10 }
+    if std::env::var_os("RELUME_KILLS").is_some() || std::env::var_os("RELUME_SOAK").is_some() {
+        100
+    } else {
+        10
+    }
 }
 
 /// The times without supervision that relume has told of, in milliseconds, shortest first.
@@ -42,7 +46,9 @@ fn gaps(relume: &Relume, kind: &str) -> Vec<f64> {
 }
 
 fn say(what: &str, gaps: &[f64]) {
-    let at = |part: usize| gaps.get((gaps.len() * part / 100).min(gaps.len().saturating_sub(1))).copied().unwrap_or(0.0);
+    let at = |part: usize| {
+        gaps.get((gaps.len() * part / 100).min(gaps.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     eprintln!(
         "{what}: {} times, without supervision p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; load {}",
@@ -92,8 +98,11 @@ fn unseen_ends_are_all_learnt_with_their_codes_and_acted_on() {
     let services: serde_json::Map<String, Value> = (1..=COUNT)
         .map(|n| {
             let script = format!("echo began; read -r go < gate-{n}; exit {n}");
-            (format!("w{n}"), json!({"command": ["/bin/sh", "-c", script], "max_retries": "unlimited",
-                "retry_delay": "1ms", "backoff": "off"}))
+            (
+                format!("w{n}"),
+                json!({"command": ["/bin/sh", "-c", script], "max_retries": "unlimited",
+                "retry_delay": "1ms", "backoff": "off"}),
+            )
         })
         .collect();
     let manager_settings = json!({"respawn_rate": "off"});
@@ -223,7 +232,8 @@ fn soak_nothing_grows_and_nothing_is_lost() {
     let count = many();
     let relume = Relume::with(&restless(count, 0));
     relume.wait_until("all run", |status| (0..count).all(|n| status.state(&format!("p{n}")) == "running"));
-    let steady: Vec<u32> = (1..count).filter(|n| n % 10 != 0).map(|n| relume.status().pid(&format!("p{n}"))).collect();
+    let steady: Vec<u32> =
+        (1..count).filter(|n| n % 10 != 0).map(|n| relume.status().pid(&format!("p{n}"))).collect();
     let (began, length) = (Instant::now(), soak_time());
     let (mut rounds, mut first): (usize, Option<[Held; 2]>) = (0, None);
     let mut last = first;
@@ -262,7 +272,10 @@ fn soak_nothing_grows_and_nothing_is_lost() {
     eventually("no zombies are left", || (zombies(&relume.status()) == 0).then_some(()));
     say("R11 recoveries", &gaps(&relume, "recovery"));
     say("R11 respawns", &gaps(&relume, "respawn"));
-    eprintln!("R11 {rounds} rounds in {:?}: manager and guardian held {first:?}, then {last:?}", began.elapsed());
+    eprintln!(
+        "R11 {rounds} rounds in {:?}: manager and guardian held {first:?}, then {last:?}",
+        began.elapsed()
+    );
     let (first, last) = (first.unwrap(), last.unwrap());
     for (first, last) in first.iter().zip(last) {
         let hours = began.elapsed().as_secs_f64() / 3600.0;

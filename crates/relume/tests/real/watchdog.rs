@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Builder, Relume, eventually};
 use crate::harness::halves::*;
+use crate::harness::{Builder, Relume, eventually};
 
 /// Long enough for a machine that runs other tests meanwhile, short enough to be waited for.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -109,7 +109,8 @@ fn a_manager_that_hangs_before_its_first_word_is_replaced() {
     let gate = builder.path("gate");
     std::fs::write(&gate, "").unwrap();
     let relume = builder.env("RELUME_HANG", gate.as_str()).spawn();
-    let with_role = || relume.processes().into_iter().find(|half| half.has_in_environment("RELUME_ROLE=manager"));
+    let with_role =
+        || relume.processes().into_iter().find(|half| half.has_in_environment("RELUME_ROLE=manager"));
     let first = eventually("there is a manager", with_role);
     eventually("there is another", || with_role().filter(|manager| manager.pid != first.pid));
     std::fs::remove_file(&gate).unwrap();

@@ -114,8 +114,7 @@ pub(crate) fn addressed(
             core.ids().map(|id| (id, what.into())).collect()
         }
         // Of relume itself, not of any service.
-        Event::Returned { .. }
-        | Event::Noticed { .. } => Vec::new(),
+        Event::Returned { .. } | Event::Noticed { .. } => Vec::new(),
         Event::Spawned { run } => of_run(core, *run, "spawned"),
         Event::SpawnFailed { run, error } if error.shortage => {
             of_run(core, *run, "spawn failed for a shortage")

@@ -55,7 +55,9 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::ConfigRefused { problem } => {
             (EventKind::Config, format!("configuration refused, the one before stays: {problem}"))
         }
-        What::Returned { why, detail, took_us } => return Some(returned(board, fact, *why, detail, *took_us)),
+        What::Returned { why, detail, took_us } => {
+            return Some(returned(board, fact, *why, detail, *took_us));
+        }
         What::Noticed { text } => (EventKind::Warning, text.clone()),
         What::StillAlive { .. } => (
             EventKind::Warning,

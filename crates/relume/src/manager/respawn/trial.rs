@@ -82,7 +82,8 @@ impl Sources {
             return (self.in_force, not_yet("apply_on_respawn is off"));
         }
         if fresh.units.sources.iter().any(|file| is_fresh(file)) {
-            let why = format!("it was changed less than {} s ago; relume apply takes it up", SETTLED.as_secs());
+            let why =
+                format!("it was changed less than {} s ago; relume apply takes it up", SETTLED.as_secs());
             return (self.in_force, not_yet(&why));
         }
         (fresh.recording.to_memory().ok(), Some("takes up the changed config".into()))
