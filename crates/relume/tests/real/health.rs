@@ -1,58 +1,14 @@
 //! Alive is not well: services that run and do not answer, probes that hang, watchdogs that hear nothing.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::harness::answers::{Answers, SILENCE};
 use crate::harness::{Process, Relume, Status, eventually, fixture, skip};
-
-/// An HTTP server in the test's own hands, which stands for what a service would answer.
-struct Answers {
-    port: u16,
-    status: Arc<AtomicU32>,
-    asked: Arc<AtomicU32>,
-}
-
-/// In the place of a status: the connection stays open and nothing comes.
-const SILENCE: u32 = 0;
-
-impl Answers {
-    fn new(status: u32) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (status, asked) = (Arc::new(AtomicU32::new(status)), Arc::new(AtomicU32::new(0)));
-        let (now, times) = (Arc::clone(&status), Arc::clone(&asked));
-        std::thread::spawn(move || {
-            let mut open = Vec::new();
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                times.fetch_add(1, Ordering::SeqCst);
-                match now.load(Ordering::SeqCst) {
-                    SILENCE => open.push(stream),
-                    status => {
-                        let _head = stream.read(&mut [0; 4096]);
-                        let _gone = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nok");
-                    }
-                }
-            }
-        });
-        Self { port, status, asked }
-    }
-
-    fn say(&self, status: u32) {
-        self.status.store(status, Ordering::SeqCst);
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/health", self.port)
-    }
-}
 
 /// A service that never says anything of itself, with these keys.
 fn quiet(keys: &Value) -> Value {
@@ -147,7 +103,7 @@ fn liveness_waits_for_startup_and_a_startup_that_never_comes_ends_the_start() {
     let status = relume.wait_state("never", "crashed");
     assert!(status.reason("never").contains("its startup failed"), "{status}");
     assert_eq!(status.state("web"), "starting", "{status}");
-    assert_eq!(alive.asked.load(Ordering::SeqCst), 0, "liveness has to wait");
+    assert_eq!(alive.asked(), 0, "liveness has to wait");
     started.say(200);
     relume.wait_until("it has started", |status| status.state("web") != "starting");
     let status = relume.wait_state("web", "crashed");
@@ -314,7 +270,7 @@ fn probes_that_hang_change_nothing_for_others() {
     relume.wait_until("all run", |status| {
         status.services().iter().all(|service| service["state"] == "running")
     });
-    eventually("all hang", || (hole.asked.load(Ordering::SeqCst) >= 100).then_some(()));
+    eventually("all hang", || (hole.asked() >= 100).then_some(()));
     for _ in 0..5 {
         let pid = relume.status().pid("control");
         let began = Instant::now();
@@ -327,7 +283,7 @@ fn probes_that_hang_change_nothing_for_others() {
     }
     let status = relume.status();
     assert!((0..100).all(|n| status.restarts(&format!("hung{n}")) == 0), "{status}");
-    assert_eq!(hole.asked.load(Ordering::SeqCst), 100, "never two at once");
+    assert_eq!(hole.asked(), 100, "never two at once");
 }
 
 /// Shown to fail: without what the guardian keeps the third life gets nothing.

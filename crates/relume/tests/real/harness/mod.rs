@@ -1,6 +1,7 @@
 //! A relume of a test's own: started from a config, asked by its own commands, and gone afterwards with all
 //! that it started.
 
+pub(crate) mod answers;
 mod fixtures;
 pub(crate) mod halves;
 mod processes;
