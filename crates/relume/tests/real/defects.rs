@@ -54,7 +54,7 @@ fn kill(pid: u32) {
     Process::of(pid).unwrap().signal(Signal::KILL);
 }
 
-/// a, i. Shown to fail: with a stop that signals the main process alone, the children are left.
+/// a, i. Shown to fail: with the end of a main process taken for the end of its tree.
 #[test]
 fn those_that_were_restarted_are_ended_with_the_rest() {
     let config = six(
@@ -109,7 +109,7 @@ fn probed(answers: &Answers, keys: &Value) -> Value {
     service
 }
 
-/// d. Shown to fail: with a probe for which only an answer can be bad it goes on as it is.
+/// d. Shown to fail: with a refused connection taken for a good answer it goes on as it is.
 #[test]
 fn nobody_there_is_as_bad_as_a_bad_answer() {
     let answers = Answers::new(200);
@@ -144,7 +144,7 @@ fn bad_answers_count_only_in_a_row() {
     assert_eq!((status.pid("web"), status.restarts("web")), (pid, 0), "{status}");
 }
 
-/// f. Shown to fail: with a budget that is whole again after each restart `retries_left` stays 2.
+/// f. Shown to fail: with a count that each restart begins anew `retries_left` stays 1.
 #[test]
 fn retries_come_back_one_by_one_as_the_window_slides() {
     let relume = Relume::with(&json!({"services": {"web": {
@@ -173,7 +173,7 @@ fn retries_come_back_one_by_one_as_the_window_slides() {
     relume.wait_state("web", "running");
 }
 
-/// h. Shown to fail: with the pid file in the place of relume's own records.
+/// h. These files are written and never read: there is no guard in relume that this could be shown to fail without.
 #[test]
 fn a_pid_file_with_the_pid_of_a_stranger_is_no_reason_to_touch_him() {
     let builder = Builder::new();

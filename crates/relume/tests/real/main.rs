@@ -25,6 +25,7 @@ mod forwarding;
 mod guardian;
 mod guardian_death;
 mod harness;
+mod healing_bot;
 mod health;
 mod hostile_configs;
 mod jobs;

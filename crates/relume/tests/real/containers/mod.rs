@@ -1,6 +1,6 @@
 //! Services that are containers, with an engine of the tests' own.
 
-mod engine;
+pub(crate) mod engine;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
