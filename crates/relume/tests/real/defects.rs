@@ -13,7 +13,7 @@
 //! | g. the variables of one service reach the next | `lifecycle::each_service_has_its_own_environment_and_its_names_in_it` |
 //! | h. a pid is believed whoever has it | [`a_pid_file_with_the_pid_of_a_stranger_is_no_reason_to_touch_him`], `guardian_death::a_stranger_with_the_pid_of_a_service_is_neither_adopted_nor_signalled` |
 //! | i. children of services are left | [`those_that_were_restarted_are_ended_with_the_rest`], `stop_tree` |
-//! | j. one that hangs holds up the look at the others | [`six_that_hang_are_seen_in_the_time_of_one`], `health::five_hundred_probes_that_hang_change_nothing_for_others` |
+//! | j. one that hangs holds up the look at the others | [`six_that_hang_are_seen_in_the_time_of_one`], `hanging::five_hundred_probes_that_hang_change_nothing_for_others` |
 //! | k. the order is anybody's guess | `dependencies::a_long_chain_starts_in_order` |
 //! | l. the status file is seen half written | [`the_status_file_is_whole_whenever_it_is_read`] |
 //! | m. logs grow for ever, and their names have spaces | [`a_log_whose_name_has_spaces_is_rotated_and_shown`] |

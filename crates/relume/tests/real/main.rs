@@ -24,6 +24,7 @@ mod external;
 mod forwarding;
 mod guardian;
 mod guardian_death;
+mod hanging;
 mod harness;
 mod healing_bot;
 mod health;

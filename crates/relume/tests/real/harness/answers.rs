@@ -1,15 +1,22 @@
 //! An HTTP server in the test's own hands, which stands for what a service would answer.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// In the place of a status: the connection stays open and nothing comes.
 pub(crate) const SILENCE: u32 = 0;
 
 /// In the place of a status: a body that never ends, as fast as it is read.
 pub(crate) const ENDLESS: u32 = 1;
+
+/// In the place of a status: a head that never ends, a byte now and then.
+pub(crate) const DRIP: u32 = 3;
+
+/// In the place of a status: a body that never ends, a byte now and then.
+pub(crate) const DRIP_BODY: u32 = 4;
 
 /// In the place of a status: from the next connection on nobody listens any more.
 pub(crate) const REFUSED: u32 = 2;
@@ -35,15 +42,9 @@ impl Answers {
                 match now.load(Ordering::SeqCst) {
                     SILENCE => open.push(stream),
                     REFUSED => return,
-                    ENDLESS => {
-                        std::thread::spawn(move || {
-                            let _head = stream.read(&mut [0; 4096]);
-                            let mut more = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-                            while more.is_ok() {
-                                more = stream.write_all(&[b'x'; 4096]);
-                            }
-                        });
-                    }
+                    ENDLESS => endless(stream, "HTTP/1.1 200 OK\r\n\r\n", 4096, Duration::ZERO),
+                    DRIP => endless(stream, "HTTP/1.1 200 OK\r\nX-Slow: ", 1, Duration::from_millis(20)),
+                    DRIP_BODY => endless(stream, "HTTP/1.1 200 OK\r\n\r\n", 1, Duration::from_millis(20)),
                     status => {
                         let _head = stream.read(&mut [0; 4096]);
                         let _gone = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nok");
@@ -66,4 +67,16 @@ impl Answers {
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/health", self.port)
     }
+}
+
+/// Begins like this and goes on for as long as somebody reads.
+fn endless(mut stream: TcpStream, begin: &'static str, at_once: usize, pause: Duration) {
+    std::thread::spawn(move || {
+        let _head = stream.read(&mut [0; 4096]);
+        let mut more = stream.write_all(begin.as_bytes());
+        while more.is_ok() {
+            std::thread::sleep(pause);
+            more = stream.write_all(&vec![b'x'; at_once]);
+        }
+    });
 }
