@@ -176,6 +176,7 @@ server.serve_forever()"
 fn a_service_with_a_watchdog_is_restarted_when_it_falls_silent() {
     let program = "
 assert 400000 == int(os.environ['WATCHDOG_USEC'])
+assert os.getpid() == int(os.environ['WATCHDOG_PID'])
 tell('READY=1')
 while not os.path.exists('silent'): tell('WATCHDOG=1'); time.sleep(0.1)
 rest()";

@@ -10,6 +10,7 @@
 mod alerts;
 mod apply;
 mod archive;
+mod clients;
 mod containers;
 mod crash;
 mod defects;
