@@ -119,6 +119,12 @@ fn who_never_gets_ready_has_crashed_for_that_reason() {
         .wait_until("all have crashed", |status| names.iter().all(|name| status.state(name) == "crashed"));
     for name in names {
         assert!(status.reason(name).contains("not ready within timeout_start"), "{name}: {status}");
+        let asked = ["tcp", "http"].contains(&name);
+        assert_eq!(
+            asked,
+            status.reason(name).contains("nobody listens there"),
+            "what its probe has found: {status}"
+        );
         assert!(!status.has_pid(name));
     }
 }
