@@ -209,7 +209,10 @@ fn name_of(limit: Rlimit) -> &'static str {
 }
 
 /// Who the service runs as; none: as relume.
-fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, SpawnError> {
+pub(crate) fn credentials(
+    user: Option<&Account>,
+    group: Option<&Account>,
+) -> Result<Option<Credentials>, SpawnError> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }
