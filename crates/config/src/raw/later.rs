@@ -51,6 +51,9 @@ pub(crate) struct RawProbeMap {
     pub(crate) grace_period: Option<Span>,
 }
 
+/// The keys of [`RawProbeMap`] that say what is asked.
+pub(crate) const PROBE_TARGETS: [&str; 7] = ["http", "tcp", "exec", "grpc", "unix", "file", "log_line"];
+
 /// A probe: a URL, a map, or `off`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RawProbe {
@@ -95,11 +98,9 @@ impl<'de> Visitor<'de> for ProbeVisit {
             map.file.is_some(),
             map.log_line.is_some(),
         ];
+        // With none it may be a default, and the service says what to ask.
         match targets.iter().filter(|is| **is).count() {
-            1 => Ok(RawProbe::Map(Box::new(map))),
-            0 => Err(A::Error::custom(
-                "the probe does not say what to ask\nhelp: one of `http`, `tcp`, `exec`, `grpc`, `unix`, `file`, `log_line`",
-            )),
+            0 | 1 => Ok(RawProbe::Map(Box::new(map))),
             _ => Err(A::Error::custom("a probe asks one thing, this one asks several")),
         }
     }

@@ -102,6 +102,7 @@ pub(crate) fn request(
         oom_score_adj: launch.oom_score_adj,
         limits: limits(&inherited.limits, &launch.rlimits),
         listen_pid: false,
+        watchdog_pid: false,
         keep_session: false,
     })
 }

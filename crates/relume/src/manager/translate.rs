@@ -302,6 +302,7 @@ impl Edge {
     }
 
     fn exited(&mut self, run: RunId, exit: Exit, alive: bool) {
+        self.hear_last_words(run);
         let rest = if alive { Rest::Alive } else { Rest::Gone };
         let streams = self.runs.get(&run).into_iter().flat_map(|run| &run.streams);
         streams.for_each(|stream| self.capture.mark(*stream, to_mark(exit)));

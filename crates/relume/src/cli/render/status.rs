@@ -238,9 +238,9 @@ fn advice(services: &[ServiceReport]) -> Vec<String> {
     let mut advice = Vec::new();
     if let Some(service) = named(&[State::MaxRestarts, State::Failed]) {
         let name = shell_word(&service.name);
-        advice.push(format!("See why: relume logs -n 50 {name}   then: relume start {name}"));
+        advice.push(format!("See why: relume explain {name}   then: relume start {name}"));
     } else if let Some(service) = named(&[State::Crashed, State::Unhealthy]) {
-        advice.push(format!("See why: relume logs -n 50 {}", shell_word(&service.name)));
+        advice.push(format!("See why: relume explain {}", shell_word(&service.name)));
     }
     if let Some((waiting, needed)) = services.iter().find_map(|service| held_up(service, services)) {
         let start = shell_word(&needed.name);

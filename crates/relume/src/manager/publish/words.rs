@@ -11,6 +11,7 @@ use relume_os::exit::Usage;
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
 
+use super::super::ready::NOT_READY;
 use super::board::{Board, now, wall};
 use crate::sizes;
 
@@ -194,6 +195,9 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
         State::Stopping { why: why @ Cause::Unhealthy(_), phase, .. } => {
             Some(format!("{}; {}", ill(board, record, why), stopping(*phase)))
         }
+        State::Stopping { why: Cause::StartTimeout, phase, .. } => {
+            Some(format!("{}; {}", late(board, record), stopping(*phase)))
+        }
         State::Stopping { why, phase, .. } => Some(format!("{}; {}", because(board, why), stopping(*phase))),
         State::Restarting { cause, pace, .. } => Some(match pace {
             Pace::Shortage => format!("{}; not its fault, so tried again soon", because(board, cause)),
@@ -318,13 +322,15 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
         Cause::Exited(_) if board.forked(record) => {
             format!("{} and left processes in the background; is it type: forking?", because(board, cause))
         }
-        Cause::Exited(_) => ended(record).unwrap_or_else(|| because(board, cause)),
+        Cause::Exited(exit) => {
+            stand_in(board, record, *exit).or_else(|| ended(record)).unwrap_or_else(|| because(board, cause))
+        }
         Cause::Unhealthy(_) => ill(board, record, cause),
+        Cause::StartTimeout => late(board, record),
         Cause::Asked
         | Cause::LeftNothing
         | Cause::AlreadyDone
         | Cause::SpawnFailed(_)
-        | Cause::StartTimeout
         | Cause::HookFailed { .. }
         | Cause::Watchdog
         | Cause::Memory { .. }
@@ -332,6 +338,22 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
         | Cause::ConfigChanged
         | Cause::Removed
         | Cause::Shutdown => because(board, cause),
+    }
+}
+
+/// What a shim could not do: in its own words, which its exit code has none for.
+fn stand_in(board: &Board, record: &Record, exit: Exit) -> Option<String> {
+    let unit = board.units.get(&record.name)?;
+    (unit.config.stand_in.is_some() && exit == Exit::Code(crate::shim::UNAVAILABLE.into()))
+        .then(|| told(board, record))?
+}
+
+/// What kept it from being ready, where something has said that.
+fn late(board: &Board, record: &Record) -> String {
+    let because = because(board, &Cause::StartTimeout);
+    match told(board, record) {
+        Some(told) => format!("{because}: {}", told.strip_prefix(NOT_READY).unwrap_or(&told)),
+        None => because,
     }
 }
 

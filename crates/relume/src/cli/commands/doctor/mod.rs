@@ -58,6 +58,7 @@ pub(super) fn of_config(config: &Config, trust: bool) -> Vec<Check> {
     checks.extend(machine::places(&config.manager));
     checks.extend(disk::room(&config.manager));
     checks.extend(services::programs(&config.services));
+    checks.extend(services::engines(&config.services));
     checks.extend(services::users(&config.services));
     checks.extend(services::rights(&config.services));
     checks.extend(services::folders(&config.services));
