@@ -13,10 +13,13 @@ mod manager;
 mod orphans;
 mod output_index;
 mod places;
+mod port_holders;
 mod recorded;
 mod roles;
+mod room;
 mod settled;
 mod shim;
+mod sizes;
 mod systemd;
 mod trust;
 

@@ -39,6 +39,10 @@ pub(crate) struct Remains {
     pub(crate) respawns: u64,
     /// Notes that could not be read: written by another version.
     pub(crate) unread: usize,
+    /// When a manager supervised last; none: it has not said.
+    pub(crate) alive: Option<u64>,
+    /// When relume was told to leave its services running; none: it has died.
+    pub(crate) left: Option<u64>,
     /// The notes it was read from.
     pub(crate) past: Past,
 }
@@ -128,6 +132,8 @@ impl Journal {
         if remains.is_none() {
             journal.layout = Layout::fresh(&mut journal.map, &boot);
         }
+        // Known by now; the next end is another one.
+        journal.left(0);
         Ok((journal, remains))
     }
 
@@ -206,6 +212,16 @@ impl Journal {
         Ok(())
     }
 
+    /// A manager supervises at this moment. One store: for every turn of the loop.
+    pub(crate) fn alive(&self, now: u64) {
+        Layout::alive(&self.map, now);
+    }
+
+    /// relume leaves, and its services running; a successor has not come back from a death.
+    pub(crate) fn left(&self, now: u64) {
+        Layout::left(&self.map, now);
+    }
+
     /// Supervision began then, and a manager has come back, and replaced itself, so often.
     pub(crate) fn set_beginnings(&mut self, began: u64, recoveries: u64, respawns: u64) {
         self.layout.began = began;
@@ -277,7 +293,9 @@ impl Journal {
             earlier: self.layout.earlier(&self.map).to_vec(),
             active: self.layout.active(&self.map).to_vec(),
         };
-        Some(Remains { snapshot, runs, operations, began, recoveries, respawns, unread, past })
+        let (alive, left) = Layout::last_seen(&self.map);
+        let [alive, left] = [alive, left].map(|at| Some(at).filter(|at| *at > 0));
+        Some(Remains { snapshot, runs, operations, began, recoveries, respawns, unread, alive, left, past })
     }
 }
 
