@@ -46,6 +46,8 @@ pub(crate) struct Table {
     pub(crate) manager: Option<Heir>,
     /// Ends that no manager has acknowledged.
     pub(crate) exits: Vec<Ended>,
+    /// The number of the last end that was told: a manager that lives on acknowledges by them.
+    pub(crate) told: u64,
 }
 
 /// A manager that lives on under a new guardian.
@@ -110,6 +112,7 @@ impl Table {
             let handles = [handle_text(pidfd), handle_text(channel)].join(",");
             text.push_str(&format!("manager {handles} {} {}\n", process.pid, process.start_time));
         }
+        text.push_str(&format!("told {}\n", self.told));
         for ended in &self.exits {
             text.push_str(&format!("exit {}\n", link::exited(ended).replace('\n', "\t")));
         }
@@ -170,6 +173,7 @@ impl Table {
                 let [pidfd, channel] = handles[..] else { return None };
                 self.manager = Some(Heir { process, pidfd, channel });
             }
+            "told" => self.told = rest.parse().ok()?,
             "exit" => self.exits.push(link::ended(&rest.replace('\t', "\n"))?),
             _ => return None,
         }
@@ -229,6 +233,7 @@ mod tests {
             ],
             manager: Some(Heir { process, pidfd: handle(10), channel: handle(11) }),
             exits: vec![Ended { number: 3, process, status: ExitStatus::Code(4), usage }],
+            told: 3,
         }
     }
 

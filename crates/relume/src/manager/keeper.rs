@@ -11,19 +11,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use relume_os::channel::{Channel, Received};
+use relume_os::channel::{Channel, Received, Sending, is_gone};
 use relume_os::inherit::Handle;
 use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
-use relume_os::{exec, sockets};
+use relume_os::{OsError, exec, sockets};
 
 use crate::guardian::link::{self, Ended, Why};
 use crate::guardian::table::Table;
 use crate::guardian::{CONFIG, GOOD_CONFIG};
 use crate::roles::CHANNEL_FD;
-
-use super::launch::original_limits;
 
 /// What the guardian says.
 #[derive(Debug)]
@@ -63,6 +61,26 @@ struct State {
     handles: BTreeMap<String, Vec<Handle>>,
     /// What is kept and used by nobody here: it stays open for a guardian that this process may become.
     held: BTreeMap<String, OwnedFd>,
+    /// What somebody should hear of.
+    trouble: Option<String>,
+}
+
+impl State {
+    /// Without a guardian there is nobody to keep anything. What cannot be sent for another reason is missing there.
+    fn unsent(&mut self, error: OsError) {
+        if is_gone(&error) {
+            self.late.clear();
+        } else {
+            self.trouble = Some(format!("the guardian does not keep what it should: {error}"));
+        }
+    }
+}
+
+/// This process was a manager before and has executed itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Anew {
+    /// After a crash of its own, by this signal.
+    pub(crate) crash: Option<i32>,
 }
 
 /// What the guardian had to say before this manager began.
@@ -73,6 +91,8 @@ struct Told {
     other: VecDeque<String>,
     why: Option<Why>,
     ignores_hangup: bool,
+    /// Names of which the descriptors had no room here.
+    lost: usize,
 }
 
 impl Keeper {
@@ -80,16 +100,18 @@ impl Keeper {
     /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked. One that is silent for
     /// `watchdog` is killed, and its place taken as soon as this process supervises; what it kept is found again as after the
     /// death of both halves.
-    pub(crate) fn take_over(anew: bool, watchdog: Option<Duration>) -> relume_os::Result<(Arc<Self>, Kept)> {
+    pub(crate) fn take_over(
+        (anew, watchdog): (Option<Anew>, Option<Duration>),
+        limits: Vec<(Resource, Limit)>,
+    ) -> relume_os::Result<(Arc<Self>, Kept)> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
         let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
-        let limits = original_limits()?;
         let mut patience = Patience::new(watchdog, pidfd.as_ref());
-        while anew && !channel.send(link::HELLO.as_bytes(), &[]).unwrap_or(true) {
-            if !patience.wait() {
-                break;
-            }
+        if let Some(Anew { crash }) = anew {
+            let hello = link::hello(crash);
+            let late = || matches!(channel.send(hello.as_bytes(), &[]), Ok(Sending::Full | Sending::Short));
+            while late() && patience.wait() {}
         }
         let (mut kept, mut told) = receive_all(&channel, &mut patience)?;
         let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
@@ -99,6 +121,11 @@ impl Keeper {
         for name in [CONFIG, GOOD_CONFIG] {
             let held = kept.remove(name).and_then(|fds| fds.into_iter().next());
             state.held.extend(held.map(|fd| (name.to_owned(), fd)));
+        }
+        if told.lost > 0 {
+            let lost = told.lost;
+            let text = "descriptors that the guardian keeps had no room here (too many open files): they are opened again";
+            state.trouble = Some(format!("{lost} {text}"));
         }
         let state = Mutex::new(state);
         Ok((Arc::new(Self { channel, guardian, pidfd, state, told, limits }), kept))
@@ -176,7 +203,7 @@ impl Keeper {
 
     /// Says what is late; whether all is said.
     pub(crate) fn catch_up(&self) -> bool {
-        self.flush(&mut self.lock().late)
+        self.flush(&mut self.lock())
     }
 
     /// What this process has to hand over to be the guardian.
@@ -190,6 +217,7 @@ impl Keeper {
             kept: state.handles.iter().map(|(name, handles)| (name.clone(), handles.clone())).collect(),
             manager: None,
             exits: Vec::new(),
+            told: 0,
         }
     }
 
@@ -198,31 +226,39 @@ impl Keeper {
     }
 
     fn say(&self, state: &mut State, text: &str, fds: &[BorrowedFd<'_>]) {
-        if self.flush(&mut state.late) {
+        if self.flush(state) {
             match self.channel.send(text.as_bytes(), fds) {
-                // Without a guardian there is nobody to keep anything.
-                Ok(true) | Err(_) => return,
-                Ok(false) => {}
+                Ok(Sending::Sent) => return,
+                Ok(Sending::Full | Sending::Short) => {}
+                Err(error) => return state.unsent(error),
             }
         }
-        let copies = fds.iter().filter_map(|fd| fd.try_clone_to_owned().ok()).collect();
-        state.late.push_back((text.to_owned(), copies));
+        let copies = fds.iter().map(|fd| fd.try_clone_to_owned()).collect::<Result<Vec<_>, _>>();
+        match copies {
+            Ok(copies) => state.late.push_back((text.to_owned(), copies)),
+            Err(error) => state.trouble = Some(format!("the guardian does not keep what it should: {error}")),
+        }
     }
 
     /// Sends what is late, in order; whether all is sent.
-    fn flush(&self, late: &mut VecDeque<(String, Vec<OwnedFd>)>) -> bool {
-        while let Some((text, fds)) = late.front() {
+    fn flush(&self, state: &mut State) -> bool {
+        while let Some((text, fds)) = state.late.front() {
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             match self.channel.send(text.as_bytes(), &fds) {
-                Ok(true) => drop(late.pop_front()),
-                Ok(false) => return false,
-                Err(_) => {
-                    late.clear();
-                    return true;
+                Ok(Sending::Full | Sending::Short) => return false,
+                Ok(Sending::Sent) => drop(state.late.pop_front()),
+                Err(error) => {
+                    state.late.pop_front();
+                    state.unsent(error);
                 }
             }
         }
         true
+    }
+
+    /// What is to be said about it, once.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.take()
     }
 
     /// What the guardian says next; none: nothing now.
@@ -323,7 +359,12 @@ fn receive_all(channel: &Channel, patience: &mut Patience<'_>) -> relume_os::Res
                     return Ok((all, told));
                 }
                 if let Some(name) = link::value(&text, "KEPT") {
-                    all.insert(name.to_owned(), message.fds);
+                    // A part of them would stand for the whole, each in the place of another.
+                    if message.fds_lost {
+                        told.lost += 1;
+                    } else {
+                        all.insert(name.to_owned(), message.fds);
+                    }
                 } else if let Some(ended) = link::ended(&text) {
                     told.ended.push(ended);
                 } else {

@@ -58,8 +58,9 @@ fn a_start_that_hangs_when_the_manager_dies_is_made_again_and_only_once() {
     let relume = builder.config(&config).env("RELUME_CGROUP", "off").up();
     let child = unborn(&relume);
     let before = relume.status();
-    manager(&before).signal(Signal::KILL);
-    let after = wait_for_manager(&relume, &manager(&before));
+    let old = manager(&before);
+    old.signal(Signal::KILL);
+    let after = wait_for_manager(&relume, &old);
     eventually("the one that hung is given up", || (!child.lives()).then_some(()));
     drop(lease.stdin.take());
     lease.wait().unwrap();

@@ -139,14 +139,16 @@ fn measure(
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let back = Back::of_this_process();
-    let (keeper, mut fds) = Keeper::take_over(back.is_some(), options.config.manager.watchdog)?;
+    let inherited = Inheritance::of_this_process()?;
     respawn::prepare_for_crashes(back.as_ref())?;
+    // After what is to be inherited has been read, and before thousands of descriptors come back.
+    let descriptors = limits::raise_nofile()?;
+    let waiting = (back.as_ref().map(Back::anew), options.config.manager.watchdog);
+    let (keeper, mut fds) = Keeper::take_over(waiting, inherited.limits().to_vec())?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     settle()?;
-    let inherited = Inheritance::of_this_process()?;
     let mut places = options.settled.places;
     ground::link_runtime_dir(&mut places)?;
-    let descriptors = limits::raise_nofile()?;
     let inbox = Arc::new(Inbox::new()?);
     let Options { config, recording, load, trust, names, follow, screen, .. } = options;
     let source = Arc::new(Source { load, trust });
