@@ -181,7 +181,7 @@ fn text_of(path: &Path) -> String {
     path.as_os_str().as_bytes().iter().copied().map(char::from).collect()
 }
 
-fn path_of(text: &String) -> Option<PathBuf> {
+fn path_of(text: &str) -> Option<PathBuf> {
     let bytes: Option<Vec<u8>> = text.chars().map(|letter| u8::try_from(letter).ok()).collect();
     Some(OsString::from_vec(bytes?).into())
 }

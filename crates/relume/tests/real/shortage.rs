@@ -158,10 +158,12 @@ fn a_new_manager_has_room_for_all_that_the_guardian_keeps() {
 /// A directory stands where the larger journal would be made. Shown to fail: with an attempt at each step, which says so each time.
 #[test]
 fn a_journal_that_cannot_grow_is_tried_now_and_then_and_said_once() {
-    const MANY: usize = 1000;
-    let service = json!({"command": ["true"], "autostart": false});
+    const MANY: usize = 1500;
+    let service = json!({"command": ["sleep", "1000"], "autostart": false});
+    // As long as a name may be.
+    let name = |n: usize| format!("{n:x<60}");
     let config = |count: usize| {
-        let services: Map<String, Value> = (0..count).map(|n| (format!("s{n}"), service.clone())).collect();
+        let services: Map<String, Value> = (0..count).map(|n| (name(n), service.clone())).collect();
         json!({ "services": services }).to_string()
     };
     let relume = Relume::with(&serde_json::from_str(&config(1)).unwrap());
@@ -171,7 +173,7 @@ fn a_journal_that_cannot_grow_is_tried_now_and_then_and_said_once() {
     relume.ok(&["apply"]);
     eventually("it is said", || relume.told().contains("the journal cannot grow").then_some(()));
     for n in 0..20 {
-        relume.ok(&["start", &format!("s{n}")]);
+        relume.ok(&["start", &name(n)]);
     }
     let said = read(&relume.state("relume.log")).matches("the journal cannot grow").count();
     assert_eq!(said, 1, "{}", relume.told());
@@ -181,6 +183,7 @@ fn a_journal_that_cannot_grow_is_tried_now_and_then_and_said_once() {
     let old = manager(&before);
     old.signal(Signal::KILL);
     let after = crate::harness::halves::wait_for_manager(&relume, &old);
-    assert_eq!(after.service("s19")["run"], before.service("s19")["run"], "all is in it");
+    let run = |status: &Status| status.service(&name(19))["run"].clone();
+    assert_eq!(run(&after), run(&before), "all is in it");
     relume.down();
 }
