@@ -33,7 +33,7 @@ fn many() -> usize {
 
 /// The times without supervision that relume has told of, in milliseconds, shortest first.
 fn gaps(relume: &Relume, kind: &str) -> Vec<f64> {
-    let events = relume.ok(&["events", "--json"]);
+    let events = relume.ok(&["events", "-n", "all", "--json"]);
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let details = events.filter(|event| event["event"] == kind && event["service"].is_null());
     let gap = |event: Value| {

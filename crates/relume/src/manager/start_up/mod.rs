@@ -137,8 +137,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         notify_dir: notify_dir(&places)?,
         stored: Arc::new(Stored::again(&mut fds)),
     };
-    let planned = back.as_ref().is_some_and(Back::is_planned);
-    let found = recovery::find(&ground, &units, (remains.as_ref(), planned), &mut fds);
+    let found = recovery::find(&ground, &units, (remains.as_ref(), back.as_ref()), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
