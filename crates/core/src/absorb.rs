@@ -22,7 +22,6 @@ impl Step<'_> {
             Event::Returned { why, detail, took_us } => {
                 self.note(What::Returned { why, detail, took_us });
             }
-            Event::Noticed { text } => self.note(What::Noticed { text }),
             Event::ShutdownAsked { hurry, forget } => {
                 self.shut_down(hurry, 0);
                 if forget {
@@ -54,6 +53,8 @@ impl Step<'_> {
             Event::ProbeDue { run, check } => self.probe_due(run, check),
             Event::AlertDue { service, which } => self.alert_due(service, which),
             Event::Silent { run } => self.silent(run),
+            Event::TooMuchMemory { run, used, limit } => self.too_much_memory(run, used, limit),
+            Event::Noticed { service, text } => self.noticed(service, text),
             Event::Extended { run, by } => self.extend(run, by),
         }
     }

@@ -91,6 +91,22 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
+    /// The tree of the run uses more memory than its `max_memory`, both in bytes.
+    TooMuchMemory {
+        /// The run.
+        run: RunId,
+        /// What was measured.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
+    /// The edge has seen something that people should know of, and that changes nothing.
+    Noticed {
+        /// The service it is about, if it is about one.
+        service: Option<ServiceId>,
+        /// A sentence.
+        text: String,
+    },
     /// relume itself is back: as planned, or after a death.
     Returned {
         /// Why it had been away.
@@ -99,11 +115,6 @@ pub enum Event {
         detail: String,
         /// How long nobody supervised, in microseconds; none: nobody knows.
         took_us: Option<u64>,
-    },
-    /// Something about relume itself that people should know.
-    Noticed {
-        /// A sentence.
-        text: String,
     },
     /// The service of the run asks for more time to start or to stop.
     Extended {

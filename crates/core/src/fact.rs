@@ -164,11 +164,6 @@ pub enum What {
         /// How long nobody supervised, in microseconds; none: nobody knows.
         took_us: Option<u64>,
     },
-    /// Something about relume itself that people should know.
-    Noticed {
-        /// A sentence.
-        text: String,
-    },
     /// SIGKILL has not ended a run within the time it should take.
     StillAlive {
         /// The run.
@@ -178,6 +173,13 @@ pub enum What {
     LooksForking {
         /// The run.
         run: RunId,
+    },
+    /// Something that people should know of, and that changes nothing.
+    Noticed {
+        /// The service it is about, if it is about one.
+        service: Option<ServiceId>,
+        /// A sentence.
+        text: String,
     },
     /// News of a run that is over or was never begun.
     Stale {
@@ -212,11 +214,11 @@ impl What {
             | Self::LooksForking { run }
             | Self::Stale { run }
             | Self::Adopted { run } => Some(run.service),
+            Self::Noticed { service, .. } => *service,
             Self::ConfigApplied { .. }
             | Self::ConfigRefused { .. }
             | Self::ShutdownBegan { .. }
-            | Self::Returned { .. }
-            | Self::Noticed { .. } => None,
+            | Self::Returned { .. } => None,
         }
     }
 }

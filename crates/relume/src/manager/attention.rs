@@ -67,9 +67,6 @@ impl Edge {
     /// Does what is due between guardian and manager, and says when it is due again. All events have been stepped
     /// and noted.
     pub(super) fn attend(&mut self) -> Option<Moment> {
-        if self.attention.next.is_none() {
-            self.begin_attention();
-        }
         if self.attention.lost.is_some() {
             return self.promote();
         }
@@ -85,7 +82,8 @@ impl Edge {
         [late, beat, ends].into_iter().flatten().min()
     }
 
-    fn begin_attention(&mut self) {
+    /// To be called once, before the first wait.
+    pub(super) fn begin_attention(&mut self) {
         self.attention.next = Some(Self::now());
         self.reaped.extend(self.keeper.ended());
         self.keep_config();
@@ -137,6 +135,7 @@ impl Edge {
                 now.after(LOOK_AGAIN)
             }
             _ => {
+                self.look_for_kills();
                 self.keeper.alive(Some(period));
                 (self.attention.said, self.attention.period) = (Some(now), Some(period));
                 now.after(interval(period))
@@ -160,7 +159,7 @@ impl Edge {
 
     /// Something about relume itself that people should know, also later.
     pub(super) fn notice(&mut self, text: String) {
-        self.events.push_back(Event::Noticed { text });
+        self.events.push_back(Event::Noticed { service: None, text });
     }
 
     fn replace_guardian(&mut self, period: Duration) {

@@ -102,6 +102,7 @@ pub(crate) fn request(
         oom_score_adj: launch.oom_score_adj,
         limits: limits(&inherited.limits, &launch.rlimits),
         listen_pid: false,
+        watchdog_pid: false,
         keep_session: false,
     })
 }
@@ -213,7 +214,10 @@ fn name_of(limit: Rlimit) -> &'static str {
 }
 
 /// Who the service runs as; none: as relume.
-fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, SpawnError> {
+pub(crate) fn credentials(
+    user: Option<&Account>,
+    group: Option<&Account>,
+) -> Result<Option<Credentials>, SpawnError> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }

@@ -148,6 +148,10 @@ impl Edge {
                 News::Probed { run, number, what } => self.probed(run, number, what),
                 News::LineSeen { run } => self.line_seen(run),
                 News::Warned(text) => self.say(Level::Warn, text),
+                News::TooMuchMemory { run, used, limit } => {
+                    self.events.push_back(Event::TooMuchMemory { run, used, limit });
+                }
+                News::Noticed { service, text } => self.events.push_back(Event::Noticed { service, text }),
                 News::Alert { service, which, told } => {
                     self.dossiers.insert((service, which), told);
                     self.events.push_back(Event::AlertDue { service, which });
@@ -210,7 +214,7 @@ impl Edge {
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
         let cancelled = std::sync::Arc::default();
-        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled }));
+        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled, killed: false }));
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
             self.listen(id, ears);
@@ -251,6 +255,7 @@ impl Edge {
         };
         // Not our child: whoever has reaped it tells.
         let Some((exit, told)) = self.exit_as_told(id, process, exit) else { return };
+        let exit = self.for_want_of_memory(id, exit);
         if let Some(usage) = usage.or(told) {
             self.publisher.send(Note::Used { run: id, usage });
         }
@@ -297,6 +302,7 @@ impl Edge {
     }
 
     fn exited(&mut self, run: RunId, exit: Exit, alive: bool) {
+        self.hear_last_words(run);
         let rest = if alive { Rest::Alive } else { Rest::Gone };
         let streams = self.runs.get(&run).into_iter().flat_map(|run| &run.streams);
         streams.for_each(|stream| self.capture.mark(*stream, to_mark(exit)));
@@ -485,6 +491,7 @@ pub(crate) fn to_mark(exit: Exit) -> Kind {
     match exit {
         Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
         Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::OutOfMemory { .. } => Kind::Killed(number::KILL.unsigned_abs()),
         Exit::Unknown => Kind::Ended,
     }
 }

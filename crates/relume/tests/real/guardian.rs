@@ -168,6 +168,26 @@ fn up_detached_comes_back_when_all_services_are_up_and_relume_stays() {
     relume.down();
 }
 
+/// Shown to fail: told at each look, what is up is told twenty times.
+#[test]
+fn up_detached_tells_what_is_up_once_while_it_waits_for_the_rest() {
+    let relume = Builder::new()
+        .config(&json!({"services": {
+            "quick": {"command": "sleep 1000"},
+            "slow": {"command": "sleep 0.5; touch go; exec sleep 1000", "readiness": {"file": "go"}},
+            "last": {"command": "sleep 1000", "dependencies": ["slow"]}}}))
+        .arg("--detach")
+        .spawn();
+    assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
+    let said = relume.said();
+    for name in ["quick", "slow", "last"] {
+        let running = said.lines().filter(|line| line.contains(name) && line.contains(" running "));
+        assert_eq!(running.count(), 1, "{name} in {said}");
+    }
+    assert!(said.contains("relume down stops them"), "nobody is there for a Ctrl+C: {said}");
+    relume.down();
+}
+
 #[test]
 fn up_detached_says_so_when_a_start_has_failed() {
     let relume = Builder::new()

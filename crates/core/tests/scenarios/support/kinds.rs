@@ -114,7 +114,7 @@ pub(crate) fn addressed(
             core.ids().map(|id| (id, what.into())).collect()
         }
         // Of relume itself, not of any service.
-        Event::Returned { .. } | Event::Noticed { .. } => Vec::new(),
+        Event::Returned { .. } => Vec::new(),
         Event::Spawned { run } => of_run(core, *run, "spawned"),
         Event::SpawnFailed { run, error } if error.shortage => {
             of_run(core, *run, "spawn failed for a shortage")
@@ -129,6 +129,10 @@ pub(crate) fn addressed(
         Event::ProbeDue { run, .. } => of_run(core, *run, "probe due"),
         Event::AlertDue { service, .. } => vec![(*service, "alert due".into())],
         Event::Silent { run } => of_run(core, *run, "silent"),
+        Event::TooMuchMemory { run, .. } => of_run(core, *run, "too much memory"),
+        Event::Noticed { service, .. } => {
+            service.iter().map(|service| (*service, "something noticed".into())).collect()
+        }
         Event::Extended { run, .. } => of_run(core, *run, "asks for more time"),
     }
 }
