@@ -70,7 +70,7 @@ fn the_same(relume: &Relume, first: &Status) {
     }
 }
 
-/// R01. Shown to fail: with a guardian that starts no other manager; and see `exactly_once` for the lines.
+/// R01. That a lost line is seen: `exactly_once`.
 #[test]
 fn killed_managers_cost_no_service_and_no_line() {
     let count = many();
@@ -90,8 +90,7 @@ fn killed_managers_cost_no_service_and_no_line() {
     (0..count).for_each(|n| assert!(whole(&relume, &format!("p{n}")) > 0));
 }
 
-/// R07: of each service that has ended while there was no manager the code is known, and its policy has been followed. Shown to fail:
-/// see `guardian_death::ends_without_a_manager_under_a_new_guardian_are_learnt_with_their_codes`.
+/// R07: of each service that has ended while there was no manager the code is known, and its policy has been followed.
 #[test]
 fn unseen_ends_are_all_learnt_with_their_codes_and_acted_on() {
     const COUNT: usize = 10;
