@@ -10,9 +10,11 @@
 //! | R07 ends that nobody saw | `RELUME_KILLS=1000 ... --test real figures::unseen` |
 //! | R08 a death at every act (debug builds) | `RELUME_SWEEP=full cargo test -p relume --test real sweep` |
 //! | R09 respawns under load | `RELUME_KILLS=200 ... --test real do_not_notice_a_respawn` |
-//! | R11 the soak | `RELUME_SOAK=7200 ... --test real figures::soak -- --nocapture` |
+//! | R11 the soak | `FIXTURE_LIFETIME_S=9000 RELUME_SOAK=7200 ... --test real figures::soak -- --nocapture` |
 //! | R12, R13 flipped bits, cuts | `RELUME_DAMAGE=10000 cargo test --release -p relume --bins -- flipped any_damage cut_off` |
 //! | R24 process 1 | `... --test real pid1` |
+//!
+//! What takes longer than two minutes needs printers that live as long: `FIXTURE_LIFETIME_S=9000` in front of the command.
 
 use std::time::{Duration, Instant};
 
