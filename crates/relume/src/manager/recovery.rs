@@ -22,6 +22,7 @@ use super::journal::{Kept, Remains};
 use super::keeper::{self, Kept as Fds};
 use super::publish::Note;
 use super::ready::Ears;
+use super::respawn::Back;
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
 use super::translate::{number, to_exit, to_mark};
@@ -43,15 +44,16 @@ pub(crate) struct Found {
     pub(crate) ears: Option<Ears>,
 }
 
-/// Finds every run that an earlier manager of this place had. `planned`: that was this very process, between two events and with no
+/// Finds every run that an earlier manager of this place had. After a planned respawn that was this very process, between two events and with no
 /// start under way. Then the journal is complete, and nobody else can have reaped a process of ours: what was kept is believed, and
 /// whether it lives is seen by the first wait.
 pub(crate) fn find(
     ground: &Ground,
     units: &Units,
-    (remains, planned): (Option<&Remains>, bool),
+    (remains, back): (Option<&Remains>, Option<&Back>),
     fds: &mut Fds,
 ) -> Vec<Found> {
+    let planned = back.is_some_and(Back::is_planned);
     let mut all = Vec::new();
     let mut known = BTreeSet::new();
     let recorded = remains.map(|remains| &remains.runs).into_iter().flatten();

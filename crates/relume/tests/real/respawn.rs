@@ -169,7 +169,7 @@ fn write_config(relume: &Relume, text: &str, age: Duration) {
 
 const SETTLED: Duration = Duration::from_secs(31);
 
-/// Shown to fail: with a successor that reads the files again, for each of the three.
+/// Shown to fail: with a successor that reads the files again.
 #[test]
 fn a_respawn_takes_up_a_changed_config_that_was_left_alone_and_goes_on_with_the_one_in_force_otherwise() {
     let relume = Relume::with(&printers(1));
@@ -204,7 +204,7 @@ fn a_respawn_takes_up_a_changed_config_that_was_left_alone_and_goes_on_with_the_
 }
 
 /// Managers are replaced, and killed, while signals are sent: a signal that was sent arrives once, and where that is not certain the
-/// command says so. Shown to fail: with a client that asks again whatever has happened.
+/// command says so.
 #[test]
 fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
     let count = "i=0; trap 'i=$((i+1)); echo $i' USR1; echo ready; while :; do sleep 0.01; done";

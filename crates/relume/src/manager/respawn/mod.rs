@@ -78,7 +78,7 @@ impl Cause {
             Self::Asked => (Away::Asked, "asked"),
             Self::Schedule => (Away::Schedule, "schedule"),
         };
-        let upgrade = proved.other_program.then_some(", upgrade").unwrap_or_default();
+        let upgrade = if proved.other_program { ", upgrade" } else { "" };
         let note = proved.note.map(|note| format!("; {note}")).unwrap_or_default();
         Leap { why, detail: format!("{word}{upgrade}{note}"), recording: proved.recording }
     }

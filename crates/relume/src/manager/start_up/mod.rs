@@ -169,8 +169,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let limits = inherited.limits().to_vec();
     let shared = (Arc::clone(&capture), Arc::clone(&inbox), Arc::clone(&keeper), archive.clone());
     let ground = ground((inherited, cgroups.clone()), shared, &places, (&units, &mut fds))?;
-    let planned = back.as_ref().is_some_and(Back::is_planned);
-    let found = recovery::find(&ground, &units, (remains.as_ref(), planned), &mut fds);
+    let found = recovery::find(&ground, &units, (remains.as_ref(), back.as_ref()), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
