@@ -17,10 +17,10 @@ impl Step<'_> {
     pub(crate) fn absorb(&mut self, event: Event) {
         match event {
             Event::Tick => {}
-            Event::Configured(config) => self.configure(config),
+            Event::Configured(config) => self.configure(config, None),
             Event::Commanded { ticket, command } => self.obey(ticket, command),
-            Event::Returned { planned, cause, took_us } => {
-                self.note(What::Returned { planned, cause, took_us });
+            Event::Returned { why, detail, took_us } => {
+                self.note(What::Returned { why, detail, took_us });
             }
             Event::ShutdownAsked { hurry, forget } => {
                 self.shut_down(hurry, 0);

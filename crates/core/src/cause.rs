@@ -53,6 +53,38 @@ impl Exit {
 
 /// The same number on every Linux architecture (signal(7)).
 const SIGKILL: i32 = 9;
+/// Why relume itself had been away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Away {
+    /// Somebody asked it to replace itself.
+    Asked,
+    /// It was time to replace itself.
+    Schedule,
+    /// Somebody asked it to leave, and the services running.
+    Left,
+    /// It ended by itself.
+    Exit,
+    /// A signal ended it.
+    Signal,
+    /// It did not answer.
+    Silence,
+    /// Nobody can say.
+    Unknown,
+}
+
+impl Away {
+    /// Whether it replaced itself on purpose.
+    #[must_use]
+    pub fn is_respawn(self) -> bool {
+        matches!(self, Self::Asked | Self::Schedule)
+    }
+
+    /// Whether it came back from a death.
+    #[must_use]
+    pub fn is_recovery(self) -> bool {
+        !self.is_respawn() && self != Self::Left
+    }
+}
 
 /// Why a process could not be started, in the words of the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

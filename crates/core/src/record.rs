@@ -244,8 +244,8 @@ impl Snapshot {
             | What::ConfigRefused { .. }
             | What::StillAlive { .. }
             | What::Returned { .. }
-            | What::LooksForking { .. }
             | What::Noticed { .. }
+            | What::LooksForking { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
         }
@@ -309,8 +309,8 @@ impl Record {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::Returned { .. }
-            | What::LooksForking { .. }
             | What::Noticed { .. }
+            | What::LooksForking { .. }
             | What::Stale { .. } => {}
         }
     }

@@ -181,6 +181,12 @@ pub struct LastExit {
     pub at: String,
     /// The same for people (`exited 1 after 3 s`).
     pub reason: String,
+    /// CPU time of its main process and of what that had waited for, in milliseconds; absent: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// The largest resident set of any one of these processes; absent: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_memory_bytes: Option<u64>,
 }
 
 /// Who answers on a socket.

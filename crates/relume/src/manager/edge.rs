@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::SystemTime;
 
 use relume_core::{Event, Fact, Moment, RunId, ServiceId, Snapshot};
 use relume_os::clock;
@@ -106,8 +105,6 @@ pub(crate) struct Edge {
     pub(crate) respawn: Respawning,
     /// Why this manager has executed itself, until that is said.
     pub(crate) back: Option<Back>,
-    /// When the configuration in force was read.
-    pub(crate) read_at: SystemTime,
     /// Whether the configuration is being read.
     pub(crate) reading: Reading,
     /// How the configuration is read again.
@@ -141,7 +138,9 @@ impl Edge {
         let (respawn, bite) = (self.respawn.deadline(), self.ready_runs.next_bite());
         let first = [deadline, orphans, attention, respawn, bite].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
-        self.epoll.wait(&mut self.ready, None)
+        let woken = self.epoll.wait(&mut self.ready, None);
+        self.journal.alive(Self::now().0);
+        woken
     }
 
     fn arm(&mut self, at: Option<u64>) -> relume_os::Result<()> {

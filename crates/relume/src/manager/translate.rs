@@ -106,6 +106,7 @@ impl Edge {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
                 Word::Exited(ended) => self.reaped_by_guardian(ended),
+                Word::Replaced(why) => self.notice(why),
                 Word::Gone => return self.guardian_lost(),
             }
         }
@@ -248,13 +249,16 @@ impl Edge {
         let Some((process, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
         let _gone = self.epoll.delete(pidfd);
-        let exit = match exit::peek(pidfd, process.pid) {
-            Ok(Some(status)) => to_exit(status),
-            Ok(None) | Err(_) => Exit::Unknown,
+        let (exit, usage) = match exit::peek_with_usage(pidfd, process.pid) {
+            Ok(Some((status, usage))) => (to_exit(status), usage),
+            Ok(None) | Err(_) => (Exit::Unknown, None),
         };
         // Not our child: whoever has reaped it tells.
-        let Some(exit) = self.exit_as_told(id, process, exit) else { return };
+        let Some((exit, told)) = self.exit_as_told(id, process, exit) else { return };
         let exit = self.for_want_of_memory(id, exit);
+        if let Some(usage) = usage.or(told) {
+            self.publisher.send(Note::Used { run: id, usage });
+        }
         let Some(run) = self.runs.get_mut(&id) else { return };
         let rest = Stage::Rest { members: BTreeMap::new() };
         let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };

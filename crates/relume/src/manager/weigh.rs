@@ -47,7 +47,7 @@ impl Edge {
         self.units = units;
         self.clockwork.set(&self.units);
         self.sampler.watch(self.units.has_memory_bounds());
-        self.read_at = std::time::SystemTime::now();
+        self.end_safe_mode();
         self.respawn.reconfigure(self.units.manager.self_respawn);
         self.keep_config();
         self.retarget();

@@ -94,6 +94,12 @@ fn an_end_that_nobody_saw_is_learnt_with_its_code_and_acted_on() {
     guardian.signal(Signal::CONT);
     let status = relume.wait_state("gone", "failed");
     assert_eq!(status.last_exit("gone")["code"], 7, "{status}");
+    // Nobody but the guardian can know that.
+    assert!(status.last_exit("gone")["max_memory_bytes"].as_u64() > Some(100_000), "{status}");
+    let events = relume.ok(&["events", "gone"]);
+    assert!(events.contains("exited 7") && events.contains(" MB of memory"), "{events}");
+    let page = relume.ok(&["explain", "gone"]);
+    assert!(page.contains("of CPU and at most "), "{page}");
 }
 
 #[test]

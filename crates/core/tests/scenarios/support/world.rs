@@ -150,9 +150,9 @@ impl World {
                 | What::ConfigRefused { .. }
                 | What::ShutdownBegan { .. }
                 | What::Returned { .. }
+                | What::Noticed { .. }
                 | What::StillAlive { .. }
                 | What::LooksForking { .. }
-                | What::Noticed { .. }
                 | What::Stale { .. }
                 | What::Adopted { .. } => {}
             }

@@ -1,9 +1,11 @@
 //! `relume explain`: a page about one service.
 
-use jiff::tz::TimeZone;
-use relume_proto::{ChainLink, ExplainReport, Retries, ServiceReport};
+use std::time::Duration;
 
-use super::text::{count, harmless, seconds};
+use jiff::tz::TimeZone;
+use relume_proto::{ChainLink, ExplainReport, LastExit, Retries, ServiceReport};
+
+use super::text::{count, harmless, seconds, span};
 use super::{BAD, BUSY, DIM, GOOD, Look, STRONG, event, state_style};
 use crate::sizes;
 
@@ -81,7 +83,7 @@ fn facts(report: &ExplainReport, look: Look) -> String {
     let service = &report.service;
     let mut rows: Vec<(&str, String)> = Vec::new();
     if let Some(exit) = &service.last_exit {
-        rows.push(("last end", format!("{} ({})", exit.reason, exit.at)));
+        rows.push(("last end", format!("{} ({}){}", exit.reason, exit.at, used(exit))));
     }
     rows.extend(retries(&report.retries, service.restarts).map(|text| ("retries", text)));
     rows.extend(uses(service).map(|text| ("uses", text)));
@@ -101,6 +103,12 @@ fn uses(service: &ServiceReport) -> Option<String> {
         text.push_str(&format!(", {processes} {plural}, {fds}"));
     }
     Some(text)
+}
+
+fn used(exit: &LastExit) -> String {
+    let (Some(ms), Some(bytes)) = (exit.cpu_ms, exit.max_memory_bytes) else { return String::new() };
+    let (mb, tenth) = (bytes / 1_000_000, bytes / 100_000 % 10);
+    format!(", used {} of CPU and at most {mb}.{tenth} MB of memory", span(Duration::from_millis(ms)))
 }
 
 fn retries(retries: &Retries, restarts: u64) -> Option<String> {

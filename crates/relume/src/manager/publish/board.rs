@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use relume_core::{Fact, Moment, Record, RunId, RunKind, ServiceId, Snapshot, What};
 use relume_os::clock;
+use relume_os::exit::Usage;
 use relume_proto::EventRecord;
 
 use super::words;
@@ -28,6 +29,8 @@ pub(crate) struct Board {
     forkers: HashMap<ServiceId, RunId>,
     /// What is said of a service's run, by itself or its probes: the last of each service.
     told: HashMap<ServiceId, (RunId, String)>,
+    /// What the last run of a service that has ended had used.
+    used: HashMap<ServiceId, (RunId, Usage)>,
     /// Why a probe of a service failed last.
     failures: HashMap<ServiceId, String>,
     pub(crate) places: Places,
@@ -87,6 +90,7 @@ impl Board {
             safe_mode: false,
             forkers: HashMap::new(),
             told: HashMap::new(),
+            used: HashMap::new(),
             failures: HashMap::new(),
             places,
             readings: Readings::default(),
@@ -112,6 +116,7 @@ impl Board {
                 self.mains.remove(service);
                 self.forkers.remove(service);
                 self.told.remove(service);
+                self.used.remove(service);
                 self.failures.remove(service);
             }
             What::Probed { run, failure: Some(failure), .. } => {
@@ -180,6 +185,16 @@ impl Board {
             Some(text) => self.told.insert(run.service, (run, text)),
             None => self.told.remove(&run.service),
         };
+    }
+
+    /// What a run's main process has used.
+    pub(crate) fn used(&mut self, run: RunId, usage: Usage) {
+        self.used.insert(run.service, (run, usage));
+    }
+
+    /// What that run's main process has used, where it is the last that has ended and an end was seen.
+    pub(crate) fn used_by(&self, run: RunId) -> Option<Usage> {
+        self.used.get(&run.service).filter(|(of, _)| *of == run).map(|(_, usage)| *usage)
     }
 
     /// What is said of the present run of a service.

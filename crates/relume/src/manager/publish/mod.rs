@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use relume_core::{
     Cause, Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, State, Ticket, What,
 };
+use relume_os::exit::Usage;
 use relume_os::memory;
 use relume_proto::EventRecord;
 
@@ -76,6 +77,13 @@ pub(crate) enum Note {
         run: RunId,
         /// For people; none: nothing any more.
         text: Option<String>,
+    },
+    /// What the main process of a run has used, told before its end is.
+    Used {
+        /// The run.
+        run: RunId,
+        /// What.
+        usage: Usage,
     },
     /// All that was to be known at the beginning has been told: clients may be served.
     Open(Sender<()>),
@@ -262,6 +270,7 @@ impl Thread {
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),
+            Note::Used { run, usage } => board.used(run, usage),
             Note::Open(door) => {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());
@@ -328,8 +337,8 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::ShutdownBegan { .. }
         | What::StillAlive { .. }
         | What::Returned { .. }
-        | What::LooksForking { .. }
         | What::Noticed { .. }
+        | What::LooksForking { .. }
         | What::Stale { .. } => return,
     };
     if let Some(record) = fact.what.service().and_then(|id| board.memory.services.get(&id)) {

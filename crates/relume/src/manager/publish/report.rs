@@ -107,7 +107,7 @@ fn service(board: &Board, id: ServiceId, record: &Record) -> ServiceReport {
         healthy: None,
         restarts: record.restarts,
         retries_used: u32::try_from(record.history.retries.len()).unwrap_or(u32::MAX),
-        last_exit: last_exit(record),
+        last_exit: last_exit(board, record),
         next_start_in_s: next_start(board, record),
         cpu_percent: reading.map(|reading| tenths(reading.cpu_percent)),
         memory_bytes: reading.map(|reading| reading.usage.memory),
@@ -163,7 +163,7 @@ fn next_start(board: &Board, record: &Record) -> Option<f64> {
     }
 }
 
-fn last_exit(record: &Record) -> Option<LastExit> {
+fn last_exit(board: &Board, record: &Record) -> Option<LastExit> {
     let end = record.last_end.as_ref()?;
     let at = wall(Moment(end.at.0));
     let reason = words::ended(record)?;
@@ -173,5 +173,9 @@ fn last_exit(record: &Record) -> Option<LastExit> {
         relume_core::Exit::OutOfMemory { .. } => (None, Some("SIGKILL".to_owned()), None),
         relume_core::Exit::Unknown => (None, None, Some(true)),
     };
-    Some(LastExit { code, signal, unknown, at, reason })
+    let used = board.used_by(end.run);
+    let cpu = used.map(|usage| (usage.user + usage.system).as_millis());
+    let cpu_ms = cpu.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
+    let max_memory_bytes = used.map(|usage| usage.max_rss_kib.saturating_mul(1024));
+    Some(LastExit { code, signal, unknown, at, reason, cpu_ms, max_memory_bytes })
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Check, Condition, Count, Exit, Fact, Hook, Intent, Moment, Pace, Record, RunId, RunKind,
+    Away, Cause, Check, Condition, Count, Exit, Fact, Hook, Intent, Moment, Pace, Record, RunId, RunKind,
     StartPhase, State, StopPhase, WaitFor, What, Word,
 };
+use relume_os::exit::Usage;
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
 
@@ -20,7 +21,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::Moved { service, from, to } => return moved(board, fact, *service, from, to),
         What::RunEnded { run, exit: Some(_), .. } => {
             let record = board.memory.services.get(&run.service)?;
-            (EventKind::Exit, ended(record)?)
+            let used = board.used_by(*run).map(|usage| format!("; {}", used(usage))).unwrap_or_default();
+            (EventKind::Exit, format!("{}{used}", ended(record)?))
         }
         What::Probed { run, check, failure, health } => {
             let before = board.memory.services.get(&run.service)?.health.count(*check);
@@ -55,11 +57,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::ConfigRefused { problem } => {
             (EventKind::Config, format!("configuration refused, the one before stays: {problem}"))
         }
-        What::Returned { planned: true, cause, took_us } => {
-            (EventKind::Respawn, format!("relume was respawned ({cause}), {}", gap(*took_us)))
-        }
-        What::Returned { planned: false, cause, took_us } => {
-            (EventKind::Recovery, format!("relume came back after {cause}, {}", gap(*took_us)))
+        What::Returned { why, detail, took_us } => {
+            return Some(returned(board, fact, *why, detail, *took_us));
         }
         What::StillAlive { .. } => (
             EventKind::Warning,
@@ -412,6 +411,13 @@ pub(super) fn ended(record: &Record) -> Option<String> {
     })
 }
 
+/// What a process has used: `used 1.2 s of CPU and at most 34.1 MB of memory`.
+fn used(usage: Usage) -> String {
+    let tenths = usage.max_rss_kib.saturating_mul(1024) / 100_000;
+    let (mb, tenth) = (tenths / 10, tenths % 10);
+    format!("used {} of CPU and at most {mb}.{tenth} MB of memory", span(usage.user + usage.system))
+}
+
 /// An end in a few words.
 fn in_words(exit: Exit) -> String {
     match exit {
@@ -440,7 +446,22 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// How long nobody supervised.
-fn gap(took_us: u64) -> String {
-    format!("{}.{:03} ms without supervision", took_us / 1000, took_us % 1000)
+/// relume itself is back.
+fn returned(board: &Board, fact: &Fact, why: Away, detail: &str, took_us: Option<u64>) -> EventRecord {
+    let gap = took_us.map(|us| format!(", {}.{:03} ms without supervision", us / 1000, us % 1000));
+    let gap = gap.unwrap_or_default();
+    let (event, text) = if why.is_respawn() {
+        (EventKind::Respawn, format!("relume was respawned ({detail}){gap}"))
+    } else {
+        (EventKind::Recovery, format!("relume came back after {detail}{gap}"))
+    };
+    let cause = match why {
+        Away::Asked | Away::Left => wire::Cause::Asked,
+        Away::Schedule => wire::Cause::Schedule,
+        Away::Exit => wire::Cause::Exit,
+        Away::Signal => wire::Cause::Signal,
+        Away::Silence => wire::Cause::Watchdog,
+        Away::Unknown => wire::Cause::Unknown,
+    };
+    EventRecord { event, cause: Some(cause), detail: Some(text), ..blank(board, fact) }
 }

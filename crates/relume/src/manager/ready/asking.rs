@@ -35,6 +35,7 @@ impl Edge {
                 }
             }
             What::Returned { .. }
+            | What::Noticed { .. }
             | What::Added { .. }
             | What::Retired { .. }
             | What::Removed { .. }
@@ -51,7 +52,6 @@ impl Edge {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::LooksForking { .. }
-            | What::Noticed { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
         }

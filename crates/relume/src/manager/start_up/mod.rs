@@ -146,11 +146,12 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     options.places.link_runtime_dir()?;
     let descriptors = limits::raise_nofile()?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, recording, load, read_at, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, trust, places, names, follow, screen } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
     let (mut journal, mut remains) = open_journal(&places, &units)?;
+    let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
     let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
@@ -168,7 +169,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let limits = inherited.limits().to_vec();
     let shared = (Arc::clone(&capture), Arc::clone(&inbox), Arc::clone(&keeper), archive.clone());
     let ground = ground((inherited, cgroups.clone()), shared, &places, (&units, &mut fds))?;
-    let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
+    let planned = back.as_ref().is_some_and(Back::is_planned);
+    let found = recovery::find(&ground, &units, (remains.as_ref(), planned), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
@@ -192,7 +194,6 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         keeper,
         journal,
         back,
-        read_at,
         sampler: measured,
         times,
     })?;
@@ -220,8 +221,8 @@ impl Manager {
                 leaving.leave_running(edge);
                 0
             }
-            End::Respawn(cause) => {
-                respawn::execute(edge, leaving, cause);
+            End::Respawn(leap) => {
+                respawn::execute(edge, leaving, &leap);
                 // No program can be executed, ours neither: the guardian starts another process.
                 1
             }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use relume_os::epoll::{Epoll, Inotify, Timer};
 use relume_os::signals::SignalFd;
@@ -55,7 +54,6 @@ pub(super) struct Parts {
     pub(super) journal: Journal,
     pub(super) respawn: Respawning,
     pub(super) back: Option<Back>,
-    pub(super) read_at: SystemTime,
     pub(super) sampler: Sampler,
     pub(super) times: Times,
 }
@@ -107,7 +105,6 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         source: parts.source,
         respawn: parts.respawn,
         back: parts.back,
-        read_at: parts.read_at,
         to_weigh: Vec::new(),
         clockwork,
         sampler: parts.sampler,
