@@ -36,6 +36,7 @@ mod ledger;
 mod look;
 mod lru;
 mod marks;
+mod pace;
 mod packing;
 mod report;
 mod rotate;

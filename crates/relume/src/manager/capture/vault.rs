@@ -12,7 +12,7 @@ use relume_os::{Result, clock, files};
 
 use super::slot::{MEMORY_BYTES, SLOT_WORDS, Slot, SlotMemory};
 
-/// The most slots of this kind, 13 MB of a tmpfs: one for each file in trouble. What is stuck for more of them than that is
+/// The most slots of this kind, 21 MB of a tmpfs: one for each file in trouble. What is stuck for more of them than that is
 /// on the heap.
 const MOST: usize = 64;
 
@@ -20,7 +20,7 @@ const MOST: usize = 64;
 const MAGIC: u64 = u64::from_le_bytes(*b"relume_o");
 
 /// Readers of another version begin the file anew.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 8;
