@@ -63,7 +63,7 @@ impl Worker {
             mode,
             cancelled: Arc::clone(&cancelled),
         };
-        if self.compressor.give(job, &self.inbox) {
+        if self.compressor.give(job, &self.inbox, self.me) {
             file.packing = Some(Packing { cancelled, result, room });
         }
     }

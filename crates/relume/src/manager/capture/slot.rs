@@ -23,7 +23,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use super::{Compress, Format, LogTarget, Rotate, WhenFull};
 pub(super) const SLOT_BYTES: usize = 128 * 1024;
 
 /// Room for staged bytes: a full read of ordinary lines with a time stamp each in one go.
-const STAGED_BYTES: usize = 192 * 1024;
+const STAGED_BYTES: usize = 256 * 1024;
 
 /// Room for the path of a log: PATH_MAX.
 const PATH_BYTES: usize = 4096;
@@ -559,28 +559,29 @@ fn path_at(description: usize) -> Range<usize> {
 /// with its unwritten chunk, and the others go on with another.
 pub(super) struct Slots {
     free: Vec<Slot>,
-    vault: Option<Vault>,
+    vault: Option<Arc<Mutex<Vault>>>,
 }
 
 impl Slots {
-    pub(super) fn new(free: Vec<Slot>, vault: Option<Vault>) -> Self {
+    pub(super) fn new(free: Vec<Slot>, vault: Option<Arc<Mutex<Vault>>>) -> Self {
         Self { free, vault }
     }
 
     /// A free slot. Their number is bounded by one more than the files in trouble.
     pub(super) fn take(&mut self) -> Slot {
-        let made = |vault: &mut Vault| vault.add();
-        self.free.pop().or_else(|| self.vault.as_mut().and_then(made)).unwrap_or_else(Slot::on_heap)
+        let made = || self.vault.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).add();
+        self.free.pop().or_else(made).unwrap_or_else(Slot::on_heap)
     }
 
     pub(super) fn give(&mut self, slot: Slot) {
         self.free.push(slot);
     }
 
-    /// All chunks are home: nothing is left for a successor.
-    pub(super) fn clear_up(self) {
-        if let Some(vault) = self.vault {
-            vault.remove();
+    /// The thread ends; whether it leaves something for a successor.
+    pub(super) fn clear_up(&mut self, has_legacy: bool) {
+        self.free.clear();
+        if let Some(vault) = self.vault.take() {
+            vault.lock().unwrap_or_else(PoisonError::into_inner).leave(has_legacy);
         }
     }
 }

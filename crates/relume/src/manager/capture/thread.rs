@@ -1,8 +1,8 @@
 //! The loop: wait, take orders, give every pipe that has something its turn.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use relume_os::OsError;
@@ -12,14 +12,14 @@ use super::compress::Compressor;
 use super::disk::Disk;
 use super::dropping::DROP_TICK;
 use super::file::{LogFile, Pass};
-use super::inbox::{Inbox, Orders};
+use super::inbox::{Hand, Inbox};
 use super::lru::Lru;
+use super::orders::{Closed, Order};
 use super::pace::TICK;
 use super::report::{Next, Report};
 use super::slot::{SLOT_BYTES, Slot, Slots};
 use super::stream::{FileKey, Flow, Pipe};
-use super::{LogTarget, OnReport, RETRY, Start, Stream, StreamId, WhenFull};
-use crate::output_index::Kind;
+use super::{LogTarget, RETRY, StreamId, Tell, WhenFull};
 
 /// The epoll token of the inbox. Streams have their id.
 const BELL: u64 = u64::MAX;
@@ -44,18 +44,31 @@ enum Turn {
     Held,
 }
 
+/// What one thread starts with.
+pub(super) struct Equipment {
+    pub(super) me: Hand,
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) slots: Slots,
+    pub(super) inherited: Vec<Slot>,
+    pub(super) open_files: usize,
+    pub(super) on_report: Tell,
+}
+
 /// See the module's description.
 pub(super) struct Worker {
+    /// Its number.
+    pub(super) me: Hand,
     pub(super) inbox: Arc<Inbox>,
     pub(super) epoll: Epoll,
     pub(super) disk: Box<dyn Disk>,
-    pub(super) on_report: OnReport,
+    pub(super) on_report: Tell,
     pub(super) slots: Slots,
     /// Chunks of a killed predecessor, until the thread runs.
     pub(super) inherited: Vec<Slot>,
     pub(super) pipes: HashMap<StreamId, Box<Pipe>>,
-    /// Streams whose pipe is closed and that await `finish`: the bytes they had.
-    pub(super) closed: HashMap<StreamId, u64>,
+    pub(super) closed: HashMap<StreamId, Closed>,
+    /// What was ordered of streams that another thread is handing over.
+    pub(super) early: Vec<(StreamId, Order)>,
     pub(super) files: HashMap<FileKey, Box<LogFile>>,
     pub(super) paths: HashMap<PathBuf, FileKey>,
     pub(super) open: Lru<FileKey>,
@@ -78,23 +91,21 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(start: Start, inbox: Arc<Inbox>) -> relume_os::Result<Self> {
+    pub(super) fn new(equipment: Equipment, inbox: Arc<Inbox>) -> relume_os::Result<Self> {
+        let Equipment { me, disk, slots, inherited, open_files, on_report } = equipment;
         let epoll = Epoll::new()?;
-        epoll.add(&inbox.bell, BELL, Interest::READ)?;
-        let Start { disk, slots, vault, open_files, on_report } = start;
-        let (mut inherited, mut free) = (Vec::new(), Vec::new());
-        for mut slot in slots {
-            if slot.recover() { inherited.push(slot) } else { free.push(slot) }
-        }
+        epoll.add(inbox.bell(me), BELL, Interest::READ)?;
         Ok(Self {
+            me,
             inbox,
             epoll,
             disk,
             on_report,
-            slots: Slots::new(free, vault),
+            slots,
             inherited,
             pipes: HashMap::new(),
             closed: HashMap::new(),
+            early: Vec::new(),
             files: HashMap::new(),
             paths: HashMap::new(),
             open: Lru::new(open_files),
@@ -125,7 +136,7 @@ impl Worker {
                 std::thread::sleep(TICK);
             }
             let inbox = Arc::clone(&self.inbox);
-            let _pass = inbox.begin_pass();
+            let _pass = inbox.begin_pass(self.me);
             Inbox::count(&self.inbox.passes, 1);
             self.now = Instant::now();
             self.hear(&ready);
@@ -164,8 +175,8 @@ impl Worker {
     fn hear(&mut self, ready: &[Ready]) {
         for event in ready {
             if event.token == BELL {
-                let _ = self.inbox.bell.drain(); // Level-triggered: what could not be drained comes again.
-                let orders = self.inbox.take();
+                let _ = self.inbox.bell(self.me).drain(); // Level-triggered: what could not be drained comes again.
+                let orders = self.inbox.take(self.me);
                 self.obey(orders);
             } else if let Some(pipe) = self.pipes.get_mut(&StreamId(event.token)) {
                 pipe.hung_up = event.hangup;
@@ -174,93 +185,6 @@ impl Worker {
                     pipe.flow = Flow::Queued;
                     self.queue.push_back(pipe.id);
                 }
-            }
-        }
-    }
-
-    fn obey(&mut self, orders: Orders) {
-        let Orders { attach, look, retarget, finish, reopen, stop, leave, compressed, marks } = orders;
-        for stream in attach {
-            self.attach(stream);
-        }
-        for (id, look) in look {
-            if let Some(pipe) = self.pipes.get_mut(&id) {
-                pipe.look = Some(look);
-            }
-        }
-        for (id, log) in retarget {
-            self.retarget(id, log);
-        }
-        if reopen {
-            self.files.values_mut().for_each(|file| file.close());
-            self.troubled.clone().into_iter().for_each(|key| self.retry_file(key));
-        }
-        compressed.iter().for_each(|done| self.packed(done));
-        for (id, kind) in marks {
-            self.mark(id, kind);
-        }
-        for id in finish {
-            self.finish(id);
-        }
-        self.stopping |= stop;
-        self.leaving |= leave;
-    }
-
-    fn attach(&mut self, stream: Stream) {
-        let (id, who, begins) = (stream.id, stream.who.clone(), stream.begins);
-        let key = self.file_for(&stream.log);
-        let attached = Pipe::new(stream, key)
-            .and_then(|pipe| self.epoll.add(&pipe, id.0, Interest::READ_ONCE).map(|()| pipe));
-        match attached {
-            Ok(pipe) => {
-                self.pipes.insert(id, Box::new(pipe));
-                self.join(key, id);
-                if begins {
-                    self.mark_now(id, Kind::Started);
-                }
-            }
-            Err(fault) => {
-                self.closed.insert(id, 0);
-                self.forget_if_unused(key);
-                self.news.push(Report::Trouble { fault, next: Next::Dropped { service: who } });
-                self.news.push(Report::Closed { id });
-            }
-        }
-    }
-
-    fn join(&mut self, key: FileKey, id: StreamId) {
-        if let Some(file) = self.files.get_mut(&key) {
-            file.streams.push(id);
-        }
-    }
-
-    fn retarget(&mut self, id: StreamId, log: Arc<LogTarget>) {
-        let key = self.file_for(&log);
-        let Some(pipe) = self.pipes.get_mut(&id) else { return self.forget_if_unused(key) };
-        let before = std::mem::replace(&mut pipe.file, key);
-        if before == key {
-            return;
-        }
-        let held = pipe.flow == Flow::Held;
-        if let Some(file) = self.files.get_mut(&before) {
-            file.streams.retain(|other| *other != id);
-        }
-        self.join(key, id);
-        self.forget_if_unused(before);
-        if held {
-            self.enqueue(id);
-        }
-    }
-
-    /// Its run is gone: what is in the pipe now is the last of it, and goes first.
-    fn finish(&mut self, id: StreamId) {
-        if let Some(bytes) = self.closed.remove(&id) {
-            self.inbox.forget(id);
-            self.news.push(Report::Finished { id, bytes });
-        } else if let Some(pipe) = self.pipes.get_mut(&id) {
-            pipe.last_bytes = Some(pipe.waiting() as u64);
-            if pipe.flow != Flow::Held {
-                self.take_turn(id, usize::MAX);
             }
         }
     }
@@ -467,7 +391,7 @@ impl Worker {
         }
     }
 
-    fn enqueue(&mut self, id: StreamId) {
+    pub(super) fn enqueue(&mut self, id: StreamId) {
         if let Some(pipe) = self.pipes.get_mut(&id) {
             pipe.flow = Flow::Queued;
             self.queue.push_back(id);
@@ -483,18 +407,24 @@ impl Worker {
         self.tell_dropped(id, true);
         let Some(pipe) = self.pipes.remove(&id) else { return };
         // Others may hold copies of the pipe, so that closing alone would leave it in the set. It fails only if it is not there.
-        let _ = self.epoll.delete(&pipe);
-        if let Some(file) = self.files.get_mut(&pipe.file) {
-            file.streams.retain(|other| *other != id);
+        let _ = self.epoll.delete(&*pipe);
+        let log = self.files.get(&pipe.file).map(|file| Arc::clone(&file.target));
+        self.part(pipe.file, id);
+        match log {
+            Some(log) if pipe.last_bytes.is_none() => {
+                self.closed.insert(id, Closed { bytes: pipe.bytes, log, origin: pipe.origin });
+                self.news.push(Report::Closed { id });
+            }
+            Some(_) | None => {
+                self.inbox.forget(id);
+                self.news.push(Report::Finished { id, bytes: pipe.bytes });
+            }
         }
-        self.forget_if_unused(pipe.file);
-        if pipe.last_bytes.is_some() {
-            self.inbox.forget(id);
-            self.news.push(Report::Finished { id, bytes: pipe.bytes });
-        } else {
-            self.closed.insert(id, pipe.bytes);
-            self.news.push(Report::Closed { id });
-        }
+    }
+
+    /// The file at this path, if somebody writes there.
+    pub(super) fn file_of(&self, path: &Path) -> Option<FileKey> {
+        self.paths.get(path).copied()
     }
 
     /// The file of this target; the latest target decides about rotation.
@@ -511,7 +441,7 @@ impl Worker {
         self.next_file
     }
 
-    fn forget_if_unused(&mut self, key: FileKey) {
+    pub(super) fn forget_if_unused(&mut self, key: FileKey) {
         if self.files.get(&key).is_some_and(|file| file.is_unused())
             && let Some(file) = self.files.remove(&key)
         {
@@ -535,13 +465,18 @@ impl Worker {
     }
 
     pub(super) fn tell(&mut self) {
-        for report in std::mem::take(&mut self.news) {
-            (self.on_report)(report);
+        if self.news.is_empty() {
+            return;
         }
+        let mut on_report = self.on_report.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut self.news).into_iter().for_each(|report| on_report(report));
     }
 
     /// Everything that can be brought home is, then the thread ends.
     fn end(&mut self) {
+        for stream in self.inbox.close(self.me).moved {
+            self.adopt(stream);
+        }
         for key in self.troubled.clone() {
             self.retry_file(key);
         }
@@ -569,15 +504,14 @@ impl Worker {
                 packing.cancel(self.disk.as_ref());
             }
         }
-        if !self.files.values().any(|file| file.has_legacy()) {
-            std::mem::replace(&mut self.slots, Slots::new(Vec::new(), None)).clear_up();
-        }
+        let has_legacy = self.files.values().any(|file| file.has_legacy());
+        self.slots.clear_up(has_legacy);
     }
 }
 
 impl Drop for Worker {
     /// Also when the thread panics: nobody shall give orders to nobody.
     fn drop(&mut self) {
-        self.inbox.close();
+        self.inbox.close(self.me);
     }
 }

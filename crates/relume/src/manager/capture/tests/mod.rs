@@ -3,6 +3,7 @@
 mod beside;
 mod flow;
 mod full;
+mod hands;
 mod rotation;
 mod slots;
 mod trouble;
@@ -40,10 +41,15 @@ impl Rig {
     }
 
     fn with(open_files: usize, slots: Vec<Slot>) -> Self {
+        Self::with_threads(1, open_files, slots)
+    }
+
+    fn with_threads(threads: usize, open_files: usize, slots: Vec<Slot>) -> Self {
         let (send, reports) = channel();
         let on_report = Box::new(move |report| drop(send.send(report)));
         let disk = FakeDisk::default();
-        let start = Start { disk: Box::new(disk.clone()), slots, vault: None, open_files, on_report };
+        let disks = (0..threads).map(|_| Box::new(disk.clone()) as Box<dyn Disk>).collect();
+        let start = Start { disks, slots, vault: None, open_files, on_report };
         let capture = Capture::start_with(start).unwrap();
         Self { capture, reports, dir: tempfile::tempdir().unwrap(), disk, ids: AtomicU64::new(1) }
     }
