@@ -86,7 +86,7 @@ impl Shape {
 /// What happened to a run, in words.
 fn said(kind: Kind) -> String {
     match kind {
-        Kind::Output(_) => String::new(),
+        Kind::Output(..) => String::new(),
         Kind::Started => "started".into(),
         Kind::Exited(code) => format!("exited with code {code}"),
         Kind::Killed(signal) => match i32::try_from(signal) {
@@ -214,10 +214,12 @@ impl<'a> Printer<'a> {
             }
             self.out.extend_from_slice(self.prefixes[number].as_bytes());
         }
+        // A time is shown once, also where the file holds one.
+        let text = if self.shape.stamps { line.said() } else { &line.bytes };
         if self.shape.clean {
-            self.out.extend_from_slice(cleaned(&line.bytes).as_bytes());
+            self.out.extend_from_slice(cleaned(text).as_bytes());
         } else {
-            self.out.extend_from_slice(&line.bytes);
+            self.out.extend_from_slice(text);
         }
         self.inside = Some(number);
         if line.piece.last {
@@ -233,7 +235,7 @@ fn line_of(name: &str, line: &Line) -> Value {
         "run": line.run,
         "at": line.at.and_then(time),
         "stream": match line.channel { Channel::Out => "stdout", Channel::Err => "stderr" },
-        "line": String::from_utf8_lossy(line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes)),
+        "line": String::from_utf8_lossy(line.said().strip_suffix(b"\r").unwrap_or(line.said())),
     });
     if !line.piece.last
         && let Some(object) = object.as_object_mut()
@@ -251,7 +253,7 @@ fn event_of(name: &str, mark: &Mark) -> Value {
         Kind::Exited(code) => ("exited", "code", code),
         Kind::Killed(signal) => ("killed", "signal", signal),
         Kind::Dropped(lines) => ("dropped", "lines", lines),
-        Kind::Ended | Kind::Output(_) => ("ended", "", 0),
+        Kind::Ended | Kind::Output(..) => ("ended", "", 0),
     };
     let mut object = json!({ "service": name, "run": mark.run, "at": time(mark.at), "event": event });
     if !key.is_empty()
@@ -314,7 +316,7 @@ mod tests {
 
     fn line(text: &[u8], first: bool, last: bool) -> Item {
         let (at, run) = (Some(1_700_000_000_123_456_789), Some(7));
-        Item::Line(Line { bytes: text.into(), piece: Piece { first, last }, at, run, channel: Channel::Out })
+        Item::Line(Line { bytes: text.into(), inner: None, piece: Piece { first, last }, at, run, channel: Channel::Out })
     }
 
     fn whole(text: &str) -> Item {

@@ -225,13 +225,13 @@ impl FakeDisk {
     }
 }
 
-/// Bytes of all files of this log.
+/// Bytes of all files of this log, with their indexes.
 fn on_disk(path: &Path) -> u64 {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     fs::read_dir(path.parent().unwrap())
         .unwrap()
         .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+        .filter(|entry| entry.file_name().to_string_lossy().trim_start_matches('.').starts_with(&name))
         // One that was renamed meanwhile is looked at the next time.
         .map(|entry| entry.metadata().map_or(0, |meta| meta.len()))
         .sum()
