@@ -39,10 +39,7 @@ fn a_flood_stays_within_its_disk() {
     const KEEP: u32 = 2;
     let rig = Rig::new();
     let path = rig.path("tight.log");
-    let (id, writer) = rig.attach_to(Arc::new(LogTarget {
-        indexed: true,
-        ..LogTarget::plain(path.clone(), Some(Rotate::by_size(LIMIT, KEEP)))
-    }));
+    let (id, writer) = rig.attach_to(rig.log("tight.log", Some((LIMIT, KEEP))));
     rig.disk.measure(&path);
     // Two files that are exactly full, then one whose last 40,000 bytes are part of a line that has to move along.
     let lines = [(200, 500), (20, 500), (1, 45_000), (300, 777), (9, 23_456)];
