@@ -207,7 +207,8 @@ impl Worker {
             return;
         }
         let resting = std::mem::take(&mut self.resting);
-        let (over, resting): (Vec<_>, Vec<_>) = resting.into_iter().partition(|(until, _)| *until <= self.now);
+        let (over, resting): (Vec<_>, Vec<_>) =
+            resting.into_iter().partition(|(until, _)| *until <= self.now);
         self.rested_at = resting.iter().map(|(until, _)| *until).min();
         self.resting = resting;
         for (_, id) in over {
@@ -345,7 +346,8 @@ impl Worker {
             let mut services: Vec<String> =
                 file.streams.iter().filter_map(|id| Some(self.pipes.get(id)?.who.clone())).collect();
             services.dedup();
-            self.news.push(Report::Trouble { fault, next: Next::Held { services, every: RETRY } });
+            let drops = file.target.when_full == WhenFull::Drop;
+            self.news.push(Report::Trouble { fault, next: Next::Held { services, every: RETRY, drops } });
         }
     }
 
@@ -376,7 +378,9 @@ impl Worker {
                 self.troubled.remove(&key);
                 if let Some(trouble) = file.trouble.take() {
                     let after = self.now.saturating_duration_since(trouble.since);
-                    self.news.push(Report::Resumed { path: file.target.path.clone(), after });
+                    let dropped =
+                        file.streams.iter().any(|id| self.pipes.get(id).is_some_and(|p| p.dropped.is_some()));
+                    self.news.push(Report::Resumed { path: file.target.path.clone(), after, dropped });
                 }
                 // In the order of their coming: what an ended run left comes before the words of its successor.
                 for id in file.streams.clone() {
