@@ -1,9 +1,9 @@
 """What the six services have in common: a small HTTP service that can be told to misbehave.
 
-    /health   200 {"status": "ok"}, or 500 after /break
+    /health   200 {"status": "ok"}
     /crash    ends the process with exit code 1
     /hang     from now on nothing is answered any more, though the process lives
-    /break    from now on /health says 500; /mend undoes it
+    /break    from now on /health and / say 500; /mend undoes it
     other paths are the service's own
 """
 
@@ -32,8 +32,10 @@ def serve(name, port, pages):
     hung = threading.Event()
 
     def respond(path, query):
+        if path in ("/health", "/") and broken.is_set():
+            return 500, {"status": "broken"}
         if path == "/health":
-            return (500, {"status": "broken"}) if broken.is_set() else (200, {"status": "ok", "service": name})
+            return 200, {"status": "ok", "service": name}
         if path == "/crash":
             print("asked to crash", flush=True)
             os._exit(1)

@@ -8,6 +8,33 @@ pub(crate) fn needs_shell(command: &str) -> bool {
     command.contains(|c| "|&;<>()$`*?[]#~=%{}!\n".contains(c))
 }
 
+/// Whether a shell that is handed this would start one program and wait for it. Then that program may as well take its place,
+/// and be the one that is signalled, heard and waited for. In doubt it is not.
+pub(crate) fn is_one_program(command: &str) -> bool {
+    let first = command.split_whitespace().next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./+-@:".contains(c);
+    !first.is_empty()
+        && first.chars().all(plain)
+        && (first.contains('/') && first != "." || !SHELLS_OWN.contains(&first))
+        && !without_redirections(command).contains(|c| "|&;()`\n".contains(c))
+}
+
+/// First words that a shell takes for its own: of POSIX (XCU 1.6, 2.4, 2.15) and of those that stand in for `sh`.
+const SHELLS_OWN: [&str; 73] = [
+    ".", ":", "[", "alias", "bg", "bind", "break", "builtin", "caller", "case", "cd", "command", "compgen",
+    "continue", "declare", "dirs", "disown", "do", "done", "echo", "elif", "else", "enable", "esac", "eval",
+    "exec", "exit", "export", "false", "fc", "fg", "fi", "for", "function", "getopts", "hash", "help",
+    "history", "if", "jobs", "kill", "let", "local", "logout", "mapfile", "popd", "printf", "pushd", "pwd",
+    "read", "readonly", "return", "select", "set", "shift", "shopt", "source", "suspend", "test", "then",
+    "time", "times", "trap", "true", "type", "typeset", "ulimit", "umask", "unalias", "unset", "until",
+    "wait", "while",
+];
+
+/// `2>&1` starts nothing in the background.
+fn without_redirections(command: &str) -> String {
+    command.replace(">&", ">").replace("<&", "<")
+}
+
 /// The words of a command.
 ///
 /// # Errors
@@ -83,6 +110,39 @@ mod tests {
         assert_eq!(split("ab 'c").unwrap_err().0, 3);
         assert_eq!(split("ab \"c\\").unwrap_err().0, 3);
         assert_eq!(split("ab\\").unwrap_err().0, 2);
+    }
+
+    #[test]
+    fn one_program_takes_the_place_of_the_shell_and_what_is_more_does_not() {
+        for one in
+            ["a $B", "/x/y --a=b", "./z > log 2>&1", "a *.txt", "printenv HOME # said", "/bin/test -e ${X}"]
+        {
+            assert!(is_one_program(one), "{one}");
+        }
+        for more in [
+            "",
+            "a; b",
+            "a && b",
+            "a | b",
+            "a &",
+            "(a)",
+            "a $(b)",
+            "a `b`",
+            "a\nb",
+            "X=1 a",
+            "! a",
+            "{ a }",
+            "exit $X",
+            "while $X",
+            ". ./x $Y",
+            "$A b",
+            "\"a b\" $C",
+            "exec a $B",
+            "cd /x=y",
+            "a 2>&1 & b",
+        ] {
+            assert!(!is_one_program(more), "{more}");
+        }
     }
 
     #[test]

@@ -17,10 +17,10 @@ impl Step<'_> {
     pub(crate) fn absorb(&mut self, event: Event) {
         match event {
             Event::Tick => {}
-            Event::Configured(config) => self.configure(config),
+            Event::Configured(config) => self.configure(config, None),
             Event::Commanded { ticket, command } => self.obey(ticket, command),
-            Event::Returned { planned, cause, took_us } => {
-                self.note(What::Returned { planned, cause, took_us });
+            Event::Returned { why, detail, took_us } => {
+                self.note(What::Returned { why, detail, took_us });
             }
             Event::ShutdownAsked { hurry, forget } => {
                 self.shut_down(hurry, 0);
@@ -53,6 +53,8 @@ impl Step<'_> {
             Event::ProbeDue { run, check } => self.probe_due(run, check),
             Event::AlertDue { service, which } => self.alert_due(service, which),
             Event::Silent { run } => self.silent(run),
+            Event::TooMuchMemory { run, used, limit } => self.too_much_memory(run, used, limit),
+            Event::Noticed { service, text } => self.noticed(service, text),
             Event::Extended { run, by } => self.extend(run, by),
         }
     }

@@ -22,6 +22,11 @@ pub enum Exit {
     },
     /// It is gone and nobody can say how. A failure, and never the completion of a oneshot.
     Unknown,
+    /// SIGKILL from the kernel, which had no memory left: on the machine, or within the limit of the run.
+    OutOfMemory {
+        /// The run's own cgroup counts it; else it is only known that the kernel killed somebody at that time.
+        certain: bool,
+    },
 }
 
 impl Exit {
@@ -30,7 +35,7 @@ impl Exit {
     pub fn is_success(self, policy: &RestartPolicy) -> bool {
         match self {
             Self::Code(code) => policy.success_exit_codes.contains(&code),
-            Self::Signal { .. } | Self::Unknown => false,
+            Self::Signal { .. } | Self::Unknown | Self::OutOfMemory { .. } => false,
         }
     }
 
@@ -40,8 +45,44 @@ impl Exit {
         match self {
             Self::Code(code) => code,
             Self::Signal { number, .. } => 128 + number,
+            Self::OutOfMemory { .. } => 128 + SIGKILL,
             Self::Unknown => 1,
         }
+    }
+}
+
+/// The same number on every Linux architecture (signal(7)).
+const SIGKILL: i32 = 9;
+/// Why relume itself had been away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Away {
+    /// Somebody asked it to replace itself.
+    Asked,
+    /// It was time to replace itself.
+    Schedule,
+    /// Somebody asked it to leave, and the services running.
+    Left,
+    /// It ended by itself.
+    Exit,
+    /// A signal ended it.
+    Signal,
+    /// It did not answer.
+    Silence,
+    /// Nobody can say.
+    Unknown,
+}
+
+impl Away {
+    /// Whether it replaced itself on purpose.
+    #[must_use]
+    pub fn is_respawn(self) -> bool {
+        matches!(self, Self::Asked | Self::Schedule)
+    }
+
+    /// Whether it came back from a death.
+    #[must_use]
+    pub fn is_recovery(self) -> bool {
+        !self.is_respawn() && self != Self::Left
     }
 }
 
@@ -81,6 +122,13 @@ pub enum Cause {
     Unhealthy(Check),
     /// It has not shown within its `watchdog` time that it lives.
     Watchdog,
+    /// Its tree uses more memory than its `max_memory`, both in bytes.
+    Memory {
+        /// What was measured.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
     /// A dependency with `restart: true` went down; as an answer: this dependency does not come up by itself.
     Dependency(ServiceId),
     /// What it is started with has changed.
@@ -102,7 +150,8 @@ impl Cause {
             | Self::StartTimeout
             | Self::HookFailed { .. }
             | Self::Unhealthy(_)
-            | Self::Watchdog => true,
+            | Self::Watchdog
+            | Self::Memory { .. } => true,
             Self::AlreadyDone
             | Self::Asked
             | Self::Dependency(_)

@@ -17,11 +17,13 @@ use crate::state::State;
 use crate::supervisor::{Service, Step, Supervisor};
 
 impl Step<'_> {
-    pub(crate) fn configure(&mut self, config: Config) {
+    /// `recovery`: nobody has asked for it; relume is back, and has retired so many services with it. Then it is told only where it
+    /// differs from what held before.
+    pub(crate) fn configure(&mut self, config: Config, recovery: Option<usize>) {
         if let Some(problem) = graph::problems(&config.services).first() {
             return self.note(What::ConfigRefused { problem: in_words(problem) });
         }
-        let removed = count(self.retire_unnamed(&config));
+        let removed = count(self.retire_unnamed(&config) + recovery.unwrap_or(0));
         let (mut added, mut changed) = (0, 0);
         for spec in config.services {
             match self.core.find(&spec.name) {
@@ -36,7 +38,10 @@ impl Step<'_> {
         self.core.link();
         self.core.compact();
         let autostart = config.autostart;
-        self.note(What::ConfigApplied { added, changed, removed, autostart });
+        let differs = added + changed + removed > 0 || autostart != self.core.memory.autostart;
+        if recovery.is_none() || differs {
+            self.note(What::ConfigApplied { added, changed, removed, autostart });
+        }
         self.core.dirty.extend(self.core.services.keys().copied());
     }
 

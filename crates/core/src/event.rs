@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cause::{Exit, SpawnError};
+use crate::cause::{Away, Exit, SpawnError};
 use crate::health::Check;
 use crate::id::{RunId, ServiceId, Ticket};
 use crate::policy::{ManagerPolicy, Reach, ServiceSpec};
@@ -91,14 +91,30 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
+    /// The tree of the run uses more memory than its `max_memory`, both in bytes.
+    TooMuchMemory {
+        /// The run.
+        run: RunId,
+        /// What was measured.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
+    /// The edge has seen something that people should know of, and that changes nothing.
+    Noticed {
+        /// The service it is about, if it is about one.
+        service: Option<ServiceId>,
+        /// A sentence.
+        text: String,
+    },
     /// relume itself is back: as planned, or after a death.
     Returned {
-        /// It was replaced by a fresh copy of itself on purpose.
-        planned: bool,
-        /// Why it had been away, in a word or two.
-        cause: String,
-        /// How long nobody supervised, in microseconds.
-        took_us: u64,
+        /// Why it had been away.
+        why: Away,
+        /// The same for people, in a word or two.
+        detail: String,
+        /// How long nobody supervised, in microseconds; none: nobody knows.
+        took_us: Option<u64>,
     },
     /// The service of the run asks for more time to start or to stop.
     Extended {

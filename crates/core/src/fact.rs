@@ -9,7 +9,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cause::{Cause, Exit, SpawnError};
+use crate::cause::{Away, Cause, Exit, SpawnError};
 use crate::health::{Check, Health};
 use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
@@ -157,12 +157,12 @@ pub enum What {
     },
     /// relume itself is back: as planned, or after a death.
     Returned {
-        /// It was replaced by a fresh copy of itself on purpose.
-        planned: bool,
-        /// Why it had been away, in a word or two.
-        cause: String,
-        /// How long nobody supervised, in microseconds.
-        took_us: u64,
+        /// Why it had been away.
+        why: Away,
+        /// The same for people, in a word or two.
+        detail: String,
+        /// How long nobody supervised, in microseconds; none: nobody knows.
+        took_us: Option<u64>,
     },
     /// SIGKILL has not ended a run within the time it should take.
     StillAlive {
@@ -173,6 +173,13 @@ pub enum What {
     LooksForking {
         /// The run.
         run: RunId,
+    },
+    /// Something that people should know of, and that changes nothing.
+    Noticed {
+        /// The service it is about, if it is about one.
+        service: Option<ServiceId>,
+        /// A sentence.
+        text: String,
     },
     /// News of a run that is over or was never begun.
     Stale {
@@ -207,6 +214,7 @@ impl What {
             | Self::LooksForking { run }
             | Self::Stale { run }
             | Self::Adopted { run } => Some(run.service),
+            Self::Noticed { service, .. } => *service,
             Self::ConfigApplied { .. }
             | Self::ConfigRefused { .. }
             | Self::ShutdownBegan { .. }

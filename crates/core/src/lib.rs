@@ -59,7 +59,7 @@ mod supervisor;
 mod word;
 
 pub use action::{Action, Outbox, Outcome, Signal};
-pub use cause::{Cause, Exit, SpawnError};
+pub use cause::{Away, Cause, Exit, SpawnError};
 pub use cold::Remembered;
 pub use decide::Goal;
 pub use event::{Command, Config, Event, Rest};

@@ -244,6 +244,7 @@ impl Snapshot {
             | What::ConfigRefused { .. }
             | What::StillAlive { .. }
             | What::Returned { .. }
+            | What::Noticed { .. }
             | What::LooksForking { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
@@ -308,6 +309,7 @@ impl Record {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::Returned { .. }
+            | What::Noticed { .. }
             | What::LooksForking { .. }
             | What::Stale { .. } => {}
         }

@@ -59,7 +59,7 @@ impl Supervisor {
         core.index_all();
         let mut step = Step { core: &mut core, out };
         // First, so that nobody is judged by rules that are not there any more.
-        step.retire_unnamed(&config);
+        let gone = step.retire_unnamed(&config);
         let expected = step.core.recorded_runs();
         let mut found: Vec<(RunId, &Survivor)> =
             survivors.iter().map(|survivor| (step.identify(survivor, &config), survivor)).collect();
@@ -77,7 +77,7 @@ impl Supervisor {
         for (run, survivor) in &strange {
             step.receive(*run, survivor, &config);
         }
-        step.configure(config);
+        step.configure(config, Some(gone));
         in_flight.into_iter().for_each(|run| step.spawn_again(run));
         step.settle();
         step.forget();

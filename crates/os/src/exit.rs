@@ -92,8 +92,13 @@ pub enum Reaped {
 /// How the process behind `pidfd` ended; `None` while it runs. Removes nothing. `pid` is what it was known by; it is only
 /// believed while the descriptor confirms it.
 pub fn peek(pidfd: &PidFd, pid: u32) -> Result<Option<ExitStatus>> {
+    Ok(peek_with_usage(pidfd, pid)?.map(|(status, _)| status))
+}
+
+/// The same, with what it used, where it is a child of ours: of others the kernel does not say.
+pub fn peek_with_usage(pidfd: &PidFd, pid: u32) -> Result<Option<(ExitStatus, Option<Usage>)>> {
     match wait_by_pidfd(pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)? {
-        Reaped::Exited { status, .. } => return Ok(Some(status)),
+        Reaped::Exited { status, usage, .. } => return Ok(Some((status, Some(usage)))),
         Reaped::Alive => return Ok(None),
         Reaped::NotOurs => {}
     }
@@ -101,13 +106,13 @@ pub fn peek(pidfd: &PidFd, pid: u32) -> Result<Option<ExitStatus>> {
         return Ok(None);
     }
     if let Some(status) = from_info(pidfd)? {
-        return Ok(Some(status));
+        return Ok(Some((status, None)));
     }
     if let Some(status) = from_zombie(pidfd, pid)? {
-        return Ok(Some(status));
+        return Ok(Some((status, None)));
     }
     // Reaped between the two questions: now the kernel may know.
-    Ok(Some(from_info(pidfd)?.unwrap_or(ExitStatus::Unknown)))
+    Ok(Some((from_info(pidfd)?.unwrap_or(ExitStatus::Unknown), None)))
 }
 
 /// Removes the process behind `pidfd` if it is a child of ours that has ended.

@@ -117,13 +117,16 @@ pub struct DownRequest {}
 pub struct RespawnRequest {}
 
 /// The manager is about to be replaced. It is, when its count of respawns says so.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RespawnReport {
     /// The manager's process id, which stays.
     pub pid: u32,
     /// What the successor counts.
     pub respawns: u64,
+    /// What to know of the config, for people: it has changed, and is or is not taken up. Absent: it is as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
 }
 
 /// The manager has begun to leave. It is gone when nothing answers on its socket any more.

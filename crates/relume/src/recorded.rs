@@ -5,8 +5,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use relume_config::{Entry, FileError, FileErrorKind, Files};
@@ -98,10 +99,11 @@ impl Recording {
 
     /// Out of a file in memory.
     pub(crate) fn from_memory(file: &OwnedFd) -> Option<Self> {
-        let mut file = std::fs::File::from(file.try_clone().ok()?);
-        let mut bytes = Vec::new();
-        file.rewind().ok()?;
-        file.read_to_end(&mut bytes).ok()?;
+        let file = std::fs::File::from(file.try_clone().ok()?);
+        let length = usize::try_from(file.metadata().ok()?.len()).ok()?;
+        let mut bytes = vec![0; length];
+        // Other processes read it too, and have the place in it in common.
+        file.read_exact_at(&mut bytes, 0).ok()?;
         rmp_serde::from_slice(&bytes).ok()
     }
 }

@@ -28,6 +28,19 @@ const PROGRAM: &str = "RELUME_PROGRAM";
 /// Set for the process that `up --detach` has put in the background.
 pub(crate) const IN_BACKGROUND: &str = "RELUME_IN_BACKGROUND";
 
+/// Set for a process that is to read a recorded configuration instead of the files: the number of its descriptor.
+pub(crate) const RECORDED: &str = "RELUME_RECORDED";
+
+/// Set for a manager in safe mode: why, for people.
+pub(crate) const SAFE: &str = "RELUME_SAFE_MODE";
+
+/// Set for a manager in safe mode when the journal is to be put aside as well.
+pub(crate) const WITHOUT_JOURNAL: &str = "RELUME_WITHOUT_JOURNAL";
+
+/// What holds for one life of a process and not for the next one.
+const OF_ONE_LIFE: [&str; 9] =
+    [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM, RECORDED, SAFE, WITHOUT_JOURNAL];
+
 /// Where a manager finds its channel to the guardian.
 pub(crate) const CHANNEL_FD: RawFd = 3;
 
@@ -78,8 +91,7 @@ impl Role {
 
     /// The environment of this process with another part.
     pub(crate) fn environment(self) -> Vec<(OsString, OsString)> {
-        let old =
-            |key: &OsString| [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM].iter().any(|own| key == own);
+        let old = |key: &OsString| OF_ONE_LIFE.iter().any(|own| key == own);
         let rest = std::env::vars_os().filter(|(key, _)| !old(key));
         let program = own_program().into_os_string();
         rest.chain([(ROLE.into(), self.word().into()), (PROGRAM.into(), program)]).collect()

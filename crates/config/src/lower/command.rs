@@ -27,12 +27,19 @@ pub(super) fn lower(
         let text = replaced(text, node.span, key, context, files);
         if words::needs_shell(&text) && !text.trim().is_empty() {
             let mut argv = shell.clone();
+            let text =
+                if is_sh(&argv) && words::is_one_program(&text) { format!("exec {text}") } else { text };
             argv.extend(["-c".to_owned(), text]);
             return checked(argv, node.span, key, files).map(|argv| (argv, true));
         }
     }
     let argv = lower_words(command, node, key, context, files)?;
     checked(argv, node.span, key, files).map(|argv| (argv, false))
+}
+
+/// Whether this is the shell that is taken unless another one is asked for: what another one does with `exec` is its affair.
+fn is_sh(shell: &[String]) -> bool {
+    matches!(shell, [one] if one == "/bin/sh")
 }
 
 /// A list as it is, or a string split.

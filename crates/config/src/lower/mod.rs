@@ -9,6 +9,7 @@ mod launch;
 pub(crate) mod manager;
 mod policy;
 mod readiness;
+mod resources;
 mod schedule;
 mod service;
 mod shape;
@@ -78,11 +79,10 @@ pub(crate) fn written(units: Vec<Unit>, vars: &Vars<'_>, files: &mut EnvFiles<'_
             }
             seen.insert(name.clone(), name_span);
             expand_tree(&mut node, vars, sink);
-            let node = shape::service(node, &format!("services.{name}"), sink);
-            let node = match &under {
-                Some(under) => merge(under, &node),
-                None => node,
-            };
+            let mut node = shape::service(node, &format!("services.{name}"), sink);
+            if let Some(under) = &under {
+                node = merge(&shape::probes_under(under, &mut node), &node);
+            }
             match room.checked_sub(node.weight()) {
                 Some(left) => room = left,
                 None => {

@@ -1,7 +1,7 @@
 //! One name for each key and one shape for each value, so that `defaults` and services merge key by key.
 
 use crate::node::{Node, Pair, Value};
-use crate::raw::{ALIASES, PROBE_KEYS, Scope};
+use crate::raw::{ALIASES, PROBE_KEYS, PROBE_TARGETS, Scope};
 use crate::source::{Finding, Sink};
 
 /// A service (or `defaults`) with canonical keys, its environment as a map.
@@ -18,6 +18,46 @@ pub(super) fn service(mut node: Node, prefix: &str, sink: &mut Sink) -> Node {
         }
     }
     node
+}
+
+/// The defaults as they go under the probes of this service. They may say how to ask and not what: then the service's own
+/// probe says that, be it no more than a URL, and without one there is no probe. Of two things to ask its own is asked.
+pub(super) fn probes_under(under: &Node, service: &mut Node) -> Node {
+    let mut under = under.clone();
+    let (Value::Map(below), Value::Map(own)) = (&mut under.value, &mut service.value) else { return under };
+    below.retain_mut(|pair| {
+        if !PROBE_KEYS.contains(&&*pair.key) {
+            return true;
+        }
+        let Value::Map(below) = &mut pair.node.value else { return true };
+        let Some(own) = own.iter_mut().find(|own| own.key == pair.key) else {
+            return below.iter().any(asks);
+        };
+        url_as_map(&mut own.node);
+        if own.node.pairs().iter().any(asks) {
+            below.retain(|pair| !asks(pair));
+        }
+        true
+    });
+    under
+}
+
+/// Whether this key of a probe says what is asked.
+fn asks(pair: &Pair) -> bool {
+    PROBE_TARGETS.contains(&&*pair.key)
+}
+
+/// `http://…` as `{http: http://…}`, so that other keys can go under it.
+fn url_as_map(probe: &mut Node) {
+    let Some(text) = probe.text() else { return };
+    let scheme = text.trim().split_once("://").map(|(scheme, _)| scheme);
+    let key = match scheme {
+        Some("http" | "https") => "http",
+        Some("tcp") => "tcp",
+        _ => return,
+    };
+    let url = Node::new(Value::Text(text.trim().into()), probe.span);
+    probe.value = Value::Map(vec![Pair { key: key.into(), key_span: probe.span, node: url }]);
 }
 
 /// Gives keys their one name; two names of one key are an error at the second.

@@ -13,7 +13,7 @@ const HERE: &str = "127.0.0.1";
 /// The longest text that is looked for in the output of a service: so much of it is kept at hand.
 const MOST_LINE: usize = 1024;
 
-/// Exactly one is there; see `RawProbe`. The words of a command come with the variables of an instance.
+/// At most one is there; see `RawProbe`. The words of a command come with the variables of an instance.
 pub(super) fn of_map(work: &mut Work<'_, '_>, key: &'static str, map: &RawProbeMap) -> Option<ProbeTarget> {
     if let Some(RawHttp(http)) = &map.http {
         return of_http(work, key, http);
@@ -44,7 +44,11 @@ pub(super) fn of_map(work: &mut Work<'_, '_>, key: &'static str, map: &RawProbeM
         let path = work.files.resolve(work.span(&[key, "file"]), &path.0);
         return Some(ProbeTarget::File(path));
     }
-    let text = map.log_line.clone()?;
+    let Some(text) = map.log_line.clone() else {
+        let help = "one of `http`, `tcp`, `exec`, `grpc`, `unix`, `file`, `log_line`";
+        work.error_with(&[key], "the probe does not say what to ask", help);
+        return None;
+    };
     let fits = !text.is_empty() && text.len() <= MOST_LINE && !text.contains(['\n', '\r']);
     if !fits {
         let message = format!("a text of 1 to {MOST_LINE} bytes within one line is looked for");

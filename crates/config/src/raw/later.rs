@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use super::forms::{CommandText, OneOrMany, RawEnvironment};
-use super::values::{Octal, PathText, Size, Span, is_off, scalar};
+use super::values::{PathText, Size, Span, is_off, scalar};
 
 /// A probe, written as a map.
 #[derive(Debug, Clone, Default, PartialEq, Derive, JsonSchema)]
@@ -50,6 +50,9 @@ pub(crate) struct RawProbeMap {
     /// In place of `timeout_stop` when this probe is why the service is stopped.
     pub(crate) grace_period: Option<Span>,
 }
+
+/// The keys of [`RawProbeMap`] that say what is asked.
+pub(crate) const PROBE_TARGETS: [&str; 7] = ["http", "tcp", "exec", "grpc", "unix", "file", "log_line"];
 
 /// A probe: a URL, a map, or `off`.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,11 +98,9 @@ impl<'de> Visitor<'de> for ProbeVisit {
             map.file.is_some(),
             map.log_line.is_some(),
         ];
+        // With none it may be a default, and the service says what to ask.
         match targets.iter().filter(|is| **is).count() {
-            1 => Ok(RawProbe::Map(Box::new(map))),
-            0 => Err(A::Error::custom(
-                "the probe does not say what to ask\nhelp: one of `http`, `tcp`, `exec`, `grpc`, `unix`, `file`, `log_line`",
-            )),
+            0 | 1 => Ok(RawProbe::Map(Box::new(map))),
             _ => Err(A::Error::custom("a probe asks one thing, this one asks several")),
         }
     }
@@ -433,27 +434,6 @@ pub(crate) enum RawOverlap {
     Queue,
     /// The old one is killed.
     Kill,
-}
-
-/// A listening socket.
-#[derive(Debug, Clone, Default, PartialEq, Derive, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawSocketMap {
-    /// `host:port`, a port, or a path.
-    pub(crate) listen: Option<String>,
-    /// Its name in `LISTEN_FDNAMES`.
-    pub(crate) name: Option<String>,
-    /// The mode of a unix socket.
-    pub(crate) mode: Option<Octal>,
-    /// How many connections may wait.
-    pub(crate) backlog: Option<u32>,
-}
-
-word_or_map! {
-    /// An address, or a map.
-    RawSocket, RawSocketMap, "an address or a map", |text| {
-        Ok(RawSocketMap { listen: Some(text.to_owned()), ..RawSocketMap::default() })
-    }
 }
 
 /// The control API.

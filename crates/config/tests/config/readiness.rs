@@ -67,6 +67,41 @@ fn an_http_probe_is_a_url_or_a_map_in_the_manner_of_kubernetes() {
 }
 
 #[test]
+fn defaults_say_how_to_ask_and_each_service_what() {
+    let config = good(
+        "c.yaml",
+        "defaults: {health_check: {interval: 5s, retries: 7}, liveness: {tcp: 80, timeout: 2s}}\n\
+         services:\n  a: {command: x, health_check: 'http://localhost:1/', liveness: {exec: [x]}}\n  \
+         b: {command: x, health_check: {tcp: 9, retries: 2}, liveness: off}\n  c: {command: x}\n",
+    );
+    let [a, b, c] = [0, 1, 2].map(|at| config.services[at].readiness.probes.clone());
+    let asked = a.readiness.unwrap();
+    assert_eq!((asked.interval, asked.failures), (Duration::from_secs(5), 7));
+    assert!(matches!(asked.target, ProbeTarget::Http(_)), "{:?}", asked.target);
+    let alive = a.liveness.unwrap();
+    assert_eq!(alive.timeout, Duration::from_secs(2));
+    assert!(
+        matches!(alive.target, ProbeTarget::Exec(_)),
+        "its own in place of the default: {:?}",
+        alive.target
+    );
+    let asked = b.readiness.unwrap();
+    assert_eq!((asked.interval, asked.failures, b.liveness), (Duration::from_secs(5), 2, None));
+    assert!(matches!(asked.target, ProbeTarget::Tcp { port: 9, .. }), "{:?}", asked.target);
+    assert_eq!((c.health, c.readiness), (None, None), "who says nothing is not asked");
+    assert!(matches!(c.liveness.unwrap().target, ProbeTarget::Tcp { port: 80, .. }));
+}
+
+#[test]
+fn a_probe_that_nobody_says_what_to_ask_is_an_error_at_its_place() {
+    check(
+        "yaml",
+        "defaults: {health_check: {retries: 7}}\nservices: {a: {command: x, health_check: {interval: 5s}}}\n",
+        &["2:42 E the probe does not say what to ask"],
+    );
+}
+
+#[test]
 fn a_tcp_probe_is_a_port_with_or_without_a_host() {
     let target = |keys: &str| probe(keys).target;
     let tcp = |host: &str, port| ProbeTarget::Tcp { host: host.into(), port };

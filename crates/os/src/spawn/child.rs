@@ -33,8 +33,8 @@ pub(super) struct Work<'a> {
     /// Pointers into the plan's strings, null-terminated.
     pub(super) argv: Vec<*const libc::c_char>,
     pub(super) environment: Vec<*const libc::c_char>,
-    /// One of the strings of the environment, to be completed by the child: its own pid.
-    pub(super) listen_pid: Option<Box<ListenPid>>,
+    /// Strings of the environment, to be completed by the child: its own pid.
+    pub(super) own_pids: [Option<Box<OwnPid>>; 2],
     /// Sorted by target; the child may overwrite the sources.
     pub(super) placements: Vec<Placement>,
     /// `cgroup.procs`, open for writing, or -1.
@@ -48,21 +48,33 @@ pub(super) struct Work<'a> {
     pub(super) outcome: Outcome,
 }
 
-/// `LISTEN_PID=`, with room for any pid and the NUL behind it.
-pub(super) type ListenPid = [u8; LISTEN_PID.len() + 11];
+/// A variable whose value the child writes: `NAME=`, and room for any pid and the NUL behind it.
+pub(super) struct OwnPid {
+    text: [u8; LONGEST + 11],
+    /// Length of `NAME=`.
+    begin: usize,
+}
 
-const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+/// Bytes of the longest name that is asked for, `WATCHDOG_PID=`.
+const LONGEST: usize = 13;
 
-/// To be completed by the child.
-pub(super) fn listen_pid() -> Box<ListenPid> {
-    let mut text = [0; LISTEN_PID.len() + 11];
-    text[..LISTEN_PID.len()].copy_from_slice(LISTEN_PID);
-    Box::new(text)
+impl OwnPid {
+    /// To be completed by the child. `begin` is `NAME=`; what is beyond [`LONGEST`] of it is cut off.
+    pub(super) fn new(begin: &[u8]) -> Box<Self> {
+        let mut text = [0; LONGEST + 11];
+        let length = begin.len().min(LONGEST);
+        text[..length].copy_from_slice(&begin[..length]);
+        Box::new(Self { text, begin: length })
+    }
+
+    /// The string, as the environment has it.
+    pub(super) fn pointer(&mut self) -> *const libc::c_char {
+        self.text.as_mut_ptr().cast()
+    }
 }
 
 /// Decimal digits without zeros in front, which some readers take for octal.
 fn name_own_pid(work: &mut Work<'_>) {
-    let Some(text) = &mut work.listen_pid else { return };
     let mut pid = call(libc::SYS_getpid, [0; 5]).unsigned_abs();
     let (mut digits, mut count) = ([0u8; 10], 0);
     while count == 0 || (pid > 0 && count < digits.len()) {
@@ -70,10 +82,12 @@ fn name_own_pid(work: &mut Work<'_>) {
         pid /= 10;
         count += 1;
     }
-    for (at, digit) in digits[..count].iter().rev().enumerate() {
-        let place = text.as_mut_ptr().wrapping_add(LISTEN_PID.len() + at);
-        // SAFETY: within the text, by the lengths above; volatile because the reader is the kernel's execve.
-        unsafe { place.write_volatile(*digit) };
+    for one in work.own_pids.iter_mut().flatten() {
+        for (at, digit) in digits[..count].iter().rev().enumerate() {
+            let place = one.text.as_mut_ptr().wrapping_add(one.begin + at);
+            // SAFETY: within the text, by the lengths above; volatile because the reader is the kernel's execve.
+            unsafe { place.write_volatile(*digit) };
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct SpawnRequest {
     pub limits: Vec<(Resource, Limit)>,
     /// `LISTEN_PID` is the child's own pid, which nobody knows beforehand (sd_listen_fds(3)).
     pub listen_pid: bool,
+    /// `WATCHDOG_PID` is too (sd_watchdog_enabled(3)).
+    pub watchdog_pid: bool,
     /// Stay in our session and process group (only for helpers of a foreground command).
     pub keep_session: bool,
 }
@@ -56,6 +58,7 @@ pub struct SpawnPlan {
     pub(super) limits: Vec<(Resource, libc::rlimit64)>,
     pub(super) session: bool,
     pub(super) listen_pid: bool,
+    pub(super) watchdog_pid: bool,
 }
 
 /// The numbers of [`Credentials`].
@@ -94,6 +97,7 @@ impl SpawnPlan {
             limits: request.limits.iter().map(|(r, l)| (*r, l.to_raw())).collect(),
             session: !request.keep_session,
             listen_pid: request.listen_pid,
+            watchdog_pid: request.watchdog_pid,
         })
     }
 

@@ -109,16 +109,17 @@ impl Spawner {
         };
         let clone3 = self.method == SpawnMethod::Clone3;
         let slots = self.slots.iter().map(AsRawFd::as_raw_fd);
-        let mut listen_pid = plan.listen_pid.then(child::listen_pid);
+        let mut own_pids = [
+            plan.listen_pid.then(|| child::OwnPid::new(b"LISTEN_PID=")),
+            plan.watchdog_pid.then(|| child::OwnPid::new(b"WATCHDOG_PID=")),
+        ];
         let mut environment = pointers(&plan.environment);
-        if let Some(text) = &mut listen_pid {
-            environment.insert(0, text.as_mut_ptr().cast());
-        }
+        environment.splice(0..0, own_pids.iter_mut().flatten().map(|one| one.pointer()));
         let mut work = Work {
             plan,
             argv: pointers(&plan.argv),
             environment,
-            listen_pid,
+            own_pids,
             placements,
             cgroup_procs: procs,
             highest_needed: slots.max().unwrap_or(2).max(2),

@@ -91,6 +91,12 @@ impl ClientError {
         )
     }
 
+    /// The same, with what follows from it.
+    pub(super) fn and(mut self, consequence: &str) -> Self {
+        self.detail = format!("{}; {consequence}", self.detail);
+        self
+    }
+
     /// What the manager said, when it refused.
     #[must_use]
     pub fn refusal(&self) -> Option<&ApiError> {

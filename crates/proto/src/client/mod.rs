@@ -141,12 +141,27 @@ impl Client {
         }))
     }
 
-    /// Sends services a signal.
+    /// Sends services a signal. Asked again of the successor of a manager that has surely not delivered it, and only then: a
+    /// signal twice is not a signal once.
     ///
     /// # Errors
-    /// See [`ErrorKind`]; what is no signal is refused with `bad_request`.
+    /// See [`ErrorKind`]; what is no signal is refused with `bad_request`. [`ErrorKind::Lost`]: it may have been delivered.
     pub fn signal(&self, request: &SignalRequest) -> Result<OperationReport, ClientError> {
-        self.runtime.block_on(self.post(paths::SIGNAL, request, Some(ANSWER_LIMIT)))
+        let until = Instant::now() + AWAY;
+        self.runtime.block_on(async {
+            loop {
+                let error = match self.post(paths::SIGNAL, request, Some(ANSWER_LIMIT)).await {
+                    Ok(report) => return Ok(report),
+                    Err(error) => error,
+                };
+                let undelivered = error.refusal().is_some_and(|why| why.error == ErrorCode::Respawning);
+                match error.kind {
+                    _ if undelivered && Instant::now() < until => tokio::time::sleep(BREATH).await,
+                    ErrorKind::Lost => return Err(error.and("whether the signal was delivered is not known")),
+                    _ => return Err(error),
+                }
+            }
+        })
     }
 
     /// What the config as it is now would change.

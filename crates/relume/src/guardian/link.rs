@@ -61,6 +61,68 @@ pub(crate) struct Ended {
     pub(crate) usage: Usage,
 }
 
+/// Why there is a new manager.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Why {
+    /// For people, a fragment: `the death of its guardian`.
+    pub(crate) text: String,
+    /// How the one before ended.
+    pub(crate) how: How,
+    /// Since when nobody supervises, in nanoseconds on CLOCK_MONOTONIC.
+    pub(crate) since: u64,
+}
+
+/// How a manager ended, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum How {
+    /// By itself.
+    Exit,
+    /// By a signal.
+    Signal,
+    /// It did not answer, and was killed.
+    Silence,
+    /// Nobody can say.
+    #[default]
+    Unknown,
+}
+
+impl How {
+    /// As it is said.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Signal => "signal",
+            Self::Silence => "silence",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// As it was said.
+    pub(crate) fn of(word: &str) -> Self {
+        [Self::Exit, Self::Signal, Self::Silence]
+            .into_iter()
+            .find(|how| how.word() == word)
+            .unwrap_or_default()
+    }
+}
+
+impl Why {
+    /// In one line.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {} {}", self.how.word(), self.since, self.text.replace('\n', " "))
+    }
+
+    /// Out of one line; what is none is the text alone.
+    pub(crate) fn of(line: &str) -> Self {
+        let mut words = line.splitn(3, ' ');
+        let parts = (words.next(), words.next().and_then(|since| since.parse().ok()), words.next());
+        match parts {
+            (Some(how), Some(since), Some(text)) => Self { text: text.to_owned(), how: How::of(how), since },
+            _ => Self { text: line.to_owned(), ..Self::default() },
+        }
+    }
+}
+
 /// What the first message after the last kept descriptor begins with.
 const KEPT_ALL: &str = "KEPT_ALL";
 
@@ -100,10 +162,16 @@ pub(crate) fn kept(name: &str) -> String {
     format!("KEPT={name}")
 }
 
-/// All that was kept has been handed over. `why` there is a new manager, for people; whether the loss of the
-/// terminal is to be ignored.
-pub(crate) fn kept_all(why: &str, ignores_hangup: bool) -> String {
-    format!("{KEPT_ALL}=1\nIGNORES_HANGUP={}\nWHY={}", u8::from(ignores_hangup), why.replace('\n', " "))
+/// All that was kept has been handed over. `why` there is a new manager, unless it is the first or the same; whether the loss
+/// of the terminal is to be ignored.
+pub(crate) fn kept_all(why: Option<&Why>, ignores_hangup: bool) -> String {
+    let why = why.map(|why| format!("\nWHY={}", why.line())).unwrap_or_default();
+    format!("{KEPT_ALL}=1\nIGNORES_HANGUP={}{why}", u8::from(ignores_hangup))
+}
+
+/// The guardian has replaced itself; why, for people.
+pub(crate) fn replaced(text: &str) -> String {
+    format!("REPLACED={}", text.replace('\n', " "))
 }
 
 /// Whether this is what `kept_all` has made.
@@ -218,8 +286,12 @@ mod tests {
 
     #[test]
     fn a_reason_with_line_ends_adds_no_words() {
-        let text = kept_all("it\nREADY=1", true);
+        let why = Why { text: "it\nREADY=1".into(), how: How::Silence, since: 42 };
+        let text = kept_all(Some(&why), true);
         assert!(is_kept_all(&text));
         assert_eq!((value(&text, "READY"), number(&text, "IGNORES_HANGUP")), (None, Some(1)));
+        let told = Why::of(value(&text, "WHY").unwrap());
+        assert_eq!(told, Why { text: "it READY=1".into(), ..why });
+        assert_eq!(Why::of("of another version").text, "of another version");
     }
 }

@@ -49,12 +49,12 @@ use crate::roles::{LOCK_FD, Role, own_program};
 use crate::systemd;
 use exits::Exits;
 use judge::{Death, Judge, Mode, PROVEN};
-use link::Word;
+use link::{How, Why, Word};
 use store::Store;
 use table::{Heir, Table};
 use watch::{Verdict, Watch};
 
-pub(crate) use starting::{SAFE, SAFE_CONFIG_FD, WITHOUT_JOURNAL};
+pub(crate) use starting::SAFE_CONFIG_FD;
 
 const SIGNALS: u64 = 0;
 const TIMER: u64 = 1;
@@ -135,9 +135,9 @@ struct Guardian {
     exits: Exits,
     judge: Judge,
     ever_ready: bool,
-    /// Why the next manager is not the first, for people; none: it is.
-    why: Option<String>,
-    /// For how long a manager may be silent, as the last one has said.
+    /// Why the next manager is not the first; none: it is.
+    why: Option<Why>,
+    /// For how long a manager may be silent, as the last one has said; none: it is not watched.
     period: Option<Duration>,
     /// The program of the last manager that was proven.
     good_program: Option<OwnedFd>,
@@ -221,7 +221,7 @@ impl Guardian {
             judge: Judge::default(),
             ever_ready: false,
             why: None,
-            period: None,
+            period: watch::until_told(),
             good_program: None,
             leave: None,
         };
@@ -239,17 +239,20 @@ impl Guardian {
             }
         }
         self.ever_ready = true;
+        self.period = table.period;
         self.exits = Exits::of(table.exits.into());
-        self.why = Some(table.why);
+        let why = self.why.insert(table.why).text.clone();
         if let Some(Heir { process, pidfd, channel }) = table.manager
             && let (Some(pidfd), Some(channel)) = (pidfd.take(), channel.take())
         {
             let (pidfd, channel) = (PidFd::from_owned(pidfd), Channel::from_owned(channel));
-            let watch = Watch::new(clock::monotonic_ns(), None);
+            let watch = Watch::new(clock::monotonic_ns(), self.period, 0);
             let mut manager = Manager::new((process, pidfd), channel, Mode::Plain, watch);
             (manager.ready_at, manager.proven) = (Some(clock::monotonic_ns()), true);
-            if let Err(error) = self.attend(manager) {
-                complain(&format!("error: the manager cannot be heard any more: {error}"));
+            manager.outbox.push_back(Out::Text(link::replaced(&why)));
+            match self.attend(manager) {
+                Ok(()) => self.flush(),
+                Err(error) => complain(&format!("error: the manager cannot be heard any more: {error}")),
             }
         }
     }
@@ -463,11 +466,10 @@ impl Guardian {
         let now = clock::monotonic_ns();
         let supervised = manager.ready_at.map(|at| Duration::from_nanos(now.saturating_sub(at)));
         let by_watchdog = manager.watch.has_struck();
-        let silent = manager.watch.period().filter(|_| by_watchdog);
-        self.why = Some(match silent {
-            Some(period) => format!("the manager had not answered for {period:?}"),
-            None => format!("the manager had ended: {status}"),
-        });
+        let why = why(&manager, status, now);
+        // A time without supervision ends with a manager that supervises.
+        let since = self.why.take().filter(|_| supervised.is_none()).map_or(why.since, |first| first.since);
+        self.why = Some(Why { since, ..why });
         let signals = manager.outbox.into_iter().filter_map(|out| match out {
             Out::Signal(arrived) => Some(arrived),
             Out::Kept(_) | Out::Text(_) => None,
@@ -478,6 +480,20 @@ impl Guardian {
         self.start_at = Some(now + nanos(pause));
         None
     }
+}
+
+/// What the next manager is told of this one's end.
+fn why(manager: &Manager, status: ExitStatus, now: u64) -> Why {
+    if let Some(period) = manager.watch.period().filter(|_| manager.watch.has_struck()) {
+        let text = format!("it had not answered for {period:?}");
+        return Why { text, how: How::Silence, since: manager.watch.last_heard() };
+    }
+    let how = match status {
+        ExitStatus::Code(_) => How::Exit,
+        ExitStatus::Signal { .. } => How::Signal,
+        ExitStatus::Unknown => How::Unknown,
+    };
+    Why { text: status.to_string(), how, since: now }
 }
 
 fn nanos(span: Duration) -> u64 {

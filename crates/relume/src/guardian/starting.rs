@@ -19,21 +19,16 @@ use relume_os::inherit::Handle;
 use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawned};
 
 use super::judge::Mode;
+use super::link::Why;
 use super::table::{self, Heir, Table};
 use super::watch::Watch;
 use super::{
     CHANNEL, GOOD_CONFIG, Guardian, KILL, MANAGER, Manager, Out, complain, link, nanos, own_program,
 };
-use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role};
-
-/// Set for a manager in safe mode: why, for people.
-pub(crate) const SAFE: &str = "RELUME_SAFE_MODE";
+use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role, SAFE, WITHOUT_JOURNAL};
 
 /// Where a manager in safe mode finds the last good configuration, if there is one.
 pub(crate) const SAFE_CONFIG_FD: RawFd = 5;
-
-/// Set when the journal is to be put aside as well.
-pub(crate) const WITHOUT_JOURNAL: &str = "RELUME_WITHOUT_JOURNAL";
 
 impl Guardian {
     pub(super) fn start_manager(&mut self) {
@@ -74,11 +69,10 @@ impl Guardian {
 
     /// Gives the manager all that is kept, then what it was not told yet.
     pub(super) fn hand_over(&mut self) {
-        let why = self.why.clone().unwrap_or_default();
         let Some(manager) = &mut self.manager else { return };
         let kept = self.store.names().map(|name| Out::Kept(name.to_owned()));
         let ended = self.exits.all().map(|ended| Out::Text(link::exited(ended)));
-        let all = Out::Text(link::kept_all(&why, self.ignores_hangup));
+        let all = Out::Text(link::kept_all(self.why.as_ref(), self.ignores_hangup));
         let signals = manager.outbox.drain(..).filter(|out| matches!(out, Out::Signal(_)));
         let signals: Vec<Out> = signals.chain(self.untold.drain(..).map(Out::Signal)).collect();
         manager.outbox.extend(kept.chain(ended).chain([all]).chain(signals));
@@ -97,7 +91,7 @@ impl Guardian {
             // A program that is missing or is none at all does not even become a process.
             self.spawn(&own_program(), mode, &theirs).or_else(|_| self.spawn(&last_good, mode, &theirs))?
         };
-        let watch = Watch::new(clock::monotonic_ns(), self.period);
+        let watch = Watch::new(clock::monotonic_ns(), self.period, self.judge.failures());
         Ok(Manager::new((spawned.id, spawned.pidfd), ours, mode, watch))
     }
 
@@ -148,7 +142,7 @@ impl Guardian {
             all.push((AGAIN.into(), "1".into()));
             if mode >= Mode::Safe {
                 let times = self.judge.failures();
-                all.push((SAFE.into(), format!("{why}, {times} times in a row").into()));
+                all.push((SAFE.into(), format!("{}, {times} times in a row", why.text).into()));
             }
             if mode == Mode::WithoutJournal {
                 all.push((WITHOUT_JOURNAL.into(), "1".into()));
@@ -184,7 +178,11 @@ impl Guardian {
         Table {
             limits: self.original.clone(),
             ignores_hangup: self.ignores_hangup,
-            why: "the guardian had taken a newer program".into(),
+            period: self.period,
+            why: Why {
+                text: "the guardian runs the program that its manager has proved".into(),
+                ..Why::default()
+            },
             kept: self.store.handles(),
             manager: self.manager.as_ref().and_then(heir),
             exits: self.exits.all().copied().collect(),

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use relume_os::OsError;
 use relume_os::inherit::{self, Handle};
@@ -15,15 +16,18 @@ use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::ProcessId;
 use relume_os::pipes::Pipe;
 
-use super::link::{self, Ended};
-use super::starting::{SAFE, WITHOUT_JOURNAL};
-use crate::roles::{AGAIN, LOCK_FD, Role};
+use super::complain;
+use super::link::{self, Ended, Why};
+use crate::roles::{LOCK_FD, Role};
 
 /// The variable that names the number of the table's descriptor.
 const TABLE: &str = "RELUME_TABLE";
 
-/// The first line.
-const VERSION: &str = "relume-table 1";
+/// What the first line begins with; the version follows.
+const KIND: &str = "relume-table ";
+
+/// The version. Lines are added without a new one.
+const VERSION: u32 = 1;
 
 /// What is handed over.
 #[derive(Debug, Default)]
@@ -32,8 +36,10 @@ pub(crate) struct Table {
     pub(crate) limits: Vec<(Resource, Limit)>,
     /// The loss of the terminal is to be ignored (`nohup`).
     pub(crate) ignores_hangup: bool,
-    /// Why there is a new guardian, for people.
-    pub(crate) why: String,
+    /// For how long a manager may be silent; none: it is not watched.
+    pub(crate) period: Option<Duration>,
+    /// Why there is a new guardian.
+    pub(crate) why: Why,
     /// The store.
     pub(crate) kept: Vec<(String, Vec<Handle>)>,
     /// The manager, where it lives on.
@@ -55,7 +61,7 @@ pub(crate) struct Heir {
 
 /// The variables of relume's own that must not reach the next manager.
 pub(super) fn is_own(key: &OsString) -> bool {
-    [TABLE, AGAIN, SAFE, WITHOUT_JOURNAL].iter().any(|own| key == own)
+    key == TABLE
 }
 
 /// Executes `program` as the guardian in this process, with all that the table names. Comes back only if that fails; then
@@ -91,7 +97,8 @@ impl Table {
 
     fn write(&self) -> relume_os::Result<OwnedFd> {
         let mut text =
-            format!("{VERSION}\nhangup {}\nwhy {}\n", u8::from(self.ignores_hangup), line(&self.why));
+            format!("{KIND}{VERSION}\nhangup {}\nwhy {}\n", u8::from(self.ignores_hangup), self.why.line());
+        text.push_str(&format!("watch {}\n", self.period.map_or(0, |period| period.as_micros())));
         for (resource, limit) in &self.limits {
             text.push_str(&format!("limit {} {limit}\n", resource.name()));
         }
@@ -118,8 +125,20 @@ impl Table {
         let mut text = String::new();
         let mut file = std::fs::File::from(relume_os::exec::take_inherited(number).ok()?);
         file.read_to_string(&mut text).ok()?;
+        Self::parse(&text)
+    }
+
+    /// Of another version too as much as is understood: to keep nothing would be a guardian without what it guards, and a second
+    /// manager beside the one that lives.
+    fn parse(text: &str) -> Option<Self> {
+        let (version, rest) = text.strip_prefix(KIND)?.split_once('\n')?;
+        if version.parse() != Ok(VERSION) {
+            complain(&format!(
+                "warning: what is handed over has version {version}, this guardian writes {VERSION}"
+            ));
+        }
         let mut table = Self::default();
-        for entry in text.strip_prefix(VERSION)?.lines() {
+        for entry in rest.lines() {
             // A line that is not understood is of another version.
             let _skipped = table.read(entry);
         }
@@ -130,7 +149,11 @@ impl Table {
         let (kind, rest) = entry.split_once(' ')?;
         match kind {
             "hangup" => self.ignores_hangup = rest == "1",
-            "why" => self.why = rest.to_owned(),
+            "watch" => {
+                let micros: u64 = rest.parse().ok()?;
+                self.period = Some(Duration::from_micros(micros)).filter(|period| !period.is_zero());
+            }
+            "why" => self.why = Why::of(rest),
             "limit" => {
                 let (name, limit) = rest.split_once(' ')?;
                 self.limits.push((Resource::by_name(name)?, Limit::parse(limit)?));
@@ -186,36 +209,72 @@ fn read_handles(text: &str) -> Option<Vec<Handle>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use relume_os::exit::{ExitStatus, Usage};
 
     use super::*;
+    use crate::guardian::link::How;
 
-    #[test]
-    fn what_is_handed_over_is_read_as_it_was_written() {
+    fn sample() -> Table {
         let handle = |number| Handle { number, device: 13, inode: 4_000_000_000_000 };
         let process = ProcessId { pid: 7, start_time: 99 };
         let usage = Usage { user: Duration::from_millis(3), ..Usage::default() };
-        let table = Table {
+        Table {
             limits: vec![(Resource::NOFILE, Limit { soft: Some(1024), hard: None })],
             ignores_hangup: true,
-            why: "two\nlines".into(),
+            period: Some(Duration::from_millis(1500)),
+            why: Why { text: "two lines".into(), how: How::Exit, since: 7 },
             kept: vec![
                 ("output/a name/3".into(), vec![handle(8), handle(9)]),
                 ("control".into(), vec![handle(5)]),
             ],
             manager: Some(Heir { process, pidfd: handle(10), channel: handle(11) }),
             exits: vec![Ended { number: 3, process, status: ExitStatus::Code(4), usage }],
-        };
+        }
+    }
+
+    fn written(table: &Table) -> String {
         let mut text = String::new();
         std::fs::File::from(table.write().unwrap()).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_is_handed_over_is_read_as_it_was_written() {
+        let two = Why { text: "two\nlines".into(), ..sample().why };
+        let text = written(&Table { why: two, ..sample() });
         let mut read = Table::default();
-        for entry in text.strip_prefix(VERSION).unwrap().lines().skip(1) {
+        for entry in text.lines().skip(1) {
             assert_eq!(read.read(entry), Some(()), "{entry:?}");
         }
-        assert_eq!(read.why, "two lines");
-        assert_eq!(format!("{read:?}"), format!("{:?}", Table { why: "two lines".into(), ..table }));
+        assert_eq!(format!("{read:?}"), format!("{:?}", sample()));
+    }
+
+    /// Those of each version stay for ever. A new one is made as tests/real/frozen.rs says.
+    #[test]
+    fn a_frozen_table_of_each_version_is_read() {
+        let all = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/frozen");
+        if std::env::var_os("RELUME_FREEZE").is_some() {
+            let file = all.join(env!("CARGO_PKG_VERSION")).join("table");
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            if !file.exists() {
+                std::fs::write(file, written(&sample())).unwrap();
+            }
+        }
+        let mut count = 0;
+        for version in std::fs::read_dir(all).unwrap() {
+            let text = std::fs::read_to_string(version.unwrap().path().join("table")).unwrap();
+            let table = Table::parse(&text).unwrap();
+            assert_eq!(format!("{table:?}"), format!("{:?}", sample()), "{text}");
+            count += 1;
+        }
+        assert!(count > 0);
+    }
+
+    #[test]
+    fn of_a_table_of_the_next_version_all_is_kept_that_is_understood() {
+        let text = written(&sample()).replace("relume-table 1\n", "relume-table 2\nlater 5\n");
+        assert_eq!(format!("{:?}", Table::parse(&text).unwrap()), format!("{:?}", sample()));
+        assert!(Table::parse("something else\n").is_none());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Called on the publish thread for each change, which it does not hold up: what is posted, and the last lines of the service that
 //! go with it, are the network thread's; a command is a run of the core's like any other.
 //!
+//! A webhook that fails is tried again after each of [`AGAIN`] and then given up, both in the log. A command is not: how it ended
+//! is all that can be known of it.
+//!
 //! A service that goes up and down tells the same target of the same state once in [`PAUSE`]; the next alert says how many were
 //! held back. So a restart loop is a message a minute, and its end in `max_restarts` still one of its own.
 
@@ -27,6 +30,11 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a target may take: what hangs longer than this does not listen.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Before a webhook is tried again: a restart of whoever listens there, and then one of the machine between us. Not longer: the
+/// next manager knows nothing of it, and what is to be told grows old.
+const AGAIN: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15), Duration::from_secs(60)];
 
 /// Targets that are told at once; the others wait.
 const AT_ONCE: usize = 8;
@@ -97,21 +105,41 @@ impl Alerts {
         let (turns, inbox, unit) = (Arc::clone(&self.turns), Arc::clone(&self.inbox), Arc::clone(unit));
         self.net.spawn(async move {
             let _place = place;
-            let Ok(_turn) = turns.acquire().await else { return };
+            let Ok(turn) = turns.acquire().await else { return };
             let log = unit.out.path.clone();
             let lines = tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(move || tail(&log))).await;
             dossier.fields.push(("log", lines.ok().and_then(Result::ok).unwrap_or_default()));
             if alert.command.is_some() {
                 inbox.send(News::Alert { service, which, told: dossier.variables() });
             }
-            if let Some(target) = &alert.webhook
-                && let Err(why) = post(target, dossier.text(alert.template.as_deref())).await
-            {
-                let name = &unit.config.spec.name;
-                // The path of a webhook is often its password.
-                inbox.send(News::Warned(format!("{name}: the alert to {} failed: {why}", target.host)));
+            drop(turn);
+            if let Some(target) = &alert.webhook {
+                let text = dossier.text(alert.template.as_deref());
+                let say = |what| inbox.send(News::Warned(format!("{}: {what}", unit.config.spec.name)));
+                post_until_told(target, &text, &turns, say).await;
             }
         });
+    }
+}
+
+/// Posts until it is heard or there is no further attempt. Whoever waits for the next one keeps nobody from his turn.
+async fn post_until_told(target: &HttpTarget, text: &str, turns: &Semaphore, say: impl Fn(String)) {
+    // The path of a webhook is often its password.
+    let host = &target.host;
+    for attempt in 0..=AGAIN.len() {
+        let Ok(turn) = turns.acquire().await else { return };
+        let Err(why) = post(target, text.to_owned()).await else { return };
+        drop(turn);
+        let Some(pause) = AGAIN.get(attempt) else {
+            return say(format!(
+                "the alert to {host} was tried {} times and is given up: {why}",
+                attempt + 1
+            ));
+        };
+        if attempt == 0 {
+            say(format!("the alert to {host} failed and is tried again: {why}"));
+        }
+        tokio::time::sleep(*pause).await;
     }
 }
 

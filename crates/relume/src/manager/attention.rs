@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use relume_core::{Exit, Moment, RunId};
+use relume_core::{Event, Exit, Moment, RunId};
+use relume_os::exit::Usage;
 use relume_os::pidfd::ProcessId;
 
 use super::edge::Edge;
@@ -47,8 +48,19 @@ pub(crate) struct Attention {
     untold: BTreeMap<RunId, Moment>,
     /// Since when there has been no guardian.
     pub(super) lost: Option<Moment>,
+    /// It was silent for so long, and was killed for it.
+    pub(super) struck: Option<Duration>,
+    /// This manager runs the last good configuration, and no other was taken over since.
+    pub(super) safe_mode: bool,
     /// When to try next to take its part.
     pub(super) promote_at: Option<Moment>,
+}
+
+impl Attention {
+    /// The period that the guardian was told; none: nobody is watched.
+    pub(super) fn period(&self) -> Option<Duration> {
+        self.period
+    }
 }
 
 impl Edge {
@@ -82,10 +94,6 @@ impl Edge {
         if let Some(why) = safe_mode::reason() {
             self.begin_safe_mode(&why);
         }
-        let why = self.keeper.why().to_owned();
-        if !why.is_empty() {
-            self.say(Level::Warn, format!("a new manager supervises: {why}"));
-        }
     }
 
     /// The guardian keeps what the present configuration was read from.
@@ -95,12 +103,13 @@ impl Edge {
         }
     }
 
-    fn begin_safe_mode(&self, why: &str) {
+    fn begin_safe_mode(&mut self, why: &str) {
         self.publisher.send(Note::SafeMode);
+        self.attention.safe_mode = true;
         let text = format!(
             "safe mode, with the last good configuration: {why}; the config files are tried again by themselves"
         );
-        self.say(Level::Error, text);
+        self.notice(text);
         if let Err(error) = safe_mode::heal(&self.source, &self.inbox) {
             self.say(Level::Error, format!("nobody looks for a usable config: {error}; say: relume apply"));
         }
@@ -128,6 +137,7 @@ impl Edge {
                 now.after(LOOK_AGAIN)
             }
             _ => {
+                self.look_for_kills();
                 self.keeper.alive(Some(period));
                 (self.attention.said, self.attention.period) = (Some(now), Some(period));
                 now.after(interval(period))
@@ -137,11 +147,29 @@ impl Edge {
         Some(next)
     }
 
+    /// Why this manager is in safe mode; none: it is not, or not any more.
+    pub(super) fn safe_mode(&self) -> Option<String> {
+        safe_mode::reason().filter(|_| self.attention.safe_mode)
+    }
+
+    /// Another configuration holds: the end of safe mode, where there was one.
+    pub(super) fn end_safe_mode(&mut self) {
+        if std::mem::take(&mut self.attention.safe_mode) {
+            self.notice("safe mode is over: the config files are in force again".into());
+        }
+    }
+
+    /// Something about relume itself that people should know, also later.
+    pub(super) fn notice(&mut self, text: String) {
+        self.events.push_back(Event::Noticed { service: None, text });
+    }
+
     fn replace_guardian(&mut self, period: Duration) {
         self.say(Level::Error, format!("the guardian has not answered for {period:?}: replacing it"));
         if let Err(error) = self.keeper.kill_guardian() {
             self.say(Level::Error, format!("the guardian cannot be killed: {error}"));
         }
+        self.attention.struck = Some(period);
         // Once is enough, and a guardian that does not even die of it is not waited for at full speed.
         self.attention.said = Some(Self::now());
     }
@@ -164,9 +192,14 @@ impl Edge {
     }
 
     /// How a run's main process has ended, where only the guardian can know: it has reaped the process a moment ago. None: it is
-    /// about to tell, and is waited for.
-    pub(super) fn exit_as_told(&mut self, run: RunId, process: ProcessId, exit: Exit) -> Option<Exit> {
-        let told = self.reaped.iter().find(|ended| ended.process == process);
+    /// about to tell, and is waited for. Beside it what the guardian knows that it has used.
+    pub(super) fn exit_as_told(
+        &mut self,
+        run: RunId,
+        process: ProcessId,
+        exit: Exit,
+    ) -> Option<(Exit, Option<Usage>)> {
+        let told = self.reaped.iter().find(|ended| ended.process == process).copied();
         let known = match (exit, told) {
             (Exit::Unknown, Some(ended)) => Some(to_exit(ended.status)),
             (Exit::Unknown, None) if self.attention.lost.is_none() => None,
@@ -180,7 +213,7 @@ impl Edge {
             }
         }
         self.attention.untold.remove(&run);
-        Some(known.unwrap_or(Exit::Unknown))
+        Some((known.unwrap_or(Exit::Unknown), told.map(|ended| ended.usage)))
     }
 
     /// Ends that were waited for and are told by now, or never; says until when the others are waited for.

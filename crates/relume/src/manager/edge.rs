@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::SystemTime;
 
 use relume_core::{Event, Fact, Moment, RunId, ServiceId, Snapshot};
 use relume_os::clock;
@@ -18,12 +17,15 @@ use super::capture::Capture;
 use super::inbox::{Inbox, News};
 use super::journal::{Journal, Kept, Room};
 use super::keeper::{self, Keeper};
+use super::listening::Listening;
+use super::oom::Witness;
 use super::operations::Operations;
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
 use super::respawn::{Back, Respawning};
 use super::runs::Run;
+use super::sampling::Sampler;
 use super::schedule::{Clockwork, Due};
 use super::spawn::Spawning;
 use super::trees::Trees;
@@ -73,6 +75,8 @@ pub(crate) struct Edge {
     pub(crate) spawns_under_way: u32,
     /// Processes that the guardian has reaped, only the latest.
     pub(crate) reaped: VecDeque<Ended>,
+    /// Tells of kills for want of memory.
+    pub(crate) witness: Witness,
     /// Guardian and manager watch each other.
     pub(crate) attention: Attention,
     pub(crate) keeper: Arc<Keeper>,
@@ -101,8 +105,6 @@ pub(crate) struct Edge {
     pub(crate) respawn: Respawning,
     /// Why this manager has executed itself, until that is said.
     pub(crate) back: Option<Back>,
-    /// When the configuration in force was read.
-    pub(crate) read_at: SystemTime,
     /// Whether the configuration is being read.
     pub(crate) reading: Reading,
     /// How the configuration is read again.
@@ -111,6 +113,10 @@ pub(crate) struct Edge {
     pub(crate) to_weigh: Vec<Asked>,
     /// Starts jobs by the clock.
     pub(crate) clockwork: Clockwork,
+    /// Sockets that are opened for services.
+    pub(crate) listening: Arc<Listening>,
+    /// Measures what services use.
+    pub(crate) sampler: Sampler,
     /// Jobs that are due.
     pub(crate) due: Vec<Due>,
     /// Jobs that were due while they went on, and follow.
@@ -132,7 +138,9 @@ impl Edge {
         let (respawn, bite) = (self.respawn.deadline(), self.ready_runs.next_bite());
         let first = [deadline, orphans, attention, respawn, bite].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
-        self.epoll.wait(&mut self.ready, None)
+        let woken = self.epoll.wait(&mut self.ready, None);
+        self.journal.alive(Self::now().0);
+        woken
     }
 
     fn arm(&mut self, at: Option<u64>) -> relume_os::Result<()> {
@@ -145,6 +153,13 @@ impl Edge {
         }
         self.armed = at;
         Ok(())
+    }
+
+    /// A service is not meant to run any more, so nobody is to wait for it at its sockets.
+    pub(crate) fn release_sockets(&self, service: &str, generation: u64) {
+        if self.units.get(service).is_none_or(|unit| !unit.config.sockets.is_empty()) {
+            self.trees.release((&self.listening, &self.keeper), service, generation);
+        }
     }
 
     /// Notes a fact for a successor.

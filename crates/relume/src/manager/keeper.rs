@@ -13,15 +13,17 @@ use std::time::Duration;
 
 use relume_os::channel::{Channel, Received};
 use relume_os::inherit::Handle;
-use relume_os::limits::{self, Limit, Resource};
+use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
 use relume_os::{exec, sockets};
 
-use crate::guardian::link::{self, Ended};
+use crate::guardian::link::{self, Ended, Why};
 use crate::guardian::table::Table;
 use crate::guardian::{CONFIG, GOOD_CONFIG};
 use crate::roles::CHANNEL_FD;
+
+use super::launch::original_limits;
 
 /// What the guardian says.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(crate) enum Word {
     Signal(Arrived),
     /// A process that was handed to the guardian has ended.
     Exited(Ended),
+    /// The guardian has replaced itself; why, for people.
+    Replaced(String),
     /// The guardian is gone.
     Gone,
 }
@@ -67,7 +71,7 @@ struct Told {
     ended: Vec<Ended>,
     /// Words that are not about what it kept, in order.
     other: VecDeque<String>,
-    why: String,
+    why: Option<Why>,
     ignores_hangup: bool,
 }
 
@@ -78,7 +82,7 @@ impl Keeper {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
         let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
-        let limits = limits::snapshot()?;
+        let limits = original_limits()?;
         while anew && !channel.send(link::HELLO.as_bytes(), &[]).unwrap_or(true) {
             std::thread::sleep(Duration::from_micros(100));
         }
@@ -105,9 +109,9 @@ impl Keeper {
         &self.told.ended
     }
 
-    /// Why this manager was started, for people; empty: it is the first.
-    pub(crate) fn why(&self) -> &str {
-        &self.told.why
+    /// Why the guardian has started this manager; none: it is the first, or the same.
+    pub(crate) fn why(&self) -> Option<&Why> {
+        self.told.why.as_ref()
     }
 
     /// Has descriptors kept under a name.
@@ -166,12 +170,13 @@ impl Keeper {
     }
 
     /// What this process has to hand over to be the guardian.
-    pub(crate) fn table(&self, why: &str) -> Table {
+    pub(crate) fn table(&self, why: Why, period: Option<Duration>) -> Table {
         let state = self.lock();
         Table {
             limits: self.limits.clone(),
             ignores_hangup: self.told.ignores_hangup,
-            why: why.to_owned(),
+            period,
+            why,
             kept: state.handles.iter().map(|(name, handles)| (name.clone(), handles.clone())).collect(),
             manager: None,
             exits: Vec::new(),
@@ -228,6 +233,9 @@ impl Keeper {
             if let Some(ended) = link::ended(&text) {
                 return Some(Word::Exited(ended));
             }
+            if let Some(why) = link::value(&text, "REPLACED") {
+                return Some(Word::Replaced(why.to_owned()));
+            }
         }
     }
 }
@@ -250,7 +258,7 @@ fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
             Received::Message(message) => {
                 let text = String::from_utf8_lossy(&message.bytes).into_owned();
                 if link::is_kept_all(&text) {
-                    told.why = link::value(&text, "WHY").unwrap_or_default().to_owned();
+                    told.why = link::value(&text, "WHY").map(Why::of);
                     told.ignores_hangup = link::value(&text, "IGNORES_HANGUP") == Some("1");
                     return Ok((all, told));
                 }

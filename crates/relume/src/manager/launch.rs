@@ -42,17 +42,22 @@ impl Inheritance {
             key == "NOTIFY_SOCKET" || OWN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
         let environment = std::env::vars_os().filter(|(key, _)| !own(key)).collect();
-        let mut limits = relume_os::limits::snapshot()?;
-        if let Some((_, limit)) = limits.iter_mut().find(|(resource, _)| *resource == Resource::NOFILE) {
-            *limit = nofile()?;
-        }
-        Ok(Self { environment, limits })
+        Ok(Self { environment, limits: original_limits()? })
     }
 
     /// The limits that relume was started with.
     pub(crate) fn limits(&self) -> &[(Resource, Limit)] {
         &self.limits
     }
+}
+
+/// The limits that relume was started with. To be called before this process raises its own.
+pub(crate) fn original_limits() -> relume_os::Result<Vec<(Resource, Limit)>> {
+    let mut limits = relume_os::limits::snapshot()?;
+    if let Some((_, limit)) = limits.iter_mut().find(|(resource, _)| *resource == Resource::NOFILE) {
+        *limit = nofile()?;
+    }
+    Ok(limits)
 }
 
 /// The limit of open files that relume was started with: a manager that has crashed had raised its own.
@@ -97,6 +102,7 @@ pub(crate) fn request(
         oom_score_adj: launch.oom_score_adj,
         limits: limits(&inherited.limits, &launch.rlimits),
         listen_pid: false,
+        watchdog_pid: false,
         keep_session: false,
     })
 }
@@ -208,7 +214,10 @@ fn name_of(limit: Rlimit) -> &'static str {
 }
 
 /// Who the service runs as; none: as relume.
-fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, SpawnError> {
+pub(crate) fn credentials(
+    user: Option<&Account>,
+    group: Option<&Account>,
+) -> Result<Option<Credentials>, SpawnError> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }

@@ -65,6 +65,7 @@ impl Leaving {
     /// The services run on: the journal stays for the next relume, which finds them by it.
     pub(crate) fn leave_running(mut self, edge: Edge) {
         let _gone = files::remove(&self.places.socket());
+        edge.journal.left(Edge::now().0);
         edge.publisher.send(Note::Leave);
         self.end_publishing();
         self.end_streams();

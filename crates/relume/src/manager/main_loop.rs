@@ -5,16 +5,17 @@ use relume_core::{Action, Event, Outbox, RunId, Supervisor};
 
 use super::edge::Edge;
 use super::publish::{Level, Note};
+use super::respawn::Leap;
 
 /// How supervision ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum End {
     /// All is down; the exit code.
     Down(i32),
     /// The services run on.
     Detached,
-    /// This process executes itself, and why.
-    Respawn(&'static str),
+    /// This process executes itself.
+    Respawn(Leap),
 }
 
 /// Runs until the core says that all is down, or somebody else is to go on.
@@ -46,8 +47,8 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> En
             edge.keeper.ready();
             edge.publisher.send(Note::Open(door));
         }
-        if let Some(cause) = edge.consider_respawn() {
-            return End::Respawn(cause);
+        if let Some(leap) = edge.consider_respawn() {
+            return End::Respawn(leap);
         }
         edge.reap_orphans();
         if let Err(error) = edge.wait(core.next_deadline().map(|deadline| deadline.at)) {
@@ -101,10 +102,12 @@ fn run_ended(event: &Event) -> Option<RunId> {
         | Event::Ready { .. }
         | Event::MainFound { .. }
         | Event::Returned { .. }
+        | Event::Noticed { .. }
         | Event::Probed { .. }
         | Event::ProbeDue { .. }
         | Event::AlertDue { .. }
         | Event::Silent { .. }
+        | Event::TooMuchMemory { .. }
         | Event::Extended { .. }
         | Event::ShutdownAsked { .. } => None,
     }

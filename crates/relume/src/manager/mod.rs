@@ -15,6 +15,7 @@ mod api;
 mod archive;
 mod attention;
 mod capture;
+mod disks;
 mod edge;
 mod forward;
 mod inbox;
@@ -24,8 +25,12 @@ mod keeper;
 pub(crate) mod last_known;
 mod launch;
 mod leaving;
+mod limiting;
+mod listening;
 mod main_loop;
+mod oom;
 mod operations;
+mod pace;
 mod perform;
 mod promotion;
 mod publish;
@@ -35,6 +40,7 @@ mod reload;
 mod respawn;
 mod runs;
 pub(crate) mod safe_mode;
+mod sampling;
 mod schedule;
 mod spawn;
 mod start_up;
@@ -58,8 +64,6 @@ pub(crate) struct Options {
     pub(crate) config: relume_config::Config,
     /// What `config` was read from.
     pub(crate) recording: Recording,
-    /// Just before it was read.
-    pub(crate) read_at: std::time::SystemTime,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.
@@ -79,7 +83,11 @@ pub(crate) struct Options {
 pub(crate) fn run(options: Options) -> ExitCode {
     let screen = options.screen.clone();
     let started = match Role::of_this_process() {
-        Role::Manager => start_up::start(options),
+        Role::Manager => {
+            #[cfg(debug_assertions)]
+            hang();
+            start_up::start(options)
+        }
         Role::Command | Role::Guardian | Role::Trial | Role::Shim | Role::Drill => {
             Err(start_up::begin(&options))
         }
@@ -90,5 +98,14 @@ pub(crate) fn run(options: Options) -> ExitCode {
             screen.error(&trouble.text, trouble.help.as_deref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// For tests: while the file that `RELUME_HANG` names is there, the manager gets no further than this.
+#[cfg(debug_assertions)]
+fn hang() {
+    let Some(file) = std::env::var_os("RELUME_HANG").map(std::path::PathBuf::from) else { return };
+    while file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }

@@ -12,6 +12,7 @@ use relume_core::Moment;
 
 use super::edge::Edge;
 use super::publish::Level;
+use crate::guardian::link::{How, Why};
 use crate::guardian::table;
 
 /// How long starts under way may hold it up. Services are supervised meanwhile, but nobody guards us.
@@ -41,7 +42,14 @@ impl Edge {
         }
         let error = {
             let _between_chunks = self.capture.halt(CHUNK);
-            table::become_guardian(Path::new(OWN_PROGRAM), &self.keeper.table("the guardian had died"))
+            let hung = self.attention.struck;
+            let (how, text) = match hung {
+                Some(period) => (How::Silence, format!("its guardian had not answered for {period:?}")),
+                None => (How::Signal, "the death of its guardian".to_owned()),
+            };
+            let why = Why { text, how, since: Self::now().0 };
+            let period = self.attention.period();
+            table::become_guardian(Path::new(OWN_PROGRAM), &self.keeper.table(why, period))
         };
         let text = format!(
             "this process cannot take the guardian's part: {error}; trying again, nobody would start it again"

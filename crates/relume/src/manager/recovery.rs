@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Survivor};
-use relume_os::exit;
+use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Snapshot, State, Survivor};
+use relume_os::exit::{self, ExitStatus, Usage};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
 use relume_os::tree::{self, RunMarks};
@@ -24,7 +24,7 @@ use super::publish::Note;
 use super::ready::Ears;
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
-use super::translate::{to_exit, to_mark};
+use super::translate::{number, to_exit, to_mark};
 use super::trees::Tree;
 use super::units::{Unit, Units};
 
@@ -33,6 +33,8 @@ use super::units::{Unit, Units};
 pub(crate) struct Found {
     /// As the core is told.
     pub(crate) survivor: Survivor,
+    /// What its main process has used, if that has ended.
+    pub(crate) usage: Option<Usage>,
     /// As it is watched from now on; none: nothing of it lives.
     pub(crate) run: Option<Run>,
     /// As the journal goes on to say.
@@ -41,16 +43,28 @@ pub(crate) struct Found {
     pub(crate) ears: Option<Ears>,
 }
 
-/// Finds every run that an earlier manager of this place had.
-pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fds: &mut Fds) -> Vec<Found> {
+/// Finds every run that an earlier manager of this place had. `planned`: that was this very process, between two events and with no
+/// start under way. Then the journal is complete, and nobody else can have reaped a process of ours: what was kept is believed, and
+/// whether it lives is seen by the first wait.
+pub(crate) fn find(
+    ground: &Ground,
+    units: &Units,
+    (remains, planned): (Option<&Remains>, bool),
+    fds: &mut Fds,
+) -> Vec<Found> {
     let mut all = Vec::new();
     let mut known = BTreeSet::new();
     let recorded = remains.map(|remains| &remains.runs).into_iter().flatten();
     for (run, kept) in recorded {
-        known.insert((kept.name.clone(), run.generation));
-        all.push(recorded_run(ground, units, run.generation, kept.clone(), fds));
+        if !planned {
+            known.insert((kept.name.clone(), run.generation));
+        }
+        // Of one that is being stopped, or is only starting, its main process may have ended before.
+        let runs = planned && remains.is_some_and(|remains| is_running(&remains.snapshot, *run));
+        all.push(recorded_run(ground, units, (run.generation, runs), kept.clone(), fds));
     }
-    for (name, generation) in unrecorded(ground) {
+    let others = if planned { Vec::new() } else { unrecorded(ground) };
+    for (name, generation) in others {
         if !known.contains(&(name.clone(), generation)) {
             all.extend(unrecorded_run(ground, units, name, generation, fds));
         }
@@ -62,28 +76,46 @@ pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fd
     all
 }
 
-fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds: &mut Fds) -> Found {
+fn is_running(memory: &Snapshot, run: RunId) -> bool {
+    let state = memory.services.get(&run.service).map(|record| &record.state);
+    matches!(state, Some(State::Running { run: present, .. }) if *present == run)
+}
+
+/// `runs`: it was running a moment ago, and its process is believed by what was kept.
+fn recorded_run(
+    ground: &Ground,
+    units: &Units,
+    (generation, runs): (u64, bool),
+    kept: Kept,
+    fds: &mut Fds,
+) -> Found {
     let process = ProcessId { pid: kept.pid, start_time: kept.start_time };
     let held = fds.remove(&keeper::process_name(&kept.name, generation));
     let held = held.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned);
     // Where pidfds cannot be told apart, one that names another process has taken the place of ours.
-    let held = held.filter(|held| held.pid().is_ok_and(|pid| pid.is_none_or(|pid| pid == process.pid)));
+    let trusted = runs && held.is_some();
+    let held =
+        held.filter(|held| trusted || held.pid().is_ok_and(|pid| pid.is_none_or(|pid| pid == process.pid)));
     let pidfd = held.or_else(|| {
         let pidfd = process.open().ok()??;
         ground.keeper.keep(&keeper::process_name(&kept.name, generation), &[pidfd.as_fd()]);
         Some(pidfd)
     });
-    let ended = match &pidfd {
-        Some(pidfd) => exit::peek(pidfd, process.pid).unwrap_or(None).map(to_exit),
-        None => Some(Exit::Unknown),
+    let (ended, usage) = match &pidfd {
+        Some(_) if trusted => (None, None),
+        Some(pidfd) => exit::peek_with_usage(pidfd, process.pid).unwrap_or(None).unzip(),
+        None => (Some(ExitStatus::Unknown), None),
     };
+    let ended = ended.map(to_exit);
     // Whoever reaped it has told, and where the kernel has no memory for it that is all there is.
     let told = ground.keeper.ended().iter().find(|ended| ended.process == process);
+    let usage = usage.flatten().or(told.map(|told| told.usage));
     let ended = match (ended, told) {
         (Some(Exit::Unknown), Some(told)) => Some(to_exit(told.status)),
         (ended, _) => ended,
     };
     let tree = tree_of(ground, &kept, generation, process);
+    let ended = ended.map(|exit| for_want_of_memory(exit, &tree));
     let alive = ended.is_some() && anybody(&tree);
     let rest = if ended.is_none() || alive { Rest::Alive } else { Rest::Gone };
     let stage = match (ended, pidfd) {
@@ -99,7 +131,7 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
         streams.iter().for_each(|id| ground.capture.finish(*id));
     }
     let unit = unit_of(units, &kept.name);
-    let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default() });
+    let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default(), killed: false });
     let (name, kind) = (kept.name.clone(), kept.kind);
     let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
     let had = held.len();
@@ -107,7 +139,7 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
     if let Some(ears) = ears.as_ref().filter(|ears| ears.fds().len() > had) {
         ground.keeper.keep(&keeper::ears_name(&kept.name, generation), &ears.fds());
     }
-    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, run, kept, ears }
+    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, usage, run, kept, ears }
 }
 
 /// A run of which the journal knows no process: the manager died between starting and noting it.
@@ -139,7 +171,7 @@ fn unrecorded_run(
         return None;
     };
     let kept = Kept { pid: main.pid, start_time: main.start_time, ..blank };
-    Some(recorded_run(ground, units, generation, kept, fds))
+    Some(recorded_run(ground, units, (generation, false), kept, fds))
 }
 
 /// Runs that the kernel shows: cgroups, or tags where there are none.
@@ -163,6 +195,18 @@ fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> 
     match &ground.cgroups {
         Some(cgroups) => Tree::Cgroup(cgroups.root.run(&kept.name, generation)),
         None => Tree::Marked { leader, tag: kept.tag.clone() },
+    }
+}
+
+/// What happened while nobody looked is still counted in the run's own cgroup.
+fn for_want_of_memory(exit: Exit, tree: &Tree) -> Exit {
+    match (exit, tree) {
+        (Exit::Signal { number: number::KILL, .. }, Tree::Cgroup(cgroup))
+            if cgroup.oom_kills().is_some_and(|kills| kills > 0) =>
+        {
+            Exit::OutOfMemory { certain: true }
+        }
+        (exit, _) => exit,
     }
 }
 
@@ -233,7 +277,10 @@ pub(crate) fn run_id(service: relume_core::ServiceId, survivor: &Survivor) -> Ru
 impl Edge {
     /// Watches a run that was found from now on.
     pub(crate) fn adopt(&mut self, id: RunId, found: Found, record: Option<&Record>) {
-        let Found { run, kept, ears, .. } = found;
+        let Found { run, kept, ears, usage, survivor: _ } = found;
+        if let Some(usage) = usage {
+            self.publisher.send(Note::Used { run: id, usage });
+        }
         let Some(run) = run else {
             // Nothing of it lives: what the guardian kept of it can go.
             self.kept.insert(id, kept);

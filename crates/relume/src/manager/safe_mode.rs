@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::inbox::{Inbox, News, Reloaded};
 use super::reload::Source;
-use crate::guardian::{SAFE, SAFE_CONFIG_FD, WITHOUT_JOURNAL};
+use crate::guardian::SAFE_CONFIG_FD;
 use crate::recorded::Recording;
+use crate::roles::{RECORDED, SAFE, WITHOUT_JOURNAL};
 
 /// Between two looks at the files. They are small, and nobody waits for more than this after mending them.
 const LOOK: Duration = Duration::from_secs(1);
@@ -25,10 +26,12 @@ pub(crate) fn reason() -> Option<String> {
     std::env::var(SAFE).ok()
 }
 
-/// The recording of the last good configuration, in safe mode. To be called once, first thing.
+/// The configuration to be read instead of the files: the last good one, in safe mode; or what a manager that has replaced
+/// itself leaves to its successor. To be called once, first thing.
 pub(crate) fn configuration() -> Option<Recording> {
-    reason()?;
-    let file = relume_os::exec::take_inherited(SAFE_CONFIG_FD).ok()?;
+    let left = std::env::var(RECORDED).ok().and_then(|number| number.parse().ok());
+    let number = left.or_else(|| reason().map(|_| SAFE_CONFIG_FD)).filter(|number| *number > 2)?;
+    let file = relume_os::exec::take_inherited(number).ok()?;
     Recording::from_memory(&file)
 }
 

@@ -106,6 +106,7 @@ impl Edge {
             match word {
                 Word::Signal(arrived) => self.signalled(arrived),
                 Word::Exited(ended) => self.reaped_by_guardian(ended),
+                Word::Replaced(why) => self.notice(why),
                 Word::Gone => return self.guardian_lost(),
             }
         }
@@ -147,6 +148,10 @@ impl Edge {
                 News::Probed { run, number, what } => self.probed(run, number, what),
                 News::LineSeen { run } => self.line_seen(run),
                 News::Warned(text) => self.say(Level::Warn, text),
+                News::TooMuchMemory { run, used, limit } => {
+                    self.events.push_back(Event::TooMuchMemory { run, used, limit });
+                }
+                News::Noticed { service, text } => self.events.push_back(Event::Noticed { service, text }),
                 News::Alert { service, which, told } => {
                     self.dossiers.insert((service, which), told);
                     self.events.push_back(Event::AlertDue { service, which });
@@ -209,7 +214,7 @@ impl Edge {
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
         let cancelled = std::sync::Arc::default();
-        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled }));
+        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled, killed: false }));
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
             self.listen(id, ears);
@@ -244,12 +249,16 @@ impl Edge {
         let Some((process, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
         // The descriptor stays ready for ever once its process is dead; a copy may be open elsewhere.
         let _gone = self.epoll.delete(pidfd);
-        let exit = match exit::peek(pidfd, process.pid) {
-            Ok(Some(status)) => to_exit(status),
-            Ok(None) | Err(_) => Exit::Unknown,
+        let (exit, usage) = match exit::peek_with_usage(pidfd, process.pid) {
+            Ok(Some((status, usage))) => (to_exit(status), usage),
+            Ok(None) | Err(_) => (Exit::Unknown, None),
         };
         // Not our child: whoever has reaped it tells.
-        let Some(exit) = self.exit_as_told(id, process, exit) else { return };
+        let Some((exit, told)) = self.exit_as_told(id, process, exit) else { return };
+        let exit = self.for_want_of_memory(id, exit);
+        if let Some(usage) = usage.or(told) {
+            self.publisher.send(Note::Used { run: id, usage });
+        }
         let Some(run) = self.runs.get_mut(&id) else { return };
         let rest = Stage::Rest { members: BTreeMap::new() };
         let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
@@ -293,6 +302,7 @@ impl Edge {
     }
 
     fn exited(&mut self, run: RunId, exit: Exit, alive: bool) {
+        self.hear_last_words(run);
         let rest = if alive { Rest::Alive } else { Rest::Gone };
         let streams = self.runs.get(&run).into_iter().flat_map(|run| &run.streams);
         streams.for_each(|stream| self.capture.mark(*stream, to_mark(exit)));
@@ -481,6 +491,7 @@ pub(crate) fn to_mark(exit: Exit) -> Kind {
     match exit {
         Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
         Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::OutOfMemory { .. } => Kind::Killed(number::KILL.unsigned_abs()),
         Exit::Unknown => Kind::Ended,
     }
 }

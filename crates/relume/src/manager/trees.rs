@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::tree::{self, RunMarks};
 
 use super::inbox::{Inbox, News};
+use super::keeper::Keeper;
+use super::listening::Listening;
 
 /// The tree of one run.
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ enum Errand {
     Remove(RunCgroup),
     /// Remove the name of a socket that nobody holds any more.
     Forget(PathBuf),
+    /// Close the listening sockets that only this service had, up to this generation.
+    Release(Arc<Listening>, Arc<Keeper>, String, u64),
     /// Nothing more will come.
     End,
 }
@@ -106,6 +110,16 @@ impl Trees {
         self.send(Errand::Forget(socket));
     }
 
+    pub(crate) fn release(
+        &self,
+        (listening, keeper): (&Arc<Listening>, &Arc<Keeper>),
+        service: &str,
+        generation: u64,
+    ) {
+        let (listening, keeper) = (Arc::clone(listening), Arc::clone(keeper));
+        self.send(Errand::Release(listening, keeper, service.to_owned(), generation));
+    }
+
     fn send(&self, errand: Errand) {
         // The thread ends only with the program.
         let _ended = self.errands.send(errand);
@@ -134,9 +148,8 @@ impl Trees {
 }
 
 fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
-    // Directories whose removal came too early: a zombie keeps its cgroup until it is reaped.
-    let mut late: Vec<RunCgroup> = Vec::new();
-    while let Ok(first) = queue.recv() {
+    let mut emptied = Emptied::default();
+    while let Some(first) = emptied.next(queue) {
         // A thousand services can die at once: one look at all processes serves all walks of a batch.
         let batch: Vec<Errand> = std::iter::once(first).chain(queue.try_iter()).collect();
         let many = batch.iter().filter(|errand| matches!(errand, Errand::Walk(..))).count() > 1;
@@ -157,16 +170,53 @@ fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
                     let found = process.and_then(|process| Some((process, process.open().ok()??)));
                     inbox.send(News::Claimed { run, found });
                 }
-                Errand::Remove(cgroup) => late.push(cgroup),
+                Errand::Remove(cgroup) => emptied.fresh.push(cgroup),
                 // One that stays behind is found by the next start.
                 Errand::Forget(socket) => drop(relume_os::files::remove(&socket)),
-                Errand::End => {
-                    late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
-                    return;
+                Errand::Release(listening, keeper, service, generation) => {
+                    listening.release(&keeper, &service, generation);
                 }
+                Errand::End => return emptied.remove(),
             }
         }
-        late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
+    }
+}
+
+/// Cgroups that are to be removed.
+#[derive(Default)]
+struct Emptied {
+    /// Not at once: to remove one and to make one exclude each other in the kernel, and a service that has died is about to be started again.
+    fresh: Vec<RunCgroup>,
+    /// Their removal came too early: a zombie keeps its cgroup until it is reaped.
+    late: Vec<RunCgroup>,
+}
+
+/// How long an empty cgroup is left for the sake of the next start, which takes a millisecond.
+const LEFT: Duration = Duration::from_millis(5);
+
+/// So many are removed whatever happens at the time.
+const MOST_LEFT: usize = 32;
+
+impl Emptied {
+    /// The next errand; in the quiet before it, what has been left.
+    fn next(&mut self, queue: &Receiver<Errand>) -> Option<Errand> {
+        while !self.fresh.is_empty() {
+            match queue.recv_timeout(LEFT) {
+                Ok(errand) if self.fresh.len() < MOST_LEFT => return Some(errand),
+                Ok(errand) => {
+                    self.remove();
+                    return Some(errand);
+                }
+                Err(RecvTimeoutError::Timeout) => self.remove(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        queue.recv().ok()
+    }
+
+    fn remove(&mut self) {
+        self.late.append(&mut self.fresh);
+        self.late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
     }
 }
 

@@ -46,7 +46,8 @@ impl Edge {
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
         self.clockwork.set(&self.units);
-        self.read_at = std::time::SystemTime::now();
+        self.sampler.watch(self.units.has_memory_bounds());
+        self.end_safe_mode();
         self.respawn.reconfigure(self.units.manager.self_respawn);
         self.keep_config();
         self.retarget();

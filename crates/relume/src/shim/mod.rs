@@ -26,7 +26,7 @@ use std::process::ExitCode;
 pub(crate) use order::{Order, VARIABLE, What};
 
 /// The exit code of a shim that cannot do its work: sysexits(3), EX_UNAVAILABLE.
-const UNAVAILABLE: u8 = 69;
+pub(crate) const UNAVAILABLE: u8 = 69;
 
 /// The whole life of a shim.
 pub(crate) fn run() -> ExitCode {
@@ -53,6 +53,17 @@ async fn stand_in(order: &Order) -> Result<u8, String> {
         What::Container(asked) => container::stand_in(order, asked).await,
         #[cfg(not(feature = "containers"))]
         What::Container(_) => Err("this relume was built without containers".into()),
+    }
+}
+
+/// Whether somebody listens where this engine should; else why nobody is found.
+pub(crate) fn engine_listens(engine: relume_config::Engine) -> Result<String, String> {
+    #[cfg(feature = "containers")]
+    return container::engine::listens(engine);
+    #[cfg(not(feature = "containers"))]
+    {
+        let _none = engine;
+        Err("this relume was built without containers".into())
     }
 }
 

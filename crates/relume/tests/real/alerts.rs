@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,11 @@ fn webhooks() -> (u16, Receiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (sender, posted) = channel();
+    listen(listener, sender);
+    (port, posted)
+}
+
+fn listen(listener: TcpListener, sender: Sender<(String, String)>) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -38,7 +43,6 @@ fn webhooks() -> (u16, Receiver<(String, String)>) {
             }
         }
     });
-    (port, posted)
 }
 
 #[test]
@@ -90,8 +94,38 @@ fn a_target_that_cannot_be_told_is_a_warning_and_holds_up_nobody() {
     relume.wait_state("other", "running");
     let said = eventually("both are said", || {
         let said = relume.told();
-        (said.contains("the alert to 127.0.0.1 failed") && said.contains("its alert exited 9"))
-            .then_some(said)
+        (said.contains("the alert to 127.0.0.1 failed and is tried again")
+            && said.contains("its alert exited 9"))
+        .then_some(said)
     });
     assert!(!said.contains("secret"), "{said}");
+}
+
+/// Shown to fail: with no further attempt nothing is ever posted.
+#[test]
+fn a_webhook_that_comes_back_is_told_once_and_what_a_service_says_stays_text() {
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = refused.local_addr().unwrap().port();
+    let relume = Relume::with(&json!({"services": {"web": {
+        "command": ["sh", "-c", "printf '%s\\n' \"$1\"; exit 3", "-", "a \"quoted\" \\back"],
+        "restart_policy": "never",
+        "alerts": {"on": "failed", "webhook": format!("http://127.0.0.1:{port}/secret"), "template": "{\"last\": \"{log}\"}"}}}}));
+    // Somebody is there and closes at once, whatever is sent.
+    refused.set_nonblocking(true).unwrap();
+    for attempt in ["the first", "another"] {
+        drop(eventually(attempt, || refused.accept().ok()));
+    }
+    drop(refused);
+    let (sender, posted) = channel();
+    listen(eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).ok()), sender);
+    let (_, body) = posted.recv_timeout(PATIENCE).expect("it is tried again");
+    let value: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    assert_eq!(value["last"], "a \"quoted\" \\back");
+    assert!(posted.try_recv().is_err(), "what was told is not told again");
+    let said = relume.told();
+    assert_eq!(
+        said.matches("failed and is tried again").count(),
+        said.matches("the alert to").count(),
+        "{said}"
+    );
 }

@@ -3,10 +3,11 @@
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::harness::halves::kills;
 use crate::harness::{Relume, Status, eventually, fixture};
 
 /// How often each signal is sent in one test.
-const CRASHES: u64 = 5;
+const CRASHES: usize = 5;
 
 fn printer() -> Relume {
     Relume::with(&json!({"services": {"web": {"command": [fixture("prints-numbers"), "web", "10"]}}}))
@@ -27,7 +28,7 @@ fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
     let relume = printer();
     let first = relume.wait_state("web", "running");
     for signal in [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE, Signal::ABORT] {
-        for _ in 0..CRASHES {
+        for _ in 0..kills(CRASHES) {
             let status = crash(&relume, signal);
             assert_eq!(status.manager()["pid"], first.manager()["pid"], "{signal:?}");
             assert_eq!((status.pid("web"), status.restarts("web")), (first.pid("web"), 0), "{signal:?}");

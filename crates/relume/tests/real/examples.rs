@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::harness::{Builder, Process, Relume, eventually, free_ports, http, is_root, read, skip};
 
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
 }
 
 /// Whether the programs are installed; says so, if not.
-fn installed(programs: &[&str]) -> bool {
+pub(crate) fn installed(programs: &[&str]) -> bool {
     let path = "PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin";
     for program in programs {
         let found =
@@ -28,7 +27,7 @@ fn installed(programs: &[&str]) -> bool {
 }
 
 /// As whoever runs the test, and, if that is root, as an ordinary user too.
-fn for_each_user(test: impl Fn(fn(Builder) -> Builder)) {
+pub(crate) fn for_each_user(test: impl Fn(fn(Builder) -> Builder)) {
     test(|builder| builder);
     if is_root() {
         test(Builder::by_ordinary_user);
@@ -91,69 +90,6 @@ fn quickstart(relume: &Relume, port: u16) {
     });
     relume.down();
     assert_eq!(relume.processes(), []);
-}
-
-const HEALING_BOT: [(&str, &str, &str); 6] = [
-    ("model", "DDoS Model API", "MODEL_PORT"),
-    ("network-analyzer", "Network Analyzer", "ANALYZER_PORT"),
-    ("dashboard", "ML Dashboard", "DASHBOARD_PORT"),
-    ("incident-bot", "Incident Bot", "INCIDENT_PORT"),
-    ("monitoring-server", "Monitoring Server", "MONITORING_PORT"),
-    ("healing-dashboard", "Healing Dashboard", "HEALING_DASHBOARD_PORT"),
-];
-
-#[test]
-fn healing_bot_runs_its_six_services_and_writes_the_files_its_scripts_read() {
-    if !installed(&["python3"]) {
-        return;
-    }
-    for_each_user(|as_user| {
-        let ports: [u16; 6] = free_ports();
-        let mut builder =
-            Builder::new().copy_of(&example("healing-bot"), "relume.yaml").env("RESTART_DELAY", "100ms");
-        for ((_, _, variable), port) in HEALING_BOT.iter().zip(ports) {
-            builder = builder.env(variable, port.to_string());
-        }
-        healing_bot(&as_user(builder).up(), ports);
-    });
-}
-
-fn healing_bot(relume: &Relume, ports: [u16; 6]) {
-    let before = relume.wait_until("all six are running", |status| {
-        HEALING_BOT.iter().all(|(name, _, _)| status.state(name) == "running")
-    });
-    for ((name, display_name, _), port) in HEALING_BOT.iter().zip(ports) {
-        eventually(&format!("{name} answers"), || http(port, "/").filter(|(code, _)| *code == 200));
-        eventually("its pid file has its pid", || {
-            (read(&relume.path(&format!(".pids/{name}.pid"))).trim() == before.pid(name).to_string())
-                .then_some(())
-        });
-        eventually("its log has its display name", || {
-            relume
-                .lines(display_name)
-                .iter()
-                .any(|line| line.starts_with(&format!("{name} listens")))
-                .then_some(())
-        });
-    }
-
-    http(ports[0], "/crash");
-    let after = relume.wait_until("the model is back", |status| {
-        status.state("model") == "running" && status.pid("model") != before.pid("model")
-    });
-    assert_eq!(after.last_exit("model")["code"], 1);
-    for (name, _, _) in &HEALING_BOT[1..] {
-        assert_eq!(after.pid(name), before.pid(name), "{name} goes on");
-    }
-    eventually("the status file follows", || {
-        let file: Value = serde_json::from_str(&read(&relume.path(".service_status.json"))).ok()?;
-        let so = HEALING_BOT
-            .iter()
-            .all(|(name, _, _)| file[name]["pid"] == after.pid(name) && file[name]["status"] == "running");
-        so.then_some(())
-    });
-    relume.down();
-    assert!(!relume.path(".pids/model.pid").exists());
 }
 
 #[test]

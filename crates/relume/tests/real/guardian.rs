@@ -94,6 +94,12 @@ fn an_end_that_nobody_saw_is_learnt_with_its_code_and_acted_on() {
     guardian.signal(Signal::CONT);
     let status = relume.wait_state("gone", "failed");
     assert_eq!(status.last_exit("gone")["code"], 7, "{status}");
+    // Nobody but the guardian can know that.
+    assert!(status.last_exit("gone")["max_memory_bytes"].as_u64() > Some(100_000), "{status}");
+    let events = relume.ok(&["events", "gone"]);
+    assert!(events.contains("exited 7") && events.contains(" MB of memory"), "{events}");
+    let page = relume.ok(&["explain", "gone"]);
+    assert!(page.contains("of CPU and at most "), "{page}");
 }
 
 #[test]
@@ -159,6 +165,26 @@ fn up_detached_comes_back_when_all_services_are_up_and_relume_stays() {
     assert_eq!(again.status.code(), Some(0), "{}", text(&again));
     assert_eq!(relume.status().state("p1"), "running", "what was missing is started");
     assert_eq!(relume.status().pid("p0"), first.pid("p0"), "what runs is left alone");
+    relume.down();
+}
+
+/// Shown to fail: told at each look, what is up is told twenty times.
+#[test]
+fn up_detached_tells_what_is_up_once_while_it_waits_for_the_rest() {
+    let relume = Builder::new()
+        .config(&json!({"services": {
+            "quick": {"command": "sleep 1000"},
+            "slow": {"command": "sleep 0.5; touch go; exec sleep 1000", "readiness": {"file": "go"}},
+            "last": {"command": "sleep 1000", "dependencies": ["slow"]}}}))
+        .arg("--detach")
+        .spawn();
+    assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
+    let said = relume.said();
+    for name in ["quick", "slow", "last"] {
+        let running = said.lines().filter(|line| line.contains(name) && line.contains(" running "));
+        assert_eq!(running.count(), 1, "{name} in {said}");
+    }
+    assert!(said.contains("relume down stops them"), "nobody is there for a Ctrl+C: {said}");
     relume.down();
 }
 

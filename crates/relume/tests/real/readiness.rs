@@ -119,6 +119,12 @@ fn who_never_gets_ready_has_crashed_for_that_reason() {
         .wait_until("all have crashed", |status| names.iter().all(|name| status.state(name) == "crashed"));
     for name in names {
         assert!(status.reason(name).contains("not ready within timeout_start"), "{name}: {status}");
+        let asked = ["tcp", "http"].contains(&name);
+        assert_eq!(
+            asked,
+            status.reason(name).contains("nobody listens there"),
+            "what its probe has found: {status}"
+        );
         assert!(!status.has_pid(name));
     }
 }
@@ -194,8 +200,8 @@ for text in (b'', b'\\n', b'=', b'READY=0', b'READY', b'\\xff\\xfe=\\xff', b'\\0
              b'MAINPID=1', b'MAINPID=0', b'MAINPID=-1', b'MAINPID=%d' % os.getppid(), b'MAINPID=99999999999999999999',
              b'FDSTORE=1', b'WATCHDOG=1', b'WATCHDOG=trigger', b'STATUS=' + b'y' * 100000): send([text])
 r, w = os.pipe()
-for n in range(20):
-    send([b'BARRIER=1'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [w] * 200))])
+for n in range(50):
+    send([(b'BARRIER=1', b'FDSTORE=1\\nFDNAME=x')[n % 2]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [w] * 200))])
 os.close(w)
 assert os.read(r, 1) == b'', 'all descriptors were closed at once'
 for n in range(5000): send([b'STATUS=%d\\nMAINPID=%d' % (n, n)])
@@ -212,6 +218,12 @@ wait(); tell('READY=1'); rest()";
     // The service's own pidfd, pipe and socket, and a client's connection.
     assert!(descriptors(&relume) < before + 20, "{} before, {} now", before, descriptors(&relume));
     assert!(!relume.said().contains('\u{1b}') && !relume.told().contains("owned"), "{}", relume.told());
+    // What was said is no part of what a successor believes.
+    relume.ok(&["respawn"]);
+    let status = relume.wait_until("it has replaced itself", |status| status.manager()["respawns"] == 1);
+    assert_eq!((status.state("web"), status.state("worker")), ("starting", "pending"), "{status}");
+    assert!(status.reason("web").len() < 1000, "{status}");
+    assert!(descriptors(&relume) < before + 20, "{} before, {} now", before, descriptors(&relume));
     fs::write(relume.path("go"), "").unwrap();
     relume.wait_state("worker", "running");
 }

@@ -2,14 +2,16 @@
 
 use std::io::Read;
 use std::process::{Child, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::harness::halves::{down, guardian, kills, wait_for_guardian};
 use crate::harness::{Relume, Status, eventually, fixture};
 
 /// How often relume replaces itself in one test.
-const RESPAWNS: u64 = 20;
+const RESPAWNS: usize = 20;
 
 fn printers(count: usize) -> Value {
     let services: serde_json::Map<String, Value> = (0..count)
@@ -50,7 +52,7 @@ fn end(child: Child) -> String {
 fn services_and_their_output_do_not_notice_a_respawn() {
     let relume = Relume::with(&printers(20));
     let first = relume.wait_until("all run", |status| pids(status).len() == 20);
-    for n in 1..=RESPAWNS {
+    for n in 1..=kills(RESPAWNS) as u64 {
         relume.ok(&["respawn"]);
         let status = relume.status();
         assert_eq!((respawns(&status), &status.manager()["recoveries"]), (n, &json!(0)), "{status}");
@@ -132,6 +134,7 @@ fn followers_of_events_and_status_see_what_happens_after_a_respawn() {
     relume.down();
 }
 
+/// Shown to fail: with a manager that takes its own limits of files, after a crash, for those that relume was started with.
 #[test]
 fn a_service_that_starts_after_a_respawn_inherits_what_relume_was_started_with() {
     let relume = crate::harness::Builder::new()
@@ -146,25 +149,99 @@ fn a_service_that_starts_after_a_respawn_inherits_what_relume_was_started_with()
     relume.wait_until("it is back", |status| status.manager()["recoveries"] == 1);
     relume.ok(&["restart", "limit"]);
     eventually("it has said it once more", || (relume.lines("limit").len() == 3).then_some(()));
-    assert_eq!(relume.lines("limit"), ["700", "700", "700"]);
+    // That one had raised its own limit when it took over from itself, and becomes the guardian now.
+    let before = guardian(&relume.status());
+    before.signal(Signal::KILL);
+    wait_for_guardian(&relume, &before);
+    relume.ok(&["restart", "limit"]);
+    eventually("and after a guardian's death", || (relume.lines("limit").len() == 4).then_some(()));
+    assert_eq!(relume.lines("limit"), ["700", "700", "700", "700"]);
+    down(&relume);
+}
+
+/// Writes the config, as if that had been so long ago.
+fn write_config(relume: &Relume, text: &str, age: Duration) {
+    let path = relume.path("relume.json");
+    std::fs::write(&path, text).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
+}
+
+const SETTLED: Duration = Duration::from_secs(31);
+
+/// Shown to fail: with a successor that reads the files again, for each of the three.
+#[test]
+fn a_respawn_takes_up_a_changed_config_that_was_left_alone_and_goes_on_with_the_one_in_force_otherwise() {
+    let relume = Relume::with(&printers(1));
+    write_config(&relume, &printers(2).to_string(), Duration::ZERO);
+    let said = relume.ok(&["respawn"]);
+    assert!(said.contains("changed less than 30 s ago"), "{said}");
+    assert!(!relume.status().services().iter().any(|service| service["name"] == "p1"), "not yet");
+    write_config(&relume, &printers(2).to_string(), SETTLED);
+    let said = relume.ok(&["respawn"]);
+    assert!(said.contains("takes up the changed config"), "{said}");
+    relume.wait_state("p1", "running");
+    let events = relume.ok(&["events"]);
+    assert!(events.contains("configuration applied: 1 new"), "{events}");
+
+    write_config(&relume, "{\"services\": 7}", SETTLED);
+    let said = relume.ok(&["respawn"]);
+    assert!(said.contains("the config has errors"), "{said}");
+    let status = relume.wait_state("p1", "running");
+    assert_eq!((respawns(&status), &status.manager()["state"]), (3, &json!("running")), "{status}");
+
+    let mut off = printers(2);
+    off["manager"] = json!({"apply_on_respawn": false});
+    write_config(&relume, &off.to_string(), SETTLED);
+    relume.ok(&["apply"]);
+    write_config(&relume, &printers(3).to_string(), SETTLED);
+    let said = relume.ok(&["respawn"]);
+    assert!(said.contains("apply_on_respawn is off"), "{said}");
+    assert_eq!(pids(&relume.status()).len(), 2, "apply does it");
+    relume.ok(&["apply"]);
+    relume.wait_state("p2", "running");
     relume.down();
 }
 
+/// Managers are replaced, and killed, while signals are sent: a signal that was sent arrives once, and where that is not certain the
+/// command says so. Shown to fail: with a client that asks again whatever has happened.
 #[test]
-fn a_changed_config_is_taken_up_and_an_invalid_one_keeps_the_old_manager() {
-    let relume = Relume::with(&printers(1));
-    let config = relume.path("relume.json");
-    std::fs::write(&config, printers(2).to_string()).unwrap();
-    relume.ok(&["respawn"]);
-    relume.wait_state("p1", "running");
-    std::fs::write(&config, "{\"services\": 7}").unwrap();
-    let refused = relume.run(&["respawn"]);
-    assert_eq!(refused.status.code(), Some(1), "{}", crate::harness::text(&refused));
-    assert!(
-        crate::harness::text(&refused).contains("config has errors"),
-        "{}",
-        crate::harness::text(&refused)
-    );
-    assert_eq!(respawns(&relume.wait_state("p1", "running")), 1);
+fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
+    let count = "i=0; trap 'i=$((i+1)); echo $i' USR1; echo ready; while :; do sleep 0.01; done";
+    let relume = Relume::with(&json!({"services": {"counts": {"command": ["/bin/sh", "-c", count]}}}));
+    relume.wait_until("it counts", |_| relume.lines("counts").len() == 1);
+    let (mut surely, mut perhaps) = (0, 0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                n += 1;
+                // Whether it works is not the question here.
+                match n % 3 {
+                    0 => relume.manager().signal(Signal::KILL),
+                    _ => drop(relume.run(&["respawn"])),
+                }
+                relume.wait_until_it_answers();
+            }
+        });
+        for _ in 0..25 {
+            let before = relume.lines("counts").len();
+            let sent = relume.run(&["signal", "USR1", "counts"]);
+            let said = crate::harness::text(&sent);
+            if sent.status.success() {
+                surely += 1;
+                // Two that wait at once are one.
+                eventually("it has arrived", || (relume.lines("counts").len() > before).then_some(()));
+            } else {
+                assert!(said.contains("not known"), "{said}");
+                perhaps += 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let arrived = relume.lines("counts").len() - 1;
+    assert!((surely..=surely + perhaps).contains(&arrived), "{arrived} of {surely} and perhaps {perhaps}");
     relume.down();
 }

@@ -21,7 +21,17 @@ fn config(greeting: &str) -> Value {
 }
 
 fn sweep(verb: &str, prepare: impl Fn(&Relume, u64), act: impl Fn(&Relume), holds: impl Fn(&Relume)) {
-    let builder = Builder::new().config(&config("0"));
+    sweep_with(&config("0"), verb, prepare, act, holds);
+}
+
+fn sweep_with(
+    config: &Value,
+    verb: &str,
+    prepare: impl Fn(&Relume, u64),
+    act: impl Fn(&Relume),
+    holds: impl Fn(&Relume),
+) {
+    let builder = Builder::new().config(config);
     let count = builder.path("die-at");
     let relume = builder.env("RELUME_DIE_AT", &count).up();
     let first = relume.wait_state("web", "running").pid("still");
@@ -55,10 +65,26 @@ fn sweep(verb: &str, prepare: impl Fn(&Relume, u64), act: impl Fn(&Relume), hold
     std::fs::write(&count, "0").unwrap();
     relume.manager().signal(Signal::USR2);
     relume.down();
-    let lines = relume.lines("still");
-    let number = |line: &String| -> u64 { line.strip_prefix("still").unwrap().trim().parse().unwrap() };
-    let numbers: Vec<u64> = lines.iter().map(number).collect();
-    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{verb}: a line was repeated or torn");
+    let numbers = numbers(&relume);
+    assert!(!numbers.is_empty());
+    for pair in numbers.windows(2) {
+        assert_eq!(pair[0] + 1, pair[1], "{verb}: a line was lost, repeated or torn");
+    }
+}
+
+/// All that `still` has printed, oldest first.
+fn printed(relume: &Relume) -> String {
+    let rotated = |n: u32| std::fs::read(relume.path(&format!("logs/still.log.{n}"))).ok();
+    let older: Vec<Vec<u8>> = (1..=1000).map_while(rotated).collect();
+    let mut text: Vec<u8> = older.into_iter().rev().flatten().collect();
+    text.extend(relume.log("still"));
+    String::from_utf8(text).unwrap()
+}
+
+/// The numbers of its lines.
+fn numbers(relume: &Relume) -> Vec<u64> {
+    let number = |line: &str| -> u64 { line.strip_prefix("still").unwrap().trim().parse().unwrap() };
+    printed(relume).lines().map(number).collect()
 }
 
 fn up(relume: &Relume) {
@@ -108,4 +134,36 @@ fn a_death_at_any_act_of_an_apply_is_made_good() {
 fn a_death_at_any_act_of_a_respawn_is_made_good() {
     // One that dies before the exec has not replaced itself: the client may be told so.
     sweep("respawn", |_, _| {}, |relume| drop(relume.run(&["respawn"])), up);
+}
+
+/// More than a log file holds is printed at once, each time. Shown to fail: with slots in ordinary memory.
+#[test]
+fn a_death_at_any_act_of_a_rotation_is_made_good() {
+    let burst = "n=0; burst() { seq -f 'still %.0f' $((n+1)) $((n+500)); n=$((n+500)); }
+        trap burst USR1; burst; while :; do sleep 0.02; done";
+    let mut config = config("0");
+    config["services"]["still"] = json!({
+        "command": ["/bin/sh", "-c", burst],
+        "log": {"rotate": {"size": "4KiB", "keep": 1000, "compress": "off"}},
+    });
+    let print = |relume: &Relume| {
+        // While a file is being rotated it may be seen twice or not at all: only what stays so counts.
+        let lines = || printed(relume).matches('\n').count();
+        let before = lines();
+        eventually("what was printed is in the log", || {
+            // One that was under way may not have arrived.
+            relume.run(&["signal", "USR1", "still"]);
+            let until = std::time::Instant::now() + std::time::Duration::from_millis(500);
+            while std::time::Instant::now() < until {
+                let all = lines();
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                if all > before && all % 500 == 0 && all == lines() {
+                    return Some(());
+                }
+            }
+            None
+        });
+    };
+    let prepare = |_: &Relume, _| {};
+    sweep_with(&config, "rotate", prepare, print, up);
 }

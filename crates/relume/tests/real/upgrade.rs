@@ -42,7 +42,7 @@ fn a_program_that_was_replaced_takes_over() {
     assert_eq!((after.pid("web"), after.restarts("web")), (before.pid("web"), 0));
     let image = std::fs::read_link(format!("/proc/{}/exe", relume.manager().pid)).unwrap();
     assert_eq!(image, relume.program(), "the new file is what runs");
-    assert!(relume.ok(&["events"]).contains("respawned (upgrade)"));
+    assert!(relume.ok(&["events"]).contains("respawned (asked, upgrade)"));
     relume.down();
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::Relume;
 use crate::harness::halves::*;
+use crate::harness::{Builder, Relume, eventually};
 
 /// Long enough for a machine that runs other tests meanwhile, short enough to be waited for.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ fn all_run(relume: &Relume) -> Vec<u32> {
 fn a_manager_that_hangs_is_replaced_and_no_service_notices() {
     let relume = Relume::with(&watched("2s"));
     let services = all_run(&relume);
-    for _ in 0..2 {
+    for _ in 0..kills(2) {
         let hung = manager(&relume.status());
         let began = Instant::now();
         hung.signal(Signal::STOP);
@@ -96,5 +96,26 @@ fn without_a_watchdog_a_stopped_half_is_left_alone() {
         assert!(halves.iter().all(|half| half.lives()));
         half.signal(Signal::CONT);
     }
+    relume.down();
+}
+
+/// The very first one, of which the guardian has never heard anything: not even a period. In debug builds the guardian can be told
+/// to be less patient than the half minute that a manager gets to start. Shown to fail: with a guardian that knows no period until it
+/// is told one.
+#[test]
+#[cfg(debug_assertions)]
+fn a_manager_that_hangs_before_its_first_word_is_replaced() {
+    let builder = Builder::new().config(&printers(1)).env("RELUME_START_MS", "500");
+    let gate = builder.path("gate");
+    std::fs::write(&gate, "").unwrap();
+    let relume = builder.env("RELUME_HANG", gate.as_str()).spawn();
+    let with_role =
+        || relume.processes().into_iter().find(|half| half.has_in_environment("RELUME_ROLE=manager"));
+    let first = eventually("there is a manager", with_role);
+    eventually("there is another", || with_role().filter(|manager| manager.pid != first.pid));
+    std::fs::remove_file(&gate).unwrap();
+    relume.wait_until_it_answers();
+    relume.wait_state("p0", "running");
+    assert!(!first.lives());
     relume.down();
 }

@@ -150,6 +150,7 @@ impl World {
                 | What::ConfigRefused { .. }
                 | What::ShutdownBegan { .. }
                 | What::Returned { .. }
+                | What::Noticed { .. }
                 | What::StillAlive { .. }
                 | What::LooksForking { .. }
                 | What::Stale { .. }

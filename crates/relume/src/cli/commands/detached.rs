@@ -1,5 +1,6 @@
 //! `relume up --detach`: relume in the background, and an answer when its services are up.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -100,31 +101,49 @@ fn wanted(args: &UpArgs, config: &Config) -> Vec<String> {
 /// Shows how the start goes until every service is up, or one of them has failed.
 fn follow(client: &Client, wanted: &[String], screen: &Screen) -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let mut progress = Progress::new(wanted.iter().map(String::as_str), screen.err);
+    let mut shown = Shown {
+        progress: Progress::new(wanted.iter().map(String::as_str), screen.err).in_background(),
+        told: BTreeMap::new(),
+    };
     loop {
         let report = client.status(&[])?;
-        show(&report, wanted, &mut progress, screen);
+        shown.show(&report, wanted, screen);
         let mine = report.services.iter().filter(|service| wanted.contains(&service.name));
         let failed = mine.clone().any(has_failed);
         if failed || mine.clone().all(is_up) {
-            screen.note(&format!("{}\n", progress.summary(began.elapsed())));
+            screen.note(&format!("{}\n", shown.progress.summary(began.elapsed())));
             return Ok(if failed { Exit::NotWell } else { Exit::Done }.into());
         }
         std::thread::sleep(LOOK);
     }
 }
 
-fn show(report: &StatusReport, wanted: &[String], progress: &mut Progress, screen: &Screen) {
-    for service in report.services.iter().filter(|service| wanted.contains(&service.name)) {
-        let change = Change {
-            service: &service.name,
-            state: &service.state,
-            reason: service.reason.as_deref(),
-            pid: service.pid,
-            took: None,
-        };
-        if let Some(line) = progress.change(&change) {
-            screen.note(&format!("{line}\n"));
+/// A start under way, as it is looked at again and again.
+struct Shown {
+    progress: Progress,
+    /// What was told of each service: its state and process. That is news once, whatever its reason goes on to say.
+    told: BTreeMap<String, (State, Option<u32>)>,
+}
+
+impl Shown {
+    fn show(&mut self, report: &StatusReport, wanted: &[String], screen: &Screen) {
+        for service in report.services.iter().filter(|service| wanted.contains(&service.name)) {
+            let now = (service.state.clone(), service.pid);
+            if self.told.get(&service.name) == Some(&now) {
+                continue;
+            }
+            let change = Change {
+                service: &service.name,
+                state: &service.state,
+                reason: service.reason.as_deref(),
+                pid: service.pid,
+                took: None,
+            };
+            // A start that says nothing yet may still say what holds it up.
+            if let Some(line) = self.progress.change(&change) {
+                screen.note(&format!("{line}\n"));
+                self.told.insert(service.name.clone(), now);
+            }
         }
     }
 }

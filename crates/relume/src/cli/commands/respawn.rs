@@ -13,7 +13,8 @@ pub(crate) fn run(global: &Global, screen: &Screen) -> Result<Exit, Failure> {
         screen.result(&format!("{}\n", serde_json::json!(report)));
     } else {
         let version = client.version().map(|now| format!("version {}, ", now.version)).unwrap_or_default();
-        screen.result(&format!("relume has replaced itself: {version}pid {}.\n", report.pid));
+        let note = report.config.map(|note| format!("Note: {note}.\n")).unwrap_or_default();
+        screen.result(&format!("relume has replaced itself: {version}pid {}.\n{note}", report.pid));
     }
     Ok(Exit::Done)
 }

@@ -22,7 +22,6 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Err(no_config());
     }
     let mut load = load_options(global, &args.manager, paths);
-    let read_at = std::time::SystemTime::now();
     let last_good = manager::safe_mode::configuration();
     let recorder = Recorder::new(Disk);
     let read = |load: &_| match &last_good {
@@ -71,7 +70,6 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     let recording = last_good.unwrap_or_else(|| recorder.finish());
     let options = manager::Options {
         config,
-        read_at,
         recording,
         load,
         trust: global.trust,

@@ -42,6 +42,8 @@ pub(crate) struct Progress {
     /// How many of them are still on their way.
     under_way: usize,
     last_lines: BTreeMap<String, String>,
+    /// What ends all of them again.
+    end: &'static str,
 }
 
 impl Progress {
@@ -51,7 +53,14 @@ impl Progress {
             services.into_iter().map(|name| (name.to_owned(), State::Pending)).collect();
         let widest = states.keys().map(|name| columns(&harmless(name))).max().unwrap_or(0);
         let under_way = states.len();
-        Self { look, name_width: widest.min(WIDEST_NAME), states, under_way, last_lines: BTreeMap::new() }
+        let (name_width, last_lines) = (widest.min(WIDEST_NAME), BTreeMap::new());
+        Self { look, name_width, states, under_way, last_lines, end: "Ctrl+C" }
+    }
+
+    /// No terminal ends these services.
+    pub(crate) fn in_background(mut self) -> Self {
+        self.end = "relume down";
+        self
     }
 
     /// The line to print for a change, if it is worth one: a start that goes well has one line, when it is up.
@@ -96,7 +105,7 @@ impl Progress {
         let all = self.states.len();
         let dot = self.look.sign(" · ", " - ");
         let took = span_of_start(elapsed);
-        let next = format!("relume status{dot}Ctrl+C stops them");
+        let next = format!("relume status{dot}{} stops them", self.end);
         if up == all {
             let verb = if all == 1 { "is" } else { "are" };
             let line =

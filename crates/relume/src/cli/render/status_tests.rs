@@ -75,7 +75,7 @@ fn each_state_says_what_matters_about_it() {
     migrate   completed        -          -         0  exited 0 after 120 ms
 
     6 services: 1 running, 1 pending, 1 crashed, 1 max_restarts, 1 stopped, 1 completed · relume 0.1.0, pid 4242, up 2 h 3 min
-    See why: relume logs -n 50 worker:1   then: relume start worker:1
+    See why: relume explain worker:1   then: relume start worker:1
     "#);
 }
 

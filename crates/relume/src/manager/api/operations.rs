@@ -95,6 +95,10 @@ async fn carry_out(
         Some(ticket) => office.desk.claim_as(ticket, all),
         None => (office.desk.claim(all), true),
     };
+    if ticket.is_none() && *office.closing.borrow() {
+        // What cannot be asked for twice is not begun any more: so it can.
+        return Err(respawning());
+    }
     if new {
         office.inbox.send(News::Asked { ticket: claim.ticket, command: command(ids.to_vec()) });
     }
@@ -105,8 +109,7 @@ async fn carry_out(
         in_time = tokio::time::timeout(patience, claim.done) => in_time,
         // What was asked goes on; the client comes back with its key and waits at the successor's.
         _ = closing.wait_for(|closing| *closing) => {
-            let text = "this manager is being replaced; ask again with the same key";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "respawning", text));
+            return Err(if ticket.is_some() { respawning() } else { interrupted() });
         }
     };
     let (mut results, left) = office.desk.collect(claim.ticket);
@@ -117,6 +120,16 @@ async fn carry_out(
         );
     }
     Ok(results)
+}
+
+fn respawning() -> Refusal {
+    let text = "this manager is being replaced; ask again with the same key";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "respawning", text)
+}
+
+fn interrupted() -> Refusal {
+    let text = "this manager is being replaced; whether it was done is not known";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "interrupted", text)
 }
 
 /// What the user should know beside: who goes on without what was stopped.

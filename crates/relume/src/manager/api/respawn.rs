@@ -18,7 +18,7 @@ pub(super) async fn post(
     let (answer, answered) = oneshot::channel();
     office.inbox.send(News::RespawnAsked(answer));
     match answered.await {
-        Ok(Ok(())) => Ok(Json(RespawnReport { pid: std::process::id(), respawns })),
+        Ok(Ok(config)) => Ok(Json(RespawnReport { pid: std::process::id(), respawns, config })),
         Ok(Err(why)) => Err(Refusal::new(StatusCode::CONFLICT, "not_respawned", why)),
         Err(_) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "relume is leaving")),
     }

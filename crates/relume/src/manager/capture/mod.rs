@@ -2,13 +2,13 @@
 //!
 //! # Theory of operation
 //!
-//! One thread with its own epoll moves bytes from pipes to files. Supervision gives it orders through an [`inbox`]
-//! that never waits and hears back through a callback. A chunk on its way exists in a [`slot`] which says what it is
+//! A few threads, each with its own epoll, move bytes from pipes to files; a file is one thread's. Supervision gives them orders
+//! through an [`inbox`] that never waits and hears back through a callback. A chunk on its way exists in a [`slot`] which says what it is
 //! and where it belongs, so that a successor can finish the write: nothing is lost or repeated. A pipe is asked how
 //! much it holds before it is read; we are its only reader, so `read` returns exactly that.
 //!
-//! *Small writes* are let run together: a pipe that was found less than half full is left alone until the next tick (1 ms),
-//! which saves the service and us most of the wake-ups. Who fills the pipe within a tick gets a larger one.
+//! *Small writes* are let run together: a pipe that was found less than half full is left alone for a while ([`pace`]),
+//! which saves the service and us most of the wake-ups. Who fills the pipe within that gets a larger one.
 //! *Fairness*: in each round every pipe that has something gets the same few reads, the fewer the more pipes there are.
 //! *Trouble* with a file (full disk, something else at its path) leaves its pipes unread: the service blocks when its
 //! pipe is full, nothing is lost, and the file is tried again four times a second. It is told once, and once when it is over.

@@ -7,6 +7,8 @@
 //! | 16 | the active half: 0 or 1 |
 //! | 24, 32 | bytes in use of each half |
 //! | 40 | the size of a half |
+//! | 48 | when a manager supervised last, as far as it has said so |
+//! | 56 | when relume was told to leave its services running; 0: it was not |
 //! | 64 | the boot id, 36 characters |
 //! | 4096 | the first half, then the second |
 //!
@@ -30,6 +32,8 @@ const AT_VERSION: usize = 8;
 const AT_ACTIVE: usize = 16;
 const AT_USED: usize = 24;
 const AT_HALF: usize = 40;
+const AT_ALIVE: usize = 48;
+const AT_LEFT: usize = 56;
 const AT_BOOT: usize = 64;
 
 /// Versions are counted up from 1: a number beyond these is damage and no version.
@@ -81,9 +85,27 @@ impl Layout {
         map.publish(AT_USED, 0);
         map.publish(AT_USED + 8, 0);
         map.publish(AT_HALF, half as u64);
+        map.publish(AT_ALIVE, 0);
+        map.publish(AT_LEFT, 0);
         map.write(AT_BOOT, boot.as_bytes());
         map.publish(AT_MAGIC, MAGIC);
         Self { half, ..Self::default() }
+    }
+
+    /// A manager supervises at this moment.
+    pub(super) fn alive(map: &Mapping, now: u64) {
+        map.word(AT_ALIVE).store(now, Ordering::Release);
+    }
+
+    /// relume leaves its services running at this moment; 0: it does not.
+    pub(super) fn left(map: &Mapping, now: u64) {
+        map.word(AT_LEFT).store(now, Ordering::Release);
+    }
+
+    /// When a manager was seen alive last, and when relume was told to leave; 0: never.
+    pub(super) fn last_seen(map: &Mapping) -> (u64, u64) {
+        let word = |at| map.word(at).load(Ordering::Acquire);
+        (word(AT_ALIVE), word(AT_LEFT))
     }
 
     pub(super) fn half(&self) -> usize {

@@ -39,6 +39,10 @@ pub(crate) struct Remains {
     pub(crate) respawns: u64,
     /// Notes that could not be read: written by another version.
     pub(crate) unread: usize,
+    /// When a manager supervised last; none: it has not said.
+    pub(crate) alive: Option<u64>,
+    /// When relume was told to leave its services running; none: it has died.
+    pub(crate) left: Option<u64>,
     /// The notes it was read from.
     pub(crate) past: Past,
 }
@@ -120,6 +124,8 @@ impl Journal {
         if remains.is_none() {
             journal.layout = Layout::fresh(&mut journal.map, &boot);
         }
+        // Known by now; the next end is another one.
+        journal.left(0);
         Ok((journal, remains))
     }
 
@@ -183,10 +189,20 @@ impl Journal {
         let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
         // As much again for what is noted after it, or the next one would follow at once.
         if bytes.len() * 2 > self.layout.half() {
-            self.grow(bytes.len() * 4)?;
+            return self.grow(bytes.len() * 4, &bytes);
         }
         self.layout.begin_other_half(&mut self.map, &bytes);
         Ok(())
+    }
+
+    /// A manager supervises at this moment. One store: for every turn of the loop.
+    pub(crate) fn alive(&self, now: u64) {
+        Layout::alive(&self.map, now);
+    }
+
+    /// relume leaves, and its services running; a successor has not come back from a death.
+    pub(crate) fn left(&self, now: u64) {
+        Layout::left(&self.map, now);
     }
 
     /// Supervision began then, and a manager has come back, and replaced itself, so often.
@@ -201,16 +217,18 @@ impl Journal {
         if self.layout.append(&mut self.map, &self.scratch) { Room::Left } else { Room::None }
     }
 
-    /// A longer file with the same content in it. The old one is in force until the new one has its name.
-    fn grow(&mut self, half: usize) -> relume_os::Result<()> {
+    /// A longer file that begins with this checkpoint. The old one is in force until the new one, with all that it is to hold,
+    /// has its name.
+    fn grow(&mut self, half: usize, checkpoint: &[u8]) -> relume_os::Result<()> {
         let aside = self.path.with_extension("new");
         let _stale = relume_os::files::remove(&aside)?;
         let mut map = Mapping::open(&aside, HEADER + 2 * half)?;
         let Layout { began, recoveries, respawns, .. } = self.layout;
-        self.layout = Layout::fresh(&mut map, &clock::boot_id()?);
-        self.set_beginnings(began, recoveries, respawns);
+        let mut layout = Layout::fresh(&mut map, &clock::boot_id()?);
+        (layout.began, layout.recoveries, layout.respawns) = (began, recoveries, respawns);
+        layout.begin_other_half(&mut map, checkpoint);
         relume_os::files::rename(&aside, &self.path)?;
-        self.map = map;
+        (self.layout, self.map) = (layout, map);
         Ok(())
     }
 
@@ -240,7 +258,9 @@ impl Journal {
             earlier: self.layout.earlier(&self.map).to_vec(),
             active: self.layout.active(&self.map).to_vec(),
         };
-        Some(Remains { snapshot, runs, operations, began, recoveries, respawns, unread, past })
+        let (alive, left) = Layout::last_seen(&self.map);
+        let [alive, left] = [alive, left].map(|at| Some(at).filter(|at| *at > 0));
+        Some(Remains { snapshot, runs, operations, began, recoveries, respawns, unread, alive, left, past })
     }
 }
 

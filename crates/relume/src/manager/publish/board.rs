@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use relume_core::{Fact, Moment, Record, RunId, RunKind, ServiceId, Snapshot, What};
 use relume_os::clock;
+use relume_os::exit::Usage;
 use relume_proto::EventRecord;
 
 use super::words;
+use crate::manager::disks::Rooms;
+use crate::manager::sampling::{Reading, Readings, Target};
+use crate::manager::schedule::Times;
 use crate::manager::units::{Unit, Units};
 use crate::places::Places;
 
@@ -25,9 +29,17 @@ pub(crate) struct Board {
     forkers: HashMap<ServiceId, RunId>,
     /// What is said of a service's run, by itself or its probes: the last of each service.
     told: HashMap<ServiceId, (RunId, String)>,
+    /// What the last run of a service that has ended had used.
+    used: HashMap<ServiceId, (RunId, Usage)>,
     /// Why a probe of a service failed last.
     failures: HashMap<ServiceId, String>,
     pub(crate) places: Places,
+    /// What runs use, as it was measured last.
+    pub(crate) readings: Readings,
+    /// The room on the file systems, likewise.
+    pub(crate) rooms: Rooms,
+    /// When jobs are due next.
+    pub(crate) times: Times,
     pub(crate) began: Moment,
     /// How often a manager has come back.
     pub(crate) recoveries: u64,
@@ -78,8 +90,12 @@ impl Board {
             safe_mode: false,
             forkers: HashMap::new(),
             told: HashMap::new(),
+            used: HashMap::new(),
             failures: HashMap::new(),
             places,
+            readings: Readings::default(),
+            rooms: Rooms::default(),
+            times: Times::default(),
             began,
         }
     }
@@ -100,6 +116,7 @@ impl Board {
                 self.mains.remove(service);
                 self.forkers.remove(service);
                 self.told.remove(service);
+                self.used.remove(service);
                 self.failures.remove(service);
             }
             What::Probed { run, failure: Some(failure), .. } => {
@@ -126,6 +143,7 @@ impl Board {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::Returned { .. }
+            | What::Noticed { .. }
             | What::Stale { .. } => {}
         }
         self.memory.fold(fact);
@@ -169,6 +187,16 @@ impl Board {
         };
     }
 
+    /// What a run's main process has used.
+    pub(crate) fn used(&mut self, run: RunId, usage: Usage) {
+        self.used.insert(run.service, (run, usage));
+    }
+
+    /// What that run's main process has used, where it is the last that has ended and an end was seen.
+    pub(crate) fn used_by(&self, run: RunId) -> Option<Usage> {
+        self.used.get(&run.service).filter(|(of, _)| *of == run).map(|(_, usage)| *usage)
+    }
+
     /// What is said of the present run of a service.
     pub(crate) fn told_of(&self, service: ServiceId) -> Option<&str> {
         let (run, text) = self.told.get(&service)?;
@@ -183,6 +211,27 @@ impl Board {
     /// The present main process of a service.
     pub(crate) fn process_of(&self, service: ServiceId) -> Option<Process> {
         self.processes.get(self.mains.get(&service)?).copied()
+    }
+
+    /// What the present run of a service uses, if that was measured lately.
+    pub(crate) fn reading_of(&self, service: ServiceId) -> Option<Reading> {
+        self.readings.of(*self.mains.get(&service)?)
+    }
+
+    /// Every run that could be measured.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let target = |(service, run): (&ServiceId, &RunId)| {
+            let process = self.processes.get(run)?;
+            let unit = self.unit(*service)?;
+            Some(Target {
+                run: *run,
+                name: unit.config.spec.name.clone(),
+                pid: process.pid,
+                started: process.started,
+                max_memory: unit.config.resources.max_memory,
+            })
+        };
+        self.mains.iter().filter_map(target).collect()
     }
 
     /// Whether the last run of a service put itself in the background, although nothing says that it does.

@@ -18,7 +18,7 @@ mod tape;
 mod words;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use relume_core::{
     Cause, Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, State, Ticket, What,
 };
+use relume_os::exit::Usage;
 use relume_os::memory;
 use relume_proto::EventRecord;
 
@@ -41,6 +42,7 @@ pub(crate) use tape::Follower;
 use super::alerts::Alerts;
 use super::archive::{self, Archive};
 use super::capture::Report;
+use super::pace::Pace;
 use super::units::Units;
 use crate::places::Places;
 use crate::systemd::Teller;
@@ -75,6 +77,13 @@ pub(crate) enum Note {
         run: RunId,
         /// For people; none: nothing any more.
         text: Option<String>,
+    },
+    /// What the main process of a run has used, told before its end is.
+    Used {
+        /// The run.
+        run: RunId,
+        /// What.
+        usage: Usage,
     },
     /// All that was to be known at the beginning has been told: clients may be served.
     Open(Sender<()>),
@@ -182,13 +191,9 @@ const QUIET: Duration = Duration::from_secs(2);
 
 impl Thread {
     fn run(mut self, queue: &Receiver<Note>) {
+        let mut pace = Pace::default();
         loop {
-            let note = match self.stale_since {
-                None if self.litter >= LITTER => queue.recv_timeout(QUIET),
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => queue.recv_timeout(STATUS_DELAY.saturating_sub(since.elapsed())),
-            };
-            match note {
+            match self.next(queue, &mut pace) {
                 Ok(Note::Leave) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(note) => {
                     self.litter += 1;
@@ -207,6 +212,19 @@ impl Thread {
         let in_order = board.lock().unwrap_or_else(PoisonError::into_inner).memory.shutdown.is_some();
         archive.finish(in_order);
         outlets.finish();
+    }
+
+    fn next(&self, queue: &Receiver<Note>, pace: &mut Pace) -> Result<Note, RecvTimeoutError> {
+        match queue.try_recv() {
+            Ok(note) => return Ok(note),
+            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+            Err(TryRecvError::Empty) => pace.rest(),
+        }
+        match self.stale_since {
+            None if self.litter >= LITTER => queue.recv_timeout(QUIET),
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => queue.recv_timeout(STATUS_DELAY.saturating_sub(since.elapsed())),
+        }
     }
 
     fn tidy_up(&mut self) {
@@ -252,6 +270,7 @@ impl Thread {
                 board.reconfigure(units);
             }
             Note::Told { run, text } => board.told(run, text),
+            Note::Used { run, usage } => board.used(run, usage),
             Note::Open(door) => {
                 // The API has not come up: then there is nobody to serve.
                 let _closed = door.send(());
@@ -318,6 +337,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::ShutdownBegan { .. }
         | What::StillAlive { .. }
         | What::Returned { .. }
+        | What::Noticed { .. }
         | What::LooksForking { .. }
         | What::Stale { .. } => return,
     };

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Check, Condition, Count, Exit, Fact, Hook, Moment, Pace, Record, RunId, RunKind, StartPhase,
-    State, StopPhase, WaitFor, What, Word,
+    Away, Cause, Check, Condition, Count, Exit, Fact, Hook, Intent, Moment, Pace, Record, RunId, RunKind,
+    StartPhase, State, StopPhase, WaitFor, What, Word,
 };
+use relume_os::exit::Usage;
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
 
+use super::super::ready::NOT_READY;
 use super::board::{Board, now, wall};
+use crate::sizes;
 
 /// A fact as a record of the event stream; none for what only the core cares about.
 pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
@@ -18,7 +21,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::Moved { service, from, to } => return moved(board, fact, *service, from, to),
         What::RunEnded { run, exit: Some(_), .. } => {
             let record = board.memory.services.get(&run.service)?;
-            (EventKind::Exit, ended(record)?)
+            let used = board.used_by(*run).map(|usage| format!("; {}", used(usage))).unwrap_or_default();
+            (EventKind::Exit, format!("{}{used}", ended(record)?))
         }
         What::Probed { run, check, failure, health } => {
             let before = board.memory.services.get(&run.service)?.health.count(*check);
@@ -53,11 +57,8 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
         What::ConfigRefused { problem } => {
             (EventKind::Config, format!("configuration refused, the one before stays: {problem}"))
         }
-        What::Returned { planned: true, cause, took_us } => {
-            (EventKind::Respawn, format!("relume was respawned ({cause}), {}", gap(*took_us)))
-        }
-        What::Returned { planned: false, cause, took_us } => {
-            (EventKind::Recovery, format!("relume came back after {cause}, {}", gap(*took_us)))
+        What::Returned { why, detail, took_us } => {
+            return Some(returned(board, fact, *why, detail, *took_us));
         }
         What::StillAlive { .. } => (
             EventKind::Warning,
@@ -69,6 +70,7 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
              Use its foreground option, or set type: forking"
                 .into(),
         ),
+        What::Noticed { text, .. } => (EventKind::Warning, text.clone()),
         What::Adopted { .. } => (EventKind::Recovery, "found running".into()),
         What::Removed { .. } => (EventKind::Config, "removed".into()),
         What::RunEnded { .. }
@@ -166,6 +168,8 @@ fn cause(cause: &Cause) -> wire::Cause {
             wire::Cause::Exit
         }
         Cause::Exited(Exit::Signal { .. }) => wire::Cause::Signal,
+        Cause::Exited(Exit::OutOfMemory { .. }) => wire::Cause::Oom,
+        Cause::Memory { .. } => wire::Cause::Memory,
         Cause::Exited(Exit::Unknown) => wire::Cause::Unknown,
         Cause::SpawnFailed(_) => wire::Cause::SpawnFailed,
         Cause::StartTimeout => wire::Cause::StartTimeout,
@@ -191,6 +195,9 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
         State::Stopping { why: why @ Cause::Unhealthy(_), phase, .. } => {
             Some(format!("{}; {}", ill(board, record, why), stopping(*phase)))
         }
+        State::Stopping { why: Cause::StartTimeout, phase, .. } => {
+            Some(format!("{}; {}", late(board, record), stopping(*phase)))
+        }
         State::Stopping { why, phase, .. } => Some(format!("{}; {}", because(board, why), stopping(*phase))),
         State::Restarting { cause, pace, .. } => Some(match pace {
             Pace::Shortage => format!("{}; not its fault, so tried again soon", because(board, cause)),
@@ -210,6 +217,30 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
             because_ended(board, record, cause)
         }),
     }
+}
+
+/// When a job that rests is due next, by its schedule; none for all others, and for one that somebody has stopped.
+pub(super) fn due(board: &Board, record: &Record) -> Option<String> {
+    let rests = matches!(record.state, State::Stopped | State::Completed);
+    if !rests || record.intent == Intent::Down || record.retired {
+        return None;
+    }
+    let (left, at) = board.times.of(&record.name)?;
+    let zone = &board.units.get(&record.name)?.config.schedule.as_ref()?.timezone;
+    let when = match (at, zone) {
+        (None, _) => format!("next run in {}", span(left)),
+        (Some(at), zone) => {
+            let system = jiff::tz::TimeZone::system();
+            let own = zone.as_ref().and_then(|name| jiff::tz::TimeZone::get(name).ok());
+            let local = at.to_zoned(own.unwrap_or(system)).strftime("%Y-%m-%d %H:%M:%S").to_string();
+            let name = zone.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            format!("next run {local}{name}, in {}", span(left))
+        }
+    };
+    Some(match ended(record) {
+        Some(last) => format!("{when}; last: {last}"),
+        None => when,
+    })
 }
 
 /// The key of a hook that is under way.
@@ -291,19 +322,38 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
         Cause::Exited(_) if board.forked(record) => {
             format!("{} and left processes in the background; is it type: forking?", because(board, cause))
         }
-        Cause::Exited(_) => ended(record).unwrap_or_else(|| because(board, cause)),
+        Cause::Exited(exit) => {
+            stand_in(board, record, *exit).or_else(|| ended(record)).unwrap_or_else(|| because(board, cause))
+        }
         Cause::Unhealthy(_) => ill(board, record, cause),
+        Cause::StartTimeout => late(board, record),
         Cause::Asked
         | Cause::LeftNothing
         | Cause::AlreadyDone
         | Cause::SpawnFailed(_)
-        | Cause::StartTimeout
         | Cause::HookFailed { .. }
         | Cause::Watchdog
+        | Cause::Memory { .. }
         | Cause::Dependency(_)
         | Cause::ConfigChanged
         | Cause::Removed
         | Cause::Shutdown => because(board, cause),
+    }
+}
+
+/// What a shim could not do: in its own words, which its exit code has none for.
+fn stand_in(board: &Board, record: &Record, exit: Exit) -> Option<String> {
+    let unit = board.units.get(&record.name)?;
+    (unit.config.stand_in.is_some() && exit == Exit::Code(crate::shim::UNAVAILABLE.into()))
+        .then(|| told(board, record))?
+}
+
+/// What kept it from being ready, where something has said that.
+fn late(board: &Board, record: &Record) -> String {
+    let because = because(board, &Cause::StartTimeout);
+    match told(board, record) {
+        Some(told) => format!("{because}: {}", told.strip_prefix(NOT_READY).unwrap_or(&told)),
+        None => because,
     }
 }
 
@@ -333,6 +383,13 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
             format!("its {} took too long or could not be started", hook.key())
         }
         Cause::Unhealthy(check) => format!("its {} failed too often in a row", check.key()),
+        Cause::Memory { used, limit } => {
+            format!(
+                "it used {} of memory, and max_memory is {}",
+                sizes::in_words(*used),
+                sizes::in_words(*limit)
+            )
+        }
         Cause::Watchdog => "no sign of life within its watchdog time".into(),
         Cause::Dependency(need) => format!("{} went down", board.name(*need)),
         Cause::ConfigChanged => "its configuration changed".into(),
@@ -344,11 +401,21 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
 /// How the last run ended, and how long it had been up.
 pub(super) fn ended(record: &Record) -> Option<String> {
     let end = record.last_end.as_ref()?;
-    let how = in_words(end.exit?);
+    let mut how = in_words(end.exit?);
+    if let Cause::Memory { .. } = end.cause {
+        how.push_str(", over its max_memory,");
+    }
     Some(match end.ready_ns {
         0 => how,
         ready => format!("{how} after {}", span(Duration::from_nanos(ready))),
     })
+}
+
+/// What a process has used: `used 1.2 s of CPU and at most 34.1 MB of memory`.
+fn used(usage: Usage) -> String {
+    let tenths = usage.max_rss_kib.saturating_mul(1024) / 100_000;
+    let (mb, tenth) = (tenths / 10, tenths % 10);
+    format!("used {} of CPU and at most {mb}.{tenth} MB of memory", span(usage.user + usage.system))
 }
 
 /// An end in a few words.
@@ -358,6 +425,10 @@ fn in_words(exit: Exit) -> String {
         Exit::Signal { number, core_dumped: false } => format!("ended by {}", signals::name(number)),
         Exit::Signal { number, core_dumped: true } => {
             format!("ended by {}, core dumped", signals::name(number))
+        }
+        Exit::OutOfMemory { certain: true } => "ended by SIGKILL: out of memory".into(),
+        Exit::OutOfMemory { certain: false } => {
+            "ended by SIGKILL, perhaps out of memory: the kernel killed for want of it at that time".into()
         }
         Exit::Unknown => "ended while nobody could see how".into(),
     }
@@ -375,7 +446,22 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// How long nobody supervised.
-fn gap(took_us: u64) -> String {
-    format!("{}.{:03} ms without supervision", took_us / 1000, took_us % 1000)
+/// relume itself is back.
+fn returned(board: &Board, fact: &Fact, why: Away, detail: &str, took_us: Option<u64>) -> EventRecord {
+    let gap = took_us.map(|us| format!(", {}.{:03} ms without supervision", us / 1000, us % 1000));
+    let gap = gap.unwrap_or_default();
+    let (event, text) = if why.is_respawn() {
+        (EventKind::Respawn, format!("relume was respawned ({detail}){gap}"))
+    } else {
+        (EventKind::Recovery, format!("relume came back after {detail}{gap}"))
+    };
+    let cause = match why {
+        Away::Asked | Away::Left => wire::Cause::Asked,
+        Away::Schedule => wire::Cause::Schedule,
+        Away::Exit => wire::Cause::Exit,
+        Away::Signal => wire::Cause::Signal,
+        Away::Silence => wire::Cause::Watchdog,
+        Away::Unknown => wire::Cause::Unknown,
+    };
+    EventRecord { event, cause: Some(cause), detail: Some(text), ..blank(board, fact) }
 }

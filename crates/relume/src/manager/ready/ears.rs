@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 /// The variable that names the socket (sd_notify(3)).
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// The variable that says how often a sign of life has to come (sd_watchdog_enabled(3)). There is no `WATCHDOG_PID`: the
-/// environment is made before the process.
+/// The variable that says how often a sign of life has to come (sd_watchdog_enabled(3)), and the one that says from whom: the
+/// process itself writes that when it knows its pid.
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
 /// The hearing side of one run.
 #[derive(Debug)]
@@ -115,8 +116,9 @@ impl Ears {
             ears.socket = Some(socket);
         }
         if let Some(period) = readiness.watchdog {
-            request.environment.retain(|(name, _)| name != WATCHDOG_USEC);
+            request.environment.retain(|(name, _)| name != WATCHDOG_USEC && name != WATCHDOG_PID);
             request.environment.push((WATCHDOG_USEC.into(), period.as_micros().to_string().into()));
+            request.watchdog_pid = true;
         }
         if let Some(Said::Fd(number)) = readiness.said {
             let Pipe { read, write } = Pipe::new()?;

@@ -60,7 +60,14 @@ fn status(headers: &HeaderMap) -> Result<(), String> {
     let text = |value: Option<&header::HeaderValue>| {
         value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
     };
-    Err(format!("answered gRPC status {} {}", text(Some(status)), text(headers.get("grpc-message"))))
+    let (code, message) = (text(Some(status)), text(headers.get("grpc-message")));
+    // The two that a health check can expect have words; the others have numbers everywhere else too.
+    let code = match code.as_str() {
+        "5" => "it does not know the service that was asked for (NOT_FOUND)".into(),
+        "12" => "it has no grpc.health.v1.Health (UNIMPLEMENTED)".into(),
+        _ => format!("answered gRPC status {code}"),
+    };
+    Err(if message.is_empty() { code } else { format!("{code}: {message}") })
 }
 
 /// Field 1, a string: the service.

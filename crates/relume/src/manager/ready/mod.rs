@@ -55,6 +55,9 @@ const MOST_DATAGRAMS: usize = 64;
 /// Longest datagram that is read whole: as much as systemd reads.
 const DATAGRAM: usize = 4096;
 
+/// How the trouble of a service that is being started begins, for people.
+pub(crate) const NOT_READY: &str = "not ready yet: ";
+
 /// All runs that can be heard, or are waited for.
 pub(crate) struct Readying {
     prober: Prober,
@@ -332,6 +335,11 @@ impl Edge {
         }
     }
 
+    /// Its main process has ended: what it has said before that comes before its end.
+    pub(crate) fn hear_last_words(&mut self, id: RunId) {
+        self.hear_socket(id);
+    }
+
     /// Nothing of the run is left.
     pub(crate) fn stop_listening(&mut self, id: RunId) {
         let Some(voice) = self.ready_runs.voices.remove(&id) else { return };
@@ -359,8 +367,8 @@ impl Voice {
     /// For people: what its probes say of it, else what it says itself.
     fn shown(&self) -> Option<String> {
         if let Some(trouble) = &self.trouble {
-            let what = if self.running.is_some() { "probe failed" } else { "not ready yet" };
-            return Some(format!("{what}: {trouble}"));
+            let what = if self.running.is_some() { "probe failed: " } else { NOT_READY };
+            return Some(format!("{what}{trouble}"));
         }
         match (self.phase, self.status.as_str()) {
             (None, "") => None,

@@ -20,6 +20,10 @@ use tokio::task::AbortHandle;
 use super::probe::{Question, subject};
 use crate::manager::inbox::{Inbox, News};
 
+/// Before the first probe. No program listens sooner, and while it is being loaded it has the processor to itself: asked at
+/// once, a thousand services come up half as fast again.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+
 /// Between the first probe and the second: a delay that nobody notices, and 20 connections a second at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -138,7 +142,7 @@ async fn ask(probe: &Probe, question: &mut Question) -> Option<Result<(), String
 }
 
 async fn eager(probe: Probe, check: Check, tell: impl Fn(Probed)) {
-    let began = clock::monotonic_ns().saturating_add(nanos(probe.start_period));
+    let began = clock::monotonic_ns().saturating_add(nanos(probe.start_period.max(FIRST_LOOK)));
     sleep_until(began).await;
     let mut question = Question::new(&probe);
     let command = matches!(probe.target, ProbeTarget::Exec(_));

@@ -15,7 +15,7 @@ pub(crate) fn install(back: Option<&Back>) -> relume_os::Result<()> {
     signals::unblock(&fatal::SIGNALS)?;
     let before = match back {
         Some(Back::Crashed(crash)) => Some(*crash),
-        Some(Back::Respawned { .. }) | None => None,
+        Some(Back::Respawned { .. } | Back::Replaced(_) | Back::Found { .. }) | None => None,
     };
     let mut environment = Role::Manager.environment();
     environment.push((AGAIN.into(), "1".into()));

@@ -23,23 +23,22 @@ mod trial;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relume_core::Moment;
+use relume_core::{Away, Moment};
 use tokio::sync::{oneshot, watch};
 
 use super::edge::Edge;
 use super::inbox::{Inbox, News};
-use super::publish::Level;
 use super::reload::Reading;
 
 pub(crate) use crash::{NET, install as prepare_for_crashes};
-pub(crate) use successor::{Back, execute};
+pub(crate) use successor::{Back, Leap, execute};
 pub(crate) use trial::{Proved, try_out};
 
 /// How long it may take until no start is under way and the door is closed; connections have a second of it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a client is told: the respawn it asked for goes on, or why not.
-pub(crate) type Answer = Result<(), String>;
+/// What a client is told: the respawn it asked for goes on, with what it should know of the configuration; or why not.
+pub(crate) type Answer = Result<Option<String>, String>;
 
 /// The planned replacement of this manager.
 pub(crate) struct Respawning {
@@ -59,7 +58,7 @@ enum Phase {
     Trying(Cause),
     /// Waiting for the door and for starts under way.
     Closing {
-        cause: Cause,
+        leap: Leap,
         until: Moment,
         closed: bool,
     },
@@ -70,16 +69,18 @@ enum Phase {
 enum Cause {
     Asked,
     Schedule,
-    Upgrade,
 }
 
 impl Cause {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Asked => "asked",
-            Self::Schedule => "schedule",
-            Self::Upgrade => "upgrade",
-        }
+    /// How the successor is told, with what has come of the trial.
+    fn leap(self, proved: Proved) -> Leap {
+        let (why, word) = match self {
+            Self::Asked => (Away::Asked, "asked"),
+            Self::Schedule => (Away::Schedule, "schedule"),
+        };
+        let upgrade = proved.other_program.then_some(", upgrade").unwrap_or_default();
+        let note = proved.note.map(|note| format!("; {note}")).unwrap_or_default();
+        Leap { why, detail: format!("{word}{upgrade}{note}"), recording: proved.recording }
     }
 }
 
@@ -93,10 +94,10 @@ impl Respawning {
 
     /// When there is something to do here.
     pub(crate) fn deadline(&self) -> Option<Moment> {
-        match self.phase {
+        match &self.phase {
             Phase::Idle => self.due,
             Phase::Trying(_) => None,
-            Phase::Closing { until, .. } => Some(until),
+            Phase::Closing { until, .. } => Some(*until),
         }
     }
 
@@ -110,17 +111,13 @@ impl Respawning {
         let Phase::Trying(cause) = self.phase else { return None };
         match proved {
             Err(why) => self.give_up(why),
-            Ok(Proved { changed: true, .. }) if self.asked.is_empty() && cause == Cause::Schedule => {
-                self.give_up("the config has changed and is not taken up just now".into())
-            }
-            Ok(Proved { other_program, .. }) => {
-                let cause = if other_program { Cause::Upgrade } else { cause };
-                let until = Edge::now().after(PATIENCE);
-                self.phase = Phase::Closing { cause, until, closed: false };
+            Ok(proved) => {
                 for answer in self.asked.drain(..) {
                     // Whoever asked may have gone.
-                    let _gone = answer.send(Ok(()));
+                    let _gone = answer.send(Ok(proved.note.clone()));
                 }
+                let until = Edge::now().after(PATIENCE);
+                self.phase = Phase::Closing { leap: cause.leap(proved), until, closed: false };
                 // Without a net thread there is no door.
                 if self.door.send(true).is_err() {
                     self.closed();
@@ -172,10 +169,11 @@ impl Respawning {
 }
 
 impl Edge {
-    /// Goes on with a respawn; the cause, when the moment has come.
-    pub(crate) fn consider_respawn(&mut self) -> Option<&'static str> {
+    /// Goes on with a respawn; how, when the moment has come.
+    pub(crate) fn consider_respawn(&mut self) -> Option<Leap> {
         let now = Self::now();
-        let said = match self.respawn.phase {
+        let quiet = self.spawns_under_way == 0 && self.reading == Reading::Idle && self.events.is_empty();
+        let said = match std::mem::replace(&mut self.respawn.phase, Phase::Idle) {
             Phase::Idle => {
                 let due = self.respawn.due.is_some_and(|due| due <= now);
                 let cause = if self.respawn.asked.is_empty() { Cause::Schedule } else { Cause::Asked };
@@ -184,34 +182,35 @@ impl Edge {
                 }
                 // The trial is a child that nobody supervises: its end must not be taken for an orphan's.
                 self.spawns_under_way += 1;
-                let sources = trial::Sources::of(&self.units, self.read_at);
+                let sources = trial::Sources::of(&self.units, &self.source);
                 let inbox = Arc::clone(&self.inbox);
                 self.respawn.begin(cause, &inbox, sources)
             }
-            Phase::Trying(_) => None,
-            Phase::Closing { cause, until, closed } => {
-                let quiet = self.spawns_under_way == 0 && self.reading == Reading::Idle;
-                if closed && quiet && self.events.is_empty() {
-                    return Some(cause.word());
-                }
-                if now < until {
-                    return None;
-                }
+            Phase::Closing { leap, closed: true, .. } if quiet => return Some(leap),
+            Phase::Closing { until, closed, .. } if until <= now => {
                 let what = if closed { "a service is being started" } else { "connections do not end" };
                 self.respawn.give_up(format!("{what}, for {} s now", PATIENCE.as_secs()))
             }
+            phase @ (Phase::Trying(_) | Phase::Closing { .. }) => {
+                self.respawn.phase = phase;
+                None
+            }
         };
-        if let Some(text) = said {
-            self.say(Level::Warn, text);
-        }
+        self.refused(said);
         None
     }
 
     /// What came of the trial.
     pub(crate) fn tried(&mut self, proved: Result<Proved, String>) {
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
-        if let Some(text) = self.respawn.tried(proved) {
-            self.say(Level::Warn, text);
+        let said = self.respawn.tried(proved);
+        self.refused(said);
+    }
+
+    /// An event, so that whoever looks for the reason of an upgrade that did not take place finds it also later.
+    fn refused(&mut self, said: Option<String>) {
+        if let Some(text) = said {
+            self.notice(text);
         }
     }
 

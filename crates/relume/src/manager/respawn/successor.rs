@@ -1,19 +1,25 @@
 //! The exec itself, and what a successor knows of it.
 
 use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use relume_core::Event;
+use relume_core::{Away, Event};
 use relume_os::exec::Prepared;
 use relume_os::fatal::Crash;
 use relume_os::{clock, limits, signals};
 
+use crate::guardian::link::{How, Why};
 use crate::manager::edge::Edge;
+use crate::manager::journal::Remains;
+use crate::manager::keeper::Keeper;
 use crate::manager::leaving::Leaving;
 use crate::manager::publish::{Level, Note};
-use crate::roles::{AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, RESPAWNED, RUNNING_IMAGE, Role, own_program};
+use crate::roles::{
+    AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, RECORDED, RESPAWNED, RUNNING_IMAGE, Role, SAFE, own_program,
+};
 
 /// How long what has happened may take to be shown. It takes microseconds.
 const SHOWN: Duration = Duration::from_millis(20);
@@ -21,50 +27,101 @@ const SHOWN: Duration = Duration::from_millis(20);
 /// How long capture may take to come to the end of a chunk. A disk that hangs does not keep relume from going on.
 const CHUNK: Duration = Duration::from_millis(100);
 
-/// Why this manager is one that has executed itself.
+/// Where this manager comes from, when it is not the first.
 #[derive(Debug)]
 pub(crate) enum Back {
-    /// On purpose.
+    /// It has executed itself, on purpose.
     Respawned {
         /// Why.
-        cause: String,
+        why: Away,
+        /// The same for people.
+        detail: String,
         /// When supervision ended.
         at: u64,
     },
-    /// After a crash.
+    /// It has executed itself after a crash.
     Crashed(Crash),
+    /// The guardian has started it after the death of another.
+    Replaced(Why),
+    /// Both halves have died, and somebody has started relume again.
+    Found {
+        /// When a manager supervised last.
+        alive: Option<u64>,
+        /// When it was told to leave, and the services running; none: it was not.
+        left: Option<u64>,
+    },
 }
 
 impl Back {
-    /// What this process was told.
+    /// What this process was told by the one that it was before.
     pub(crate) fn of_this_process() -> Option<Self> {
         let word = |key| std::env::var(key).ok();
         if let Some(crash) = word(CRASHED).as_deref().and_then(Crash::parse) {
             return Some(Self::Crashed(crash));
         }
         let text = word(RESPAWNED)?;
-        let (cause, at) = text.split_once(' ')?;
-        Some(Self::Respawned { cause: cause.to_owned(), at: at.parse().ok()? })
+        let mut words = text.splitn(3, ' ');
+        let why = if words.next()? == ASKED { Away::Asked } else { Away::Schedule };
+        let (at, detail) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+        Some(Self::Respawned { why, detail, at })
     }
 
-    /// Whether it was on purpose.
+    /// What the guardian and the journal tell of the manager before this one.
+    pub(crate) fn told(keeper: &Keeper, remains: Option<&Remains>) -> Option<Self> {
+        let found = |remains: &Remains| Self::Found { alive: remains.alive, left: remains.left };
+        keeper.why().cloned().map(Self::Replaced).or_else(|| remains.map(found))
+    }
+
+    /// Whether another manager has died.
+    pub(crate) fn is_recovery(&self) -> bool {
+        !self.is_planned() && !matches!(self, Self::Found { left: Some(_), .. })
+    }
+
+    /// Whether it has replaced itself on purpose.
     pub(crate) fn is_planned(&self) -> bool {
         matches!(self, Self::Respawned { .. })
     }
 
     pub(super) fn event(self) -> Event {
-        let (planned, cause, at) = match self {
-            Self::Respawned { cause, at } => (true, cause, at),
-            Self::Crashed(Crash { signal: 0, at, .. }) => (false, "a panic".to_owned(), at),
-            Self::Crashed(Crash { signal, at, .. }) => (false, signals::name(signal), at),
+        let (why, detail, since) = match self {
+            Self::Respawned { why, detail, at } => (why, detail, Some(at)),
+            Self::Crashed(Crash { signal: 0, at, .. }) => (Away::Signal, "a panic".to_owned(), Some(at)),
+            Self::Crashed(Crash { signal, at, .. }) => (Away::Signal, signals::name(signal), Some(at)),
+            Self::Replaced(Why { text, how, since }) => {
+                let why = match how {
+                    How::Exit => Away::Exit,
+                    How::Signal => Away::Signal,
+                    How::Silence => Away::Silence,
+                    How::Unknown => Away::Unknown,
+                };
+                (why, text, Some(since).filter(|since| *since > 0))
+            }
+            Self::Found { left: Some(at), .. } => (Away::Left, "it had left (SIGQUIT)".to_owned(), Some(at)),
+            Self::Found { alive, left: None } => {
+                (Away::Unknown, "the death of both its halves".to_owned(), alive)
+            }
         };
-        let took_us = clock::monotonic_ns().saturating_sub(at) / 1000;
-        Event::Returned { planned, cause, took_us }
+        let took_us = since.map(|at| clock::monotonic_ns().saturating_sub(at) / 1000);
+        Event::Returned { why, detail, took_us }
     }
 }
 
+/// The word for [`Away::Asked`] between two lives.
+const ASKED: &str = "asked";
+
+/// How relume replaces itself, as it has been settled.
+#[derive(Debug)]
+pub(crate) struct Leap {
+    /// Why.
+    pub(super) why: Away,
+    /// The same for people.
+    pub(super) detail: String,
+    /// The configuration that the successor begins with; none: what it finds in the files.
+    pub(super) recording: Option<OwnedFd>,
+}
+
 /// Brings out what is left and executes the program. Comes back only if nothing can be executed at all.
-pub(crate) fn execute(edge: Edge, leaving: Leaving, cause: &str) {
+pub(crate) fn execute(edge: Edge, leaving: Leaving, leap: &Leap) {
     let at = clock::monotonic_ns();
     let (done, shown) = channel();
     edge.publisher.send(Note::Settle(done));
@@ -81,8 +138,7 @@ pub(crate) fn execute(edge: Edge, leaving: Leaving, cause: &str) {
         let _kept = limits::set(*resource, *limit);
     }
     for program in [own_program().as_path(), Path::new(RUNNING_IMAGE)] {
-        let marks = [(AGAIN.into(), "1".into()), (RESPAWNED.into(), format!("{cause} {at}").into())];
-        if let Ok(prepared) = prepared(program, &marks) {
+        if let Ok(prepared) = prepared(program, leap, at, edge.safe_mode()) {
             let _failed = prepared.execute();
         }
     }
@@ -93,8 +149,16 @@ pub(super) fn words() -> Vec<OsString> {
     std::env::args_os().collect()
 }
 
-fn prepared(program: &Path, marks: &[(OsString, OsString)]) -> relume_os::Result<Prepared> {
+fn prepared(program: &Path, leap: &Leap, at: u64, safe: Option<String>) -> relume_os::Result<Prepared> {
     let mut environment = Role::Manager.environment();
-    environment.extend_from_slice(marks);
-    Prepared::new(program, &words(), &environment, &[CHANNEL_FD, LOCK_FD])
+    let word = if leap.why == Away::Asked { ASKED } else { "schedule" };
+    environment.push((AGAIN.into(), "1".into()));
+    environment.push((RESPAWNED.into(), format!("{word} {at} {}", leap.detail).into()));
+    environment.extend(safe.map(|why| (SAFE.into(), why.into())));
+    let mut keep = vec![CHANNEL_FD, LOCK_FD];
+    if let Some(recording) = &leap.recording {
+        environment.push((RECORDED.into(), recording.as_raw_fd().to_string().into()));
+        keep.push(recording.as_raw_fd());
+    }
+    Prepared::new(program, &words(), &environment, &keep)
 }

@@ -7,12 +7,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use relume_os::exit;
 use relume_os::pipes::{self, Pipe};
@@ -20,15 +20,20 @@ use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
 use crate::manager::inbox::Inbox;
 use crate::manager::journal::Journal;
+use crate::manager::reload::Source;
 use crate::manager::units::Units;
 use crate::places::Places;
-use crate::roles::{RUNNING_IMAGE, Role, own_program};
+use crate::recorded::Recording;
+use crate::roles::{RECORDED, RUNNING_IMAGE, Role, own_program};
 
 /// How long a program may take to prove itself: it reads files that were just read.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a changed config is left alone: who writes it may not be done.
 const SETTLED: Duration = Duration::from_secs(30);
+
+/// Where the program finds the configuration that it is to prove itself with.
+const RECORDED_FD: RawFd = 3;
 
 /// Most of its words that are read.
 const WORDS: u64 = 16 * 1024;
@@ -37,34 +42,58 @@ const WORDS: u64 = 16 * 1024;
 const PROVED: &str = "relume: ready to take over";
 
 /// What is known of a program that has proved itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Proved {
     /// It is another file than the one that runs.
     pub(super) other_program: bool,
-    /// The config is another than the one in force, and is not to be taken up just now.
-    pub(super) changed: bool,
+    /// The configuration that it has proved itself with; none: the files.
+    pub(super) recording: Option<OwnedFd>,
+    /// What to know of the configuration, for people; none: it is as it was.
+    pub(super) note: Option<String>,
 }
 
-/// The files that the configuration in force was read from.
+/// The configuration in force, and what may take its place.
 pub(crate) struct Sources {
-    files: Vec<PathBuf>,
-    read_at: SystemTime,
+    source: Arc<Source>,
+    in_force: Option<OwnedFd>,
     /// A respawn takes up a changed config.
     take_up: bool,
 }
 
 impl Sources {
-    pub(super) fn of(units: &Units, read_at: SystemTime) -> Self {
-        Self { files: units.sources.clone(), read_at, take_up: units.manager.apply_on_respawn }
+    pub(super) fn of(units: &Units, source: &Arc<Source>) -> Self {
+        let in_force = units.recording.as_ref().and_then(|recording| recording.try_clone().ok());
+        Self { source: Arc::clone(source), in_force, take_up: units.manager.apply_on_respawn }
     }
 
-    /// Whether one of them has changed in a way that speaks against a respawn.
-    fn stand_against(&self) -> bool {
-        let times = self.files.iter().filter_map(|file| std::fs::metadata(file).ok()?.modified().ok());
-        let changed: Vec<SystemTime> = times.filter(|time| *time > self.read_at).collect();
-        let fresh = |time: &SystemTime| time.elapsed().is_ok_and(|age| age < SETTLED);
-        !changed.is_empty() && (!self.take_up || changed.iter().any(fresh))
+    /// What the successor begins with, and what people should know of that. A config that cannot be used, or is not to be taken
+    /// up, is no reason against a respawn: the one in force goes on.
+    fn choose(self) -> (Option<OwnedFd>, Option<String>) {
+        let fresh = match self.source.read() {
+            Ok(fresh) => fresh,
+            Err(why) => return (self.in_force, Some(why.text)),
+        };
+        let known = self.in_force.as_ref().and_then(Recording::from_memory);
+        if known.is_none_or(|known| known == fresh.recording) {
+            return (self.in_force, None);
+        }
+        let not_yet = |why: &str| Some(format!("the config has changed and is not taken up: {why}"));
+        if !self.take_up {
+            return (self.in_force, not_yet("apply_on_respawn is off"));
+        }
+        if fresh.units.sources.iter().any(|file| is_fresh(file)) {
+            let why =
+                format!("it was changed less than {} s ago; relume apply takes it up", SETTLED.as_secs());
+            return (self.in_force, not_yet(&why));
+        }
+        (fresh.recording.to_memory().ok(), Some("takes up the changed config".into()))
     }
+}
+
+fn is_fresh(file: &Path) -> bool {
+    let changed = std::fs::metadata(file).and_then(|meta| meta.modified());
+    // A time to come is that of a clock that was set back: nothing can be said.
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < SETTLED))
 }
 
 /// Tries the program, on a thread of its own. What comes of it comes as news.
@@ -72,9 +101,10 @@ pub(super) fn begin(inbox: &Arc<Inbox>, sources: Sources) -> std::io::Result<()>
     let own = Arc::clone(inbox);
     let work = move || {
         let program = own_program();
-        let proved = prove(&program)
-            .map(|()| Proved { other_program: is_other(&program), changed: sources.stand_against() });
-        super::told(&own, proved);
+        let (recording, note) = sources.choose();
+        let proved = prove(&program, recording.as_ref());
+        let other_program = is_other(&program);
+        super::told(&own, proved.map(|()| Proved { other_program, recording, note }));
     };
     std::thread::Builder::new().name("trial".into()).spawn(work).map(drop)
 }
@@ -84,7 +114,7 @@ fn is_other(program: &Path) -> bool {
     identity(program) != identity(Path::new(RUNNING_IMAGE))
 }
 
-fn prove(program: &Path) -> Result<(), String> {
+fn prove(program: &Path, recording: Option<&OwnedFd>) -> Result<(), String> {
     let name = program.display();
     let failed = |error: &dyn std::fmt::Display| format!("cannot try {name}: {error}");
     let mut argv: Vec<OsString> = std::env::args_os().collect();
@@ -92,7 +122,8 @@ fn prove(program: &Path) -> Result<(), String> {
     if let Some(first) = argv.first_mut() {
         *first = program.as_os_str().to_owned();
     }
-    let environment = Role::Trial.environment();
+    let mut environment = Role::Trial.environment();
+    environment.extend(recording.map(|_| (RECORDED.into(), RECORDED_FD.to_string().into())));
     let request = SpawnRequest { argv, arg0, environment, ..SpawnRequest::default() };
     let plan = SpawnPlan::prepare(&request).map_err(|error| failed(&error))?;
     let Pipe { read, write } = Pipe::new().map_err(|error| failed(&error))?;
@@ -100,7 +131,8 @@ fn prove(program: &Path) -> Result<(), String> {
     pipes::set_nonblocking(&write, true).map_err(|error| failed(&error))?;
     let mut spawner = Spawner::new().map_err(|error| failed(&error))?;
     let out = Some(write.as_fd());
-    let fds = SpawnFds { stdin: None, stdout: out, stderr: out, extra: &[], cgroup: None };
+    let extra: Vec<_> = recording.iter().map(|recording| (RECORDED_FD, recording.as_fd())).collect();
+    let fds = SpawnFds { stdin: None, stdout: out, stderr: out, extra: &extra, cgroup: None };
     let child = spawner.spawn(&plan, &fds).map_err(|error| failed(&error))?;
     drop(write);
     let in_time = child.pidfd.wait_ended(LIMIT).unwrap_or(false);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use relume_core::{
-    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, Supervisor, Survivor, Ticket,
+    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
+    Ticket,
 };
 use relume_os::clock;
 
@@ -23,7 +24,7 @@ pub(super) struct Past<'a> {
     pub(super) remains: Option<&'a mut Remains>,
     /// The guardian has started this manager, and no user.
     pub(super) again: bool,
-    /// The manager before this one has executed itself.
+    /// What has become of the manager before this one.
     pub(super) back: Option<&'a Back>,
 }
 
@@ -40,11 +41,15 @@ pub(super) fn beginnings(
             if !past.again {
                 remains.snapshot.shutdown = None;
             }
-            let planned = past.back.is_some_and(Back::is_planned);
-            let (died, replaced) = (u64::from(!planned), u64::from(planned));
+            let died = u64::from(past.back.is_some_and(Back::is_recovery));
+            let replaced = u64::from(past.back.is_some_and(Back::is_planned));
             (remains.snapshot.clone(), remains.began, remains.recoveries + died, remains.respawns + replaced)
         }
-        None => (cold(archive.copy(), units), Edge::now().0, 0, 0),
+        // Of a journal that was put aside nobody knows how often before.
+        None => {
+            let died = u64::from(past.back.is_some_and(Back::is_recovery));
+            (cold(archive.copy(), units), Edge::now().0, died, 0)
+        }
     };
     archive.reached(memory.seq);
     journal.set_beginnings(began, recoveries, respawns);
@@ -98,6 +103,11 @@ pub(super) fn come_up(
         edge.operations = Operations::of(std::mem::take(&mut remains.operations));
         edge.take_up(&core);
     }
+    for record in core.snapshot().services.values() {
+        if matches!(record.state, State::Stopped | State::Completed | State::Failed { .. }) {
+            edge.release_sockets(&record.name, record.generation);
+        }
+    }
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {
         if let Some(service) = core.find(&found.survivor.name) {
@@ -107,7 +117,10 @@ pub(super) fn come_up(
     }
     if is_recovery || alive > 0 {
         let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
-        edge.say(Level::Info, format!("{what}: {alive} running processes adopted"));
+        // What is done every five minutes is no news.
+        let planned = edge.back.as_ref().is_some_and(Back::is_planned);
+        let level = if planned { Level::Debug } else { Level::Info };
+        edge.say(level, format!("{what}: {alive} running processes adopted"));
     }
     if unread > 0 {
         edge.say(Level::Warn, format!("{unread} notes of the journal could not be read"));

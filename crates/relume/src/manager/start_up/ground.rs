@@ -4,10 +4,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 
+use relume_config::Files;
 use relume_os::cgroup::CgroupRoot;
 use relume_os::files::{self, Lock, LockError};
 use relume_os::{notify, sockets, users};
 
+use crate::config_files::Disk;
 use crate::manager::api::Door;
 use crate::manager::keeper::{self, Keeper};
 use crate::manager::publish::{Level, Note, Publisher};
@@ -56,6 +58,9 @@ pub(super) fn door(
     };
     Ok(Door { socket, owner: users::effective_uid(), open })
 }
+/// A file of variables is a page or two; one that is larger is something else.
+const MOST_TEMPLATE: u64 = 1 << 20;
+
 /// `env_file` templates: a file that is not there yet is made from its template once, for its owner alone.
 pub(super) fn create_templates(publisher: &Publisher, templates: &[relume_config::Template]) {
     for template in templates {
@@ -63,8 +68,10 @@ pub(super) fn create_templates(publisher: &Publisher, templates: &[relume_config
         if path.exists() {
             continue;
         }
-        let made = std::fs::read(&template.template)
-            .map_err(|error| format!("cannot read {}: {error}", template.template.display()))
+        // As a config is read: a FIFO in its place does not keep relume from starting.
+        let made = Disk
+            .read(&template.template, MOST_TEMPLATE)
+            .map_err(|error| format!("cannot read {}: {}", template.template.display(), error.reason))
             .and_then(|bytes| write_private(path, &bytes));
         let (level, text) = match made {
             Ok(()) => (

@@ -64,6 +64,18 @@ fn sockets(engine: Engine) -> Vec<(&'static str, PathBuf)> {
     }
 }
 
+/// Whether somebody listens where an engine should; else where was looked.
+pub(in crate::shim) fn listens(engine: Engine) -> Result<String, String> {
+    let mut problems = Vec::new();
+    for (name, path) in sockets(engine) {
+        match std::os::unix::net::UnixStream::connect(&path) {
+            Ok(_) => return Ok(format!("{name} listens at {}", path.display())),
+            Err(error) => problems.push(format!("{name} at {}: {error}", path.display())),
+        }
+    }
+    Err(problems.join("; "))
+}
+
 /// The first engine that answers, or why none does, in one line.
 pub(super) async fn connect(engine: Engine) -> Result<Client, String> {
     let mut problems = Vec::new();

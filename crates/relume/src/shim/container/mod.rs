@@ -3,7 +3,7 @@
 //! A container is known again by its labels: which relume, which service, which configuration. One that carries a name it
 //! should have and labels of nobody or of another relume is not touched: that is an error for a person.
 
-mod engine;
+pub(super) mod engine;
 mod output;
 
 use std::time::Duration;

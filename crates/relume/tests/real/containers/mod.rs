@@ -1,6 +1,6 @@
 //! Services that are containers, with an engine of the tests' own.
 
-mod engine;
+pub(crate) mod engine;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -123,8 +123,13 @@ fn without_an_engine_the_service_says_why_and_the_others_run() {
         relume.lines("web").into_iter().find(|line| line.contains("no container engine answers"))
     });
     assert!(line.contains(&nowhere) && line.contains("No such file"), "{line}");
+    let status = relume.wait_until("it is its reason too", |status| {
+        status.state("web") != "starting" && status.reason("web").contains("no container engine answers")
+    });
+    assert_eq!(status.last_exit("web")["code"], 69, "{status}");
     let doctor = relume.run(&["doctor"]);
     assert!(!text(&doctor).contains("web.command"), "the image is no program: {}", text(&doctor));
+    assert!(text(&doctor).contains("no container engine: docker at"), "{}", text(&doctor));
 }
 
 #[test]

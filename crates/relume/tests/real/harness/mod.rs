@@ -1,6 +1,7 @@
 //! A relume of a test's own: started from a config, asked by its own commands, and gone afterwards with all
 //! that it started.
 
+pub(crate) mod answers;
 mod fixtures;
 pub(crate) mod halves;
 mod processes;
@@ -560,7 +561,10 @@ fn copy(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         let name = entry.file_name();
         // What an earlier run in the folder itself has left.
-        if ["run", "logs", "__pycache__", ".relume", ".pids"].iter().any(|left| name == *left) {
+        if ["run", "logs", "__pycache__", ".relume", ".pids", ".venv", ".env"]
+            .iter()
+            .any(|left| name == *left)
+        {
             continue;
         }
         if entry.file_type().unwrap().is_dir() {

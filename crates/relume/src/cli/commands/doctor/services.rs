@@ -1,6 +1,7 @@
 //! The services: programs, users, folders.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -54,6 +55,24 @@ pub(super) fn programs(services: &[ServiceConfig]) -> Vec<Check> {
     checks
 }
 
+/// Whether there is an engine for the containers.
+pub(super) fn engines(services: &[ServiceConfig]) -> Vec<Check> {
+    let containers = services.iter().filter_map(|service| match &service.stand_in {
+        Some(StandIn::Container(container)) => Some((&service.spec.name, container.engine)),
+        Some(StandIn::External(_)) | None => None,
+    });
+    containers
+        .map(|(name, engine)| {
+            let what = format!("{name}.container");
+            match crate::shim::engine_listens(engine) {
+                Ok(found) => Check::ok(&what, found),
+                Err(why) => Check::bad(&what, format!("no container engine: {why}"))
+                    .advice("start it, join its group, or set DOCKER_HOST or CONTAINER_HOST"),
+            }
+        })
+        .collect()
+}
+
 /// Where a program is, by the rules of execvp(3) with the service's own PATH and folder.
 fn find(program: &str, service: &ServiceConfig) -> Result<PathBuf, String> {
     let launch = &service.launch;
@@ -86,12 +105,16 @@ fn executable(path: &Path) -> Result<(), String> {
         .map_err(|error| format!("{shown} cannot be executed: {}", std::io::Error::from(error)))
 }
 
-/// Whether the users exist, and whether relume may become them.
-pub(super) fn users(services: &[ServiceConfig]) -> Vec<Check> {
-    let text = |account: &Account| match account {
+/// A user or group as it was written.
+fn text(account: &Account) -> String {
+    match account {
         Account::Id(id) => id.to_string(),
         Account::Name(name) => name.clone(),
-    };
+    }
+}
+
+/// Whether the users exist, and whether relume may become them.
+pub(super) fn users(services: &[ServiceConfig]) -> Vec<Check> {
     let mut who: BTreeMap<(Option<String>, Option<String>), &str> = BTreeMap::new();
     for service in services {
         let pair = (service.launch.user.as_ref().map(text), service.launch.group.as_ref().map(text));
@@ -106,7 +129,7 @@ pub(super) fn users(services: &[ServiceConfig]) -> Vec<Check> {
                 [user.as_deref(), group.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(":");
             match resolve(user, group) {
                 Err(why) => Check::bad(&what, why).advice("make it with useradd(8), or name another"),
-                Ok(uid) if uid != users::effective_uid() && !users::is_root() => {
+                Ok((uid, _)) if uid != users::effective_uid() && !users::is_root() => {
                     Check::bad(&what, format!("only root can run a service as {shown}"))
                         .advice("start relume as root, or leave `user` out")
                 }
@@ -116,13 +139,13 @@ pub(super) fn users(services: &[ServiceConfig]) -> Vec<Check> {
         .collect()
 }
 
-/// In a thread of its own, left behind if the system never answers.
-fn resolve(user: Option<String>, group: Option<String>) -> Result<u32, String> {
+/// Numbers of user and group. In a thread of its own, left behind if the system never answers.
+fn resolve(user: Option<String>, group: Option<String>) -> Result<(u32, u32), String> {
     let (answer, answered) = mpsc::channel();
     let look = move || {
         let found = users::resolve(user.as_deref(), group.as_deref());
         // The receiver is gone when this took too long.
-        let _late = answer.send(found.map(|who| who.uid).map_err(|error| error.to_string()));
+        let _late = answer.send(found.map(|who| (who.uid, who.gid)).map_err(|error| error.to_string()));
     };
     std::thread::Builder::new().spawn(look).map_err(|error| error.to_string())?;
     let slow = || format!("the system has not said within {} s who that is", LOOKUP_LIMIT.as_secs());
@@ -166,17 +189,34 @@ fn unprivileged_port() -> u16 {
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
-/// Whether the working folders are there.
+/// Whether the working folders are there, and open to whoever is to work in them.
 pub(super) fn folders(services: &[ServiceConfig]) -> Vec<Check> {
-    let mut seen: BTreeMap<&Path, &str> = BTreeMap::new();
+    let mut seen: BTreeMap<(&Path, Option<String>), &str> = BTreeMap::new();
     for service in services {
-        seen.entry(&service.launch.working_dir).or_insert(&service.spec.name);
+        let user = service.launch.user.as_ref().map(text);
+        seen.entry((&service.launch.working_dir, user)).or_insert(&service.spec.name);
     }
-    let missing = seen.into_iter().filter(|(dir, _)| !dir.is_dir());
-    missing
-        .map(|(dir, service)| {
-            Check::bad(&format!("{service}.working_dir"), format!("{} is no folder", dir.display()))
-                .advice("make it, or correct `working_dir`")
-        })
-        .collect()
+    let judged = seen.into_iter().filter_map(|((dir, user), service)| {
+        let what = format!("{service}.working_dir");
+        if !dir.is_dir() {
+            let check = Check::bad(&what, format!("{} is no folder", dir.display()));
+            return Some(check.advice("make it, or correct `working_dir`"));
+        }
+        let (user, who) = user.clone().zip(resolve(user, None).ok())?;
+        let closed = dir.ancestors().find(|folder| !may_enter(folder, who))?;
+        let check = Check::warn(&what, format!("{user} may not enter {}, by its mode", closed.display()));
+        Some(check.advice("open it with chmod(1), or choose another `working_dir`"))
+    });
+    judged.collect()
+}
+
+/// By owner and mode alone: further groups and access lists may open what looks closed here.
+fn may_enter(folder: &Path, (uid, gid): (u32, u32)) -> bool {
+    let Ok(found) = std::fs::metadata(folder) else { return true };
+    let bit = match (found.uid() == uid, found.gid() == gid) {
+        (true, _) => 0o100,
+        (false, true) => 0o010,
+        (false, false) => 0o001,
+    };
+    uid == 0 || found.mode() & bit != 0
 }
