@@ -212,7 +212,7 @@ impl Page<'_> {
 /// A block at a time without a branch in it, which the compiler makes a few wide instructions.
 fn plain_length(text: &[u8]) -> usize {
     const BLOCK: usize = 32;
-    let is_special = |byte: u8| byte < b' ' || byte >= 0x80 || byte == b'"' || byte == b'\\';
+    let is_special = |byte: u8| !(b' '..0x80).contains(&byte) || byte == b'"' || byte == b'\\';
     let (blocks, _) = text.as_chunks::<BLOCK>();
     let plain = |block: &&[u8; BLOCK]| !block.iter().fold(false, |found, &byte| found | is_special(byte));
     let done = blocks.iter().take_while(plain).count() * BLOCK;

@@ -473,7 +473,7 @@ impl Worker {
             return;
         }
         let mut on_report = self.on_report.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut self.news).into_iter().for_each(|report| on_report(report));
+        std::mem::take(&mut self.news).into_iter().for_each(&mut *on_report);
     }
 
     /// Everything that can be brought home is, then the thread ends.
