@@ -132,17 +132,23 @@ fn what_stands_in_the_place_of_a_log_disturbs_nobody() {
     std::fs::remove_file(&log).unwrap();
     eventually("a removed log is made anew", || (size("logs/web.log") > 0).then_some(()));
     type Make = fn(&Path);
+    // By a rename where there is one: relume makes a log that was only removed anew at once.
+    let planted = relume.path("planted");
     let makes: [(&str, Make); 3] = [
-        ("a directory", |log| std::fs::create_dir(log).unwrap()),
-        ("a link", |log| std::os::unix::fs::symlink("/dev/null", log).unwrap()),
-        ("a FIFO", |log| {
-            let made = std::process::Command::new("mkfifo").arg(log).status().unwrap();
-            assert!(made.success() && std::fs::metadata(log).unwrap().file_type().is_fifo());
+        ("a directory", |path| std::fs::create_dir(path).unwrap()),
+        ("a link", |path| std::os::unix::fs::symlink("/dev/null", path).unwrap()),
+        ("a FIFO", |path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+            assert!(made.success() && std::fs::metadata(path).unwrap().file_type().is_fifo());
         }),
     ];
     for (number, (what, make)) in makes.iter().enumerate() {
-        std::fs::remove_file(&log).unwrap();
-        make(&log);
+        make(&planted);
+        eventually("it stands there", || {
+            // No directory is renamed over a file.
+            let _gone = planted.is_dir().then(|| std::fs::remove_file(&log));
+            std::fs::rename(&planted, &log).ok()
+        });
         let told = || relume.told().matches("the output of web waits in its pipe").count();
         eventually(what, || (told() > number).then_some(()));
         grows("logs/other.log", "the other one goes on");

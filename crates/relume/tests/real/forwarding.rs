@@ -135,6 +135,9 @@ fn lines_go_over_tls_to_whom_is_trusted() {
     }
     let names = ["good", "foreign", "elsewhere"];
     let mut receivers = names.map(|name| tls_receiver(&builder, name));
+    for (port, _) in &receivers {
+        eventually("it listens", || TcpStream::connect(("127.0.0.1", *port)).ok());
+    }
     let target = |number: usize, ca: &str| {
         format!("syslog+tls://127.0.0.1:{}?ca={}", receivers[number].0, builder.path(&format!("{ca}.pem")))
     };
