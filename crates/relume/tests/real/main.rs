@@ -10,6 +10,7 @@
 mod alerts;
 mod apply;
 mod archive;
+mod captured;
 mod clients;
 mod clock_jumps;
 mod containers;

@@ -161,7 +161,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let memory = beginnings.memory.clone();
     let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
     let shown = show(&shown, beginnings, &archive)?;
-    let streaming = follow.then(|| stream(&units, &screen)).transpose()?;
+    let streaming = follow.then(|| stream(&units, &places, &screen)).transpose()?;
     say_beginnings(&shown.publisher, &places, &units, descriptors);
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
