@@ -237,8 +237,13 @@ impl Edge {
         }
     }
 
+    /// The main process of a run has ended, or may have.
+    ///
+    /// That it has is told by its own descriptor and by nothing else: a daemon that was moved out of its cgroup leaves that
+    /// empty and lives, and to take that for an end would start another beside it.
     pub(super) fn main_ended(&mut self, id: RunId) {
-        if self.holds_end(id) {
+        let Some((_, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
+        if matches!(pidfd.has_ended(), Ok(false)) || self.holds_end(id) {
             return;
         }
         let Some((process, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
@@ -246,6 +251,7 @@ impl Edge {
         let _gone = self.epoll.delete(pidfd);
         let exit = match exit::peek(pidfd, process.pid) {
             Ok(Some(status)) => to_exit(status),
+            // It has ended; how, the kernel does not say.
             Ok(None) | Err(_) => Exit::Unknown,
         };
         // Not our child: whoever has reaped it tells.
@@ -328,7 +334,7 @@ impl Edge {
             }
             self.emptying.remove(&watch);
             if matches!(stage, Stage::Main { .. }) {
-                // The main process that was found is a zombie by now: its own end is told first.
+                // Where the main process that was found is a zombie by now, its own end is told first.
                 self.main_ended(id);
             } else {
                 self.emptied(id);

@@ -12,6 +12,7 @@ mod apply;
 mod archive;
 mod containers;
 mod crash;
+mod daemons;
 mod dependencies;
 mod die_together;
 mod drill;
