@@ -40,6 +40,13 @@ pub(crate) enum News {
         /// The processes, each with a descriptor to wait on.
         members: Vec<(ProcessId, PidFd)>,
     },
+    /// Processes of a run could not be signalled or killed; said once.
+    Refused {
+        /// The run.
+        run: RunId,
+        /// Which, and why.
+        error: String,
+    },
     /// The main process of a `forking` service.
     MainFound {
         /// The run.

@@ -87,7 +87,7 @@ impl Edge {
                         self.say(Level::Warn, format!("{}: {error}", name_of(core, id)));
                     }
                 }
-                tree @ Tree::Marked { .. } => self.trees.signal(tree, signal),
+                tree @ Tree::Marked { .. } => self.trees.signal(id, tree, signal),
             },
         }
     }
@@ -111,10 +111,10 @@ impl Edge {
             Tree::Cgroup(cgroup) => {
                 if cgroup.kill().is_err() {
                     // Before Linux 5.14 there is no cgroup.kill.
-                    self.trees.kill(&run.tree);
+                    self.trees.kill(id, &run.tree);
                 }
             }
-            tree @ Tree::Marked { .. } => self.trees.kill(tree),
+            tree @ Tree::Marked { .. } => self.trees.kill(id, tree),
         }
     }
 

@@ -145,6 +145,9 @@ impl Edge {
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),
                 News::Probed { run, number, what } => self.probed(run, number, what),
+                News::Refused { run, error } => {
+                    self.say(Level::Warn, format!("{}: {error}", self.name_of_run(run)));
+                }
                 News::LineSeen { run } => self.line_seen(run),
                 News::Warned(text) => self.say(Level::Warn, text),
                 News::Alert { service, which, told } => {

@@ -350,7 +350,7 @@ impl Edge {
         }
     }
 
-    fn name_of_run(&self, id: RunId) -> String {
+    pub(crate) fn name_of_run(&self, id: RunId) -> String {
         self.runs.get(&id).map_or_else(|| format!("run {id}"), |run| run.unit.config.spec.name.clone())
     }
 }
