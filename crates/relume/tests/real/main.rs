@@ -28,6 +28,7 @@ mod harness;
 mod health;
 mod hostile_configs;
 mod jobs;
+mod leaving;
 mod lifecycle;
 mod pid1;
 mod planted;
