@@ -156,6 +156,11 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// All that has come, oldest first, into an empty `into`.
     pub(crate) fn take(&self, into: &mut VecDeque<News>) {
         let _count = self.bell.drain();

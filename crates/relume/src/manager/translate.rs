@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use relume_core::{Event, Exit, Rest, RunId};
+use relume_core::{Event, Exit, Moment, Rest, RunId};
 use relume_os::epoll::{Interest, Watch};
 use relume_os::exit::{self, ExitStatus};
 use relume_os::pidfd::{PidFd, ProcessId};
@@ -455,16 +455,29 @@ impl Edge {
         self.orphans_at.get_or_insert_with(|| Self::now().after(ORPHANS_WAIT));
     }
 
-    /// Reaps them when it is time. Never while a spawn is under way: what looks like an orphan could be the
-    /// process of a run that is only about to be told.
+    /// When orphans are to be looked for.
+    pub(super) fn orphans_due(&self) -> Option<Moment> {
+        let patience = if self.spawns_under_way > 0 { ORPHANS_AT_LAST } else { Duration::ZERO };
+        self.orphans_at.map(|at| at.after(patience))
+    }
+
+    /// Reaps them when it is time. While a spawn is under way, what looks like an orphan could be the process of a run that is
+    /// only about to be told: then they wait, and are reaped when all spawns under way are seen to hang before their exec.
     pub(crate) fn reap_orphans(&mut self) {
-        if self.spawns_under_way > 0 || self.orphans_at.is_none_or(|at| at > Self::now()) {
+        let now = Self::now();
+        if self.orphans_due().is_none_or(|at| at > now) {
             return;
         }
         self.orphans_at = None;
         let Ok(children) = relume_os::proc::children() else { return };
         let own: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
-        for pid in children.into_iter().filter(|pid| !own.contains(pid)) {
+        children.retain(|pid| !own.contains(pid));
+        if self.spawns_under_way > 0 {
+            children = self.beside_spawns(children);
+            // Others end meanwhile.
+            self.orphans_at = Some(now);
+        }
+        for pid in children {
             // One that lives stays. To look into /proc first would cost ten times as much for each.
             let _reaped = exit::reap_orphan(pid);
         }
@@ -476,6 +489,19 @@ impl Edge {
 }
 
 /// For tests: at the act of which number, or, where no file says so, by a panic at once.
+    /// Those of our children that have ended and are no spawn's, as far as that can be told: where each spawn under way has a child
+    /// that lives and still runs our program, as one does whose exec waits for a dead mount.
+    fn beside_spawns(&self, children: Vec<u32>) -> Vec<u32> {
+        let ended = |pid: &u32| matches!(relume_os::proc::stat(*pid), Ok(Some(stat)) if stat.is_zombie());
+        let (ended, living): (Vec<u32>, Vec<u32>) = children.into_iter().partition(ended);
+        // The name alone: to look at the file itself could wait for its disk.
+        let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = program("self");
+        let before_exec =
+            living.iter().filter(|pid| own.is_some() && program(&pid.to_string()) == own).count();
+        if u32::try_from(before_exec) == Ok(self.spawns_under_way) { ended } else { Vec::new() }
+    }
+
 #[cfg(debug_assertions)]
 fn asked_to_die() {
     let acts = std::env::var_os("RELUME_DIE_AT").and_then(|file| std::fs::read_to_string(file).ok());

@@ -20,12 +20,12 @@ mod crash;
 mod successor;
 mod trial;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use relume_core::Moment;
 use tokio::sync::{oneshot, watch};
 
+use super::alerts::UnderWay;
 use super::edge::Edge;
 use super::inbox::{Inbox, News};
 use super::publish::Level;
@@ -37,6 +37,13 @@ pub(crate) use trial::{Proved, try_out};
 
 /// How long it may take until no start is under way and the door is closed; connections have a second of it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long alerts on their way are waited for before a respawn begins: longer than nearly every
+/// server takes to answer. One that has not answered by then may not be told.
+const ALERTED: Duration = Duration::from_secs(5);
+
+/// How soon it is looked again whether an alert is told, or whether a thread still waits in the kernel: a disk takes milliseconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a client is told: the respawn it asked for goes on, or why not.
 pub(crate) type Answer = Result<(), String>;
@@ -51,6 +58,10 @@ pub(crate) struct Respawning {
     door: watch::Sender<bool>,
     /// Why it was not done last; said once.
     refused: Option<String>,
+    /// Alerts on their way, which an exec would cut off.
+    alerts: UnderWay,
+    /// They are waited for: until when, and when to look again.
+    hold: Option<(Moment, Moment)>,
 }
 
 enum Phase {
@@ -61,6 +72,8 @@ enum Phase {
     Closing {
         cause: Cause,
         until: Moment,
+        /// When to look again, if nothing happens.
+        look_at: Moment,
         closed: bool,
     },
 }
@@ -85,8 +98,9 @@ impl Cause {
 
 impl Respawning {
     /// Every so often from now on; none: only when asked.
-    pub(crate) fn new(every: Option<Duration>, door: watch::Sender<bool>) -> Self {
-        let mut new = Self { every, due: None, phase: Phase::Idle, asked: Vec::new(), door, refused: None };
+    pub(crate) fn new(every: Option<Duration>, door: watch::Sender<bool>, alerts: UnderWay) -> Self {
+        let (phase, asked) = (Phase::Idle, Vec::new());
+        let mut new = Self { every, due: None, phase, asked, door, refused: None, alerts, hold: None };
         new.schedule();
         new
     }
@@ -94,9 +108,9 @@ impl Respawning {
     /// When there is something to do here.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         match self.phase {
-            Phase::Idle => self.due,
+            Phase::Idle => self.hold.map(|(_, look_at)| look_at).or(self.due),
             Phase::Trying(_) => None,
-            Phase::Closing { until, .. } => Some(until),
+            Phase::Closing { look_at, .. } => Some(look_at),
         }
     }
 
@@ -116,7 +130,7 @@ impl Respawning {
             Ok(Proved { other_program, .. }) => {
                 let cause = if other_program { Cause::Upgrade } else { cause };
                 let until = Edge::now().after(PATIENCE);
-                self.phase = Phase::Closing { cause, until, closed: false };
+                self.phase = Phase::Closing { cause, until, look_at: until, closed: false };
                 for answer in self.asked.drain(..) {
                     // Whoever asked may have gone.
                     let _gone = answer.send(Ok(()));
@@ -162,11 +176,18 @@ impl Respawning {
         news.then(|| format!("not respawned, this manager goes on: {why}"))
     }
 
-    fn begin(&mut self, cause: Cause, inbox: &Arc<Inbox>, sources: trial::Sources) -> Option<String> {
-        self.phase = Phase::Trying(cause);
-        match trial::begin(inbox, sources) {
-            Ok(()) => None,
-            Err(error) => self.give_up(format!("the program cannot be tried: {error}")),
+    /// Whether alerts on their way are waited for: for a while, because whom they are for may not listen.
+    fn holds_for_alerts(&mut self, now: Moment) -> bool {
+        let until = self.hold.map_or_else(|| now.after(ALERTED), |(until, _)| until);
+        let holds = !self.alerts.none() && now < until;
+        self.hold = holds.then(|| (until, until.min(now.after(LOOK_AGAIN))));
+        holds
+    }
+
+    /// The moment has not come: another look, a little later.
+    fn wait(&mut self, until: Moment) {
+        if let Phase::Closing { look_at, .. } = &mut self.phase {
+            *look_at = until.min(Edge::now().after(LOOK_AGAIN));
         }
     }
 }
@@ -182,22 +203,41 @@ impl Edge {
                 if !due && cause == Cause::Schedule {
                     return None;
                 }
-                // The trial is a child that nobody supervises: its end must not be taken for an orphan's.
-                self.spawns_under_way += 1;
-                let sources = trial::Sources::of(&self.units, self.read_at);
-                let inbox = Arc::clone(&self.inbox);
-                self.respawn.begin(cause, &inbox, sources)
+                if self.respawn.holds_for_alerts(now) {
+                    return None;
+                }
+                self.respawn.phase = Phase::Trying(cause);
+                match trial::begin(&self.inbox, trial::Sources::of(&self.units, self.read_at)) {
+                    Ok(()) => {
+                        // The trial is a child that nobody supervises: its end must not be taken for an orphan's.
+                        self.spawns_under_way += 1;
+                        None
+                    }
+                    Err(error) => self.respawn.give_up(format!("the program cannot be tried: {error}")),
+                }
             }
             Phase::Trying(_) => None,
-            Phase::Closing { cause, until, closed } => {
-                let quiet = self.spawns_under_way == 0 && self.reading == Reading::Idle;
-                if closed && quiet && self.events.is_empty() {
+            Phase::Closing { cause, until, closed, .. } => {
+                // What an alert has led to may be a command that is to be started.
+                let quiet =
+                    self.spawns_under_way == 0 && self.reading == Reading::Idle && self.inbox.is_empty();
+                let ready = closed && quiet && self.events.is_empty();
+                // An exec waits for every thread, and one that waits in the kernel does not even die.
+                let hangs = ready.then(relume_os::proc::waiting_thread).flatten();
+                if ready && hangs.is_none() {
                     return Some(cause.word());
                 }
                 if now < until {
+                    if hangs.is_some() {
+                        self.respawn.wait(until);
+                    }
                     return None;
                 }
-                let what = if closed { "a service is being started" } else { "connections do not end" };
+                let what = match hangs {
+                    Some(thread) => format!("a disk does not answer (thread {thread:?} waits for it)"),
+                    None if closed => "a service is being started".to_owned(),
+                    None => "connections do not end".to_owned(),
+                };
                 self.respawn.give_up(format!("{what}, for {} s now", PATIENCE.as_secs()))
             }
         };
