@@ -82,7 +82,7 @@ pub(crate) fn request(
         }
     };
     if let (RunKind::Service | RunKind::Job, Some(stand_in)) = (kind, &unit.config.stand_in) {
-        argv = vec![std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()).into_os_string()];
+        argv = vec![roles::running_program().into_os_string()];
         arg0 = Some(format!("relume-shim {}", unit.config.spec.name).into());
         environment.extend(shims_part(unit, stand_in, tag, runtime_dir));
     }
