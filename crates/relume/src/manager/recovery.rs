@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Survivor};
+use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, State, Survivor};
 use relume_os::exit;
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
@@ -21,7 +21,7 @@ use super::edge::Edge;
 use super::journal::{Kept, Remains};
 use super::keeper::{self, Kept as Fds};
 use super::publish::Note;
-use super::ready::Ears;
+use super::ready::{Ears, look_for_line};
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
 use super::translate::{to_exit, to_mark};
@@ -45,10 +45,13 @@ pub(crate) struct Found {
 pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fds: &mut Fds) -> Vec<Found> {
     let mut all = Vec::new();
     let mut known = BTreeSet::new();
-    let recorded = remains.map(|remains| &remains.runs).into_iter().flatten();
-    for (run, kept) in recorded {
+    for (remains, (run, kept)) in
+        remains.into_iter().flat_map(|all| all.runs.iter().map(move |one| (all, one)))
+    {
         known.insert((kept.name.clone(), run.generation));
-        all.push(recorded_run(ground, units, run.generation, kept.clone(), fds));
+        let state = remains.snapshot.services.get(&run.service).map(|record| &record.state);
+        let starting = matches!(state, Some(State::Starting { .. })).then_some(*run);
+        all.push(recorded_run(ground, units, (run.generation, starting), kept.clone(), fds));
     }
     for (name, generation) in unrecorded(ground) {
         if !known.contains(&(name.clone(), generation)) {
@@ -62,7 +65,14 @@ pub(crate) fn find(ground: &Ground, units: &Units, remains: Option<&Remains>, fd
     all
 }
 
-fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds: &mut Fds) -> Found {
+/// `starting`: the run is one whose start may wait for a line of its output.
+fn recorded_run(
+    ground: &Ground,
+    units: &Units,
+    (generation, starting): (u64, Option<RunId>),
+    kept: Kept,
+    fds: &mut Fds,
+) -> Found {
     let process = ProcessId { pid: kept.pid, start_time: kept.start_time };
     let held = fds.remove(&keeper::process_name(&kept.name, generation));
     let held = held.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned);
@@ -91,7 +101,7 @@ fn recorded_run(ground: &Ground, units: &Units, generation: u64, kept: Kept, fds
         _ if alive => Some(Stage::Rest { members: BTreeMap::new() }),
         _ => None,
     };
-    let streams = reattach(ground, units, generation, &kept, fds);
+    let streams = reattach(ground, units, (generation, starting), &kept, fds);
     if let Some(exit) = ended {
         streams.iter().for_each(|id| ground.capture.mark(*id, to_mark(exit)));
     }
@@ -139,7 +149,7 @@ fn unrecorded_run(
         return None;
     };
     let kept = Kept { pid: main.pid, start_time: main.start_time, ..blank };
-    Some(recorded_run(ground, units, generation, kept, fds))
+    Some(recorded_run(ground, units, (generation, None), kept, fds))
 }
 
 /// Runs that the kernel shows: cgroups, or tags where there are none.
@@ -189,7 +199,15 @@ fn members(tree: &Tree) -> Vec<ProcessId> {
 
 /// The read ends of a run's output go to capture again: those that were kept, or, where both halves had died,
 /// the service's own pipes opened through its descriptors.
-fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &mut Fds) -> Vec<StreamId> {
+///
+/// The line that a start waits for is looked for from the first byte: what stands in the pipe is read at once.
+fn reattach(
+    ground: &Ground,
+    units: &Units,
+    (generation, starting): (u64, Option<RunId>),
+    kept: &Kept,
+    fds: &mut Fds,
+) -> Vec<StreamId> {
     let held = fds.remove(&keeper::output_name(&kept.name, generation)).unwrap_or_default();
     let ends: Vec<OwnedFd> = if held.is_empty() {
         let ends = reopen(kept);
@@ -206,7 +224,8 @@ fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &
         let id = StreamId(ground.next_stream.fetch_add(1, Ordering::Relaxed));
         let origin = Origin::of(generation, unit.err.as_ref().is_some_and(|err| Arc::ptr_eq(err, log)));
         let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone(), origin, begins: false };
-        if ground.capture.attach(stream).is_ok() {
+        let look = starting.and_then(|run| look_for_line(&unit, run, &ground.inbox));
+        if ground.capture.attach_looking(stream, look).is_ok() {
             streams.push(id);
         }
     }

@@ -20,12 +20,13 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
-use super::capture::{Capture, LogTarget, Look, Origin, Stream, StreamId};
+use super::accounts::{Accounts, Resolve};
+use super::capture::{Capture, LogTarget, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::job::{self, Judgement};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
-use super::ready::{Ears, Mouth, Stored};
+use super::ready::{Ears, Mouth, Stored, look_for_line};
 use super::units::Unit;
 
 /// A start that takes longer counts as stuck. A start takes well under a millisecond; five on a machine that
@@ -391,11 +392,10 @@ impl Ground {
 
     /// The line that makes the service ready is looked for where its output passes.
     fn look_for_line(&self, order: &Order, output: &Output) {
-        let line = super::ready::awaited_line(&order.unit).filter(|_| order.kind == RunKind::Service);
-        for id in line.into_iter().flat_map(|_| &output.streams) {
-            let (inbox, run) = (Arc::clone(&self.inbox), order.run);
-            let found = move || inbox.send(News::LineSeen { run });
-            self.capture.look_for(*id, Look::new(line.unwrap_or_default(), Box::new(found)));
+        for id in output.streams.iter().filter(|_| order.kind == RunKind::Service) {
+            if let Some(look) = look_for_line(&order.unit, order.run, &self.inbox) {
+                self.capture.look_for(*id, look);
+            }
         }
     }
 

@@ -49,6 +49,9 @@ const SI_KERNEL: i32 = 0x80;
 /// else, so a second would do; a fifth of it leaves room for a machine that is slow.
 const ORPHANS_WAIT: Duration = Duration::from_millis(200);
 
+/// How much longer they wait while a spawn is under way: it takes milliseconds, unless it hangs.
+const ORPHANS_AT_LAST: Duration = Duration::from_secs(2);
+
 impl Edge {
     /// Turns all that is ready into events.
     pub(crate) fn translate(&mut self) {
@@ -142,12 +145,12 @@ impl Edge {
                 News::Due { name, overlap } => self.due.push(Due { name, overlap }),
                 News::Say(text) => self.say(Level::Error, text),
                 News::Walked { run, members } => self.walked(run, members),
-                News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
-                News::Claimed { run, found } => self.claimed(run, found),
-                News::Probed { run, number, what } => self.probed(run, number, what),
                 News::Refused { run, error } => {
                     self.say(Level::Warn, format!("{}: {error}", self.name_of_run(run)));
                 }
+                News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
+                News::Claimed { run, found } => self.claimed(run, found),
+                News::Probed { run, number, what } => self.probed(run, number, what),
                 News::LineSeen { run } => self.line_seen(run),
                 News::Warned(text) => self.say(Level::Warn, text),
                 News::Alert { service, which, told } => {
@@ -216,6 +219,9 @@ impl Edge {
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
             self.listen(id, ears);
+        }
+        if self.spawns_under_way == 0 {
+            self.ready_runs.forget_early_lines();
         }
     }
 
@@ -469,7 +475,7 @@ impl Edge {
             return;
         }
         self.orphans_at = None;
-        let Ok(children) = relume_os::proc::children() else { return };
+        let Ok(mut children) = relume_os::proc::children() else { return };
         let own: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
         children.retain(|pid| !own.contains(pid));
         if self.spawns_under_way > 0 {
@@ -483,12 +489,6 @@ impl Edge {
         }
     }
 
-    pub(crate) fn say(&self, level: Level, text: String) {
-        self.publisher.send(Note::Say { level, text });
-    }
-}
-
-/// For tests: at the act of which number, or, where no file says so, by a panic at once.
     /// Those of our children that have ended and are no spawn's, as far as that can be told: where each spawn under way has a child
     /// that lives and still runs our program, as one does whose exec waits for a dead mount.
     fn beside_spawns(&self, children: Vec<u32>) -> Vec<u32> {
@@ -502,6 +502,12 @@ impl Edge {
         if u32::try_from(before_exec) == Ok(self.spawns_under_way) { ended } else { Vec::new() }
     }
 
+    pub(crate) fn say(&self, level: Level, text: String) {
+        self.publisher.send(Note::Say { level, text });
+    }
+}
+
+/// For tests: at the act of which number, or, where no file says so, by a panic at once.
 #[cfg(debug_assertions)]
 fn asked_to_die() {
     let acts = std::env::var_os("RELUME_DIE_AT").and_then(|file| std::fs::read_to_string(file).ok());

@@ -30,6 +30,7 @@ mod hostile_configs;
 mod jobs;
 mod leaving;
 mod lifecycle;
+mod log_line;
 mod pid1;
 mod planted;
 mod random_operations;

@@ -98,7 +98,7 @@ impl Inbox {
         }
     }
 
-    pub(super) fn attach(&self, stream: Stream) -> Result<(), Refused> {
+    pub(super) fn attach(&self, stream: Stream, look: Option<Look>) -> Result<(), Refused> {
         let mut state = self.lock();
         if state.closed {
             return Err(Refused::Ended);
@@ -110,6 +110,8 @@ impl Inbox {
             return Err(Refused::Full);
         }
         state.live.insert(stream.id);
+        // In one with the stream: its pipe may be read as soon as the thread knows of it.
+        state.orders.look.extend(look.map(|look| (stream.id, look)));
         state.orders.attach.push(stream);
         drop(state);
         self.ring();
