@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::Duration;
 
 use relume_config::{Account, ProbeTarget, Rlimit, RlimitValue, StandIn};
 use relume_core::{Check, Hook, RunKind, SpawnError};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
-use relume_os::users::{self, Credentials};
+use relume_os::users::Credentials;
 
+use super::accounts::Account as Who;
 use super::job;
 use super::units::Unit;
 use crate::roles::{self, NOFILE, Role};
@@ -22,10 +21,6 @@ const OWN_PREFIXES: [&str; 3] = ["RELUME_", "LISTEN_", "WATCHDOG_"];
 
 /// What a service is asked to stop with unless its configuration says otherwise: signal(7).
 const SIGTERM: i32 = 15;
-
-/// How long the system may take to say who a user is. NSS may ask a directory server; one that is down must
-/// not hold up the services of other users for ever.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every service starts with: the environment and limits that relume itself was started with.
 #[derive(Debug)]
@@ -61,18 +56,18 @@ pub(crate) fn nofile() -> relume_os::Result<Limit> {
     told.map_or_else(|| relume_os::limits::get(Resource::NOFILE), Ok)
 }
 
-/// What a process of this run is to be; `done`: of a check, that files have told that it has been done.
+/// What a process of this run is to be, as whom; `done`: of a check, that files have told that it has been done.
 ///
 /// # Errors
-/// When its user or group does not exist or cannot be looked up.
+/// When what it is to be told cannot be put into words.
 pub(crate) fn request(
     unit: &Unit,
     (kind, done): (RunKind, bool),
     tag: &str,
+    credentials: Option<Credentials>,
     (inherited, runtime_dir): (&Inheritance, &Path),
 ) -> Result<SpawnRequest, SpawnError> {
     let launch = &unit.config.launch;
-    let credentials = credentials(launch.user.as_ref(), launch.group.as_ref())?;
     let mut environment = environment(unit, tag, inherited, credentials.as_ref());
     let mut arg0 = None;
     let mut argv = match kind {
@@ -207,37 +202,13 @@ fn name_of(limit: Rlimit) -> &'static str {
     }
 }
 
-/// Who the service runs as; none: as relume.
-fn credentials(user: Option<&Account>, group: Option<&Account>) -> Result<Option<Credentials>, SpawnError> {
-    if user.is_none() && group.is_none() {
-        return Ok(None);
-    }
+/// Who the service runs as, in the words of its configuration; none: as relume.
+pub(crate) fn account(unit: &Unit) -> Option<Who> {
     let text = |account: &Account| match account {
         Account::Id(id) => id.to_string(),
         Account::Name(name) => name.clone(),
     };
-    let (user, group) = (user.map(text), group.map(text));
-    let (answer, answered) = mpsc::channel();
-    let asked = user.clone().or_else(|| group.clone()).unwrap_or_default();
-    // A thread of its own, left behind if the system never answers: there is no way to cancel NSS.
-    std::thread::Builder::new()
-        .name("lookup".into())
-        .spawn(move || {
-            // The receiver is gone when this took too long; then nobody wants to know.
-            let _unwanted = answer.send(users::resolve(user.as_deref(), group.as_deref()));
-        })
-        // The machine has no room for a thread now, which is no fault of the service's.
-        .map_err(|error| SpawnError {
-            text: format!("cannot look up user {asked}: {error}"),
-            shortage: true,
-        })?;
-    let fault = |text| SpawnError { text, shortage: false };
-    match answered.recv_timeout(LOOKUP_LIMIT) {
-        Ok(Ok(found)) => Ok(Some(found)),
-        Ok(Err(error)) => Err(fault(error.to_string())),
-        Err(_) => Err(fault(format!(
-            "cannot look up user {asked}: the system has not answered within {} s",
-            LOOKUP_LIMIT.as_secs()
-        ))),
-    }
+    let (user, group) =
+        (unit.config.launch.user.as_ref().map(text), unit.config.launch.group.as_ref().map(text));
+    (user.is_some() || group.is_some()).then_some((user, group))
 }

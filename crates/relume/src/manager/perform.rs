@@ -60,7 +60,7 @@ impl Edge {
                     RunKind::Alert(which) => self.dossiers.remove(&(run.service, which)).unwrap_or_default(),
                     RunKind::Service | RunKind::Job | RunKind::Hook(_) | RunKind::Probe(_) => Vec::new(),
                 };
-                self.spawning.order(Order { run, kind, unit, main_pid, told });
+                self.spawning.order(Order { run, kind, unit, main_pid, told, credentials: None });
             }
             None => {
                 // The core's services and ours come from one configuration; a hook of a service that has just
