@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::model::{Account, Launch, LogConfig, Stderr};
 use crate::readiness::{Readiness, Said};
+use crate::resources::{Limits, Socket};
 use crate::stand_in::StandIn;
 
 /// FNV-1a, 64 bits: offset basis and prime (draft-eastlake-fnv).
@@ -50,15 +51,22 @@ impl Digest {
     }
 }
 
+/// What shapes a process at its start.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) launch: &'a Launch,
+    pub(crate) stand_in: Option<&'a StandIn>,
+    pub(crate) pid_file: Option<&'a Path>,
+    pub(crate) readiness: &'a Readiness,
+    pub(crate) log: &'a LogConfig,
+    pub(crate) limits: Limits,
+    pub(crate) sockets: &'a [Socket],
+}
+
 /// Digest of all that shapes a process at its start. Where its log is written is not among it: that can change
 /// under a running service.
-pub(crate) fn launch(
-    launch: &Launch,
-    stand_in: Option<&StandIn>,
-    pid_file: Option<&Path>,
-    readiness: &Readiness,
-    log: &LogConfig,
-) -> u64 {
+pub(crate) fn launch(parts: &Parts<'_>) -> u64 {
+    let Parts { launch, stand_in, pid_file, readiness, log, limits, sockets } = *parts;
     let mut digest = Digest(BASIS);
     for argument in &launch.argv {
         digest.field("argv", argument.as_bytes());
@@ -103,6 +111,15 @@ pub(crate) fn launch(
     }
     if let Some(watchdog) = readiness.watchdog {
         digest.field("watchdog", &watchdog.as_micros().to_le_bytes());
+    }
+    for (tag, value) in
+        [("limit_memory", limits.memory), ("limit_cpu", limits.cpu_milli), ("limit_pids", limits.pids)]
+    {
+        digest.number(tag, value.map(u64::cast_signed));
+    }
+    for socket in sockets {
+        digest.field("socket", socket.identity().as_bytes());
+        digest.field("socket_name", socket.name.as_bytes());
     }
     digest.0
 }

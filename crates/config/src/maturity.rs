@@ -14,8 +14,7 @@ const fn later(path: &'static [&'static str]) -> Later {
     Later { path, fine: &[] }
 }
 
-const SERVICE: &[Later] =
-    &[later(&["limits"]), later(&["catch_up"]), later(&["sockets"]), later(&["max_memory"])];
+const SERVICE: &[Later] = &[];
 
 const MANAGER: &[Later] = &[later(&["api"])];
 

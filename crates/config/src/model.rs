@@ -110,6 +110,10 @@ pub struct ServiceConfig {
     pub shown: Shown,
     /// When it is started by the clock.
     pub schedule: Option<Schedule>,
+    /// What it may use.
+    pub resources: crate::resources::Resources,
+    /// Sockets that are opened for it and kept; shared by all instances.
+    pub sockets: Vec<crate::resources::Socket>,
     /// What this is an instance of: `web` for `web:2`; the service's own name otherwise.
     pub base_name: String,
 }
@@ -219,6 +223,8 @@ pub struct Schedule {
     pub timezone: Option<String>,
     /// What happens when it is due while it still goes on.
     pub overlap: Overlap,
+    /// What was missed is made up for, once.
+    pub catch_up: bool,
 }
 
 /// The times of a schedule.

@@ -80,6 +80,7 @@ pub fn reference_markdown() -> String {
         ("`health_check:`, `startup:`, `readiness:`, `liveness:`", "Probe", false, &["health_check"]),
         ("`container:`", "Container", false, &["container"]),
         ("`limits:`", "Limits", false, &["limits"]),
+        ("`sockets:`", "Socket", false, &["sockets"]),
         ("`alerts:`", "Alert", false, &["alerts"]),
     ] {
         let _ = write!(out, "\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n");

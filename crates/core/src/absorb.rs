@@ -53,6 +53,8 @@ impl Step<'_> {
             Event::ProbeDue { run, check } => self.probe_due(run, check),
             Event::AlertDue { service, which } => self.alert_due(service, which),
             Event::Silent { run } => self.silent(run),
+            Event::TooMuchMemory { run, used, limit } => self.too_much_memory(run, used, limit),
+            Event::Noticed { service, text } => self.noticed(service, text),
             Event::Extended { run, by } => self.extend(run, by),
         }
     }

@@ -22,6 +22,11 @@ pub enum Exit {
     },
     /// It is gone and nobody can say how. A failure, and never the completion of a oneshot.
     Unknown,
+    /// SIGKILL from the kernel, which had no memory left: on the machine, or within the limit of the run.
+    OutOfMemory {
+        /// The run's own cgroup counts it; else it is only known that the kernel killed somebody at that time.
+        certain: bool,
+    },
 }
 
 impl Exit {
@@ -30,7 +35,7 @@ impl Exit {
     pub fn is_success(self, policy: &RestartPolicy) -> bool {
         match self {
             Self::Code(code) => policy.success_exit_codes.contains(&code),
-            Self::Signal { .. } | Self::Unknown => false,
+            Self::Signal { .. } | Self::Unknown | Self::OutOfMemory { .. } => false,
         }
     }
 
@@ -40,10 +45,14 @@ impl Exit {
         match self {
             Self::Code(code) => code,
             Self::Signal { number, .. } => 128 + number,
+            Self::OutOfMemory { .. } => 128 + SIGKILL,
             Self::Unknown => 1,
         }
     }
 }
+
+/// The same number on every Linux architecture (signal(7)).
+const SIGKILL: i32 = 9;
 
 /// Why a process could not be started, in the words of the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +90,13 @@ pub enum Cause {
     Unhealthy(Check),
     /// It has not shown within its `watchdog` time that it lives.
     Watchdog,
+    /// Its tree uses more memory than its `max_memory`, both in bytes.
+    Memory {
+        /// What was measured.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
     /// A dependency with `restart: true` went down; as an answer: this dependency does not come up by itself.
     Dependency(ServiceId),
     /// What it is started with has changed.
@@ -102,7 +118,8 @@ impl Cause {
             | Self::StartTimeout
             | Self::HookFailed { .. }
             | Self::Unhealthy(_)
-            | Self::Watchdog => true,
+            | Self::Watchdog
+            | Self::Memory { .. } => true,
             Self::AlreadyDone
             | Self::Asked
             | Self::Dependency(_)

@@ -91,6 +91,22 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
+    /// The tree of the run uses more memory than its `max_memory`, both in bytes.
+    TooMuchMemory {
+        /// The run.
+        run: RunId,
+        /// What was measured.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
+    /// The edge has seen something that people should know of, and that changes nothing.
+    Noticed {
+        /// The service it is about, if it is about one.
+        service: Option<ServiceId>,
+        /// A sentence.
+        text: String,
+    },
     /// relume itself is back: as planned, or after a death.
     Returned {
         /// It was replaced by a fresh copy of itself on purpose.

@@ -174,6 +174,13 @@ pub enum What {
         /// The run.
         run: RunId,
     },
+    /// Something that people should know of, and that changes nothing.
+    Noticed {
+        /// The service it is about, if it is about one.
+        service: Option<ServiceId>,
+        /// A sentence.
+        text: String,
+    },
     /// News of a run that is over or was never begun.
     Stale {
         /// The run it spoke of.
@@ -207,6 +214,7 @@ impl What {
             | Self::LooksForking { run }
             | Self::Stale { run }
             | Self::Adopted { run } => Some(run.service),
+            Self::Noticed { service, .. } => *service,
             Self::ConfigApplied { .. }
             | Self::ConfigRefused { .. }
             | Self::ShutdownBegan { .. }

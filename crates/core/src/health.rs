@@ -274,6 +274,9 @@ impl Step<'_> {
         match (exit, error) {
             (Some(Exit::Code(0)), _) => self.probed(run, check, None, true),
             (Some(Exit::Code(code)), _) => self.probed(run, check, Some(format!("exited {code}")), true),
+            (Some(Exit::OutOfMemory { .. }), _) => {
+                self.probed(run, check, Some("was killed for want of memory".into()), true);
+            }
             (Some(Exit::Signal { number, .. }), _) => {
                 self.probed(run, check, Some(format!("ended by signal {number}")), true);
             }
@@ -343,6 +346,24 @@ impl Step<'_> {
         match state.filter(|state| state.run() == Some(run)) {
             Some(State::Running { .. }) => self.begin_stop(run.service, Cause::Watchdog),
             _ => self.note_stale(run),
+        }
+    }
+
+    /// Its tree uses more memory than it may. While it starts that is judged as well: what leaks may never get ready.
+    pub(crate) fn too_much_memory(&mut self, run: RunId, used: u64, limit: u64) {
+        let state = self.core.record(run.service).map(|record| &record.state);
+        match state.filter(|state| state.run() == Some(run)) {
+            Some(
+                State::Running { .. } | State::Starting { phase: StartPhase::Alive | StartPhase::Forked, .. },
+            ) => self.begin_stop(run.service, Cause::Memory { used, limit }),
+            _ => self.note_stale(run),
+        }
+    }
+
+    /// Of a service that is gone nobody needs to know any more.
+    pub(crate) fn noticed(&mut self, service: Option<ServiceId>, text: String) {
+        if service.is_none_or(|id| self.core.record(id).is_some()) {
+            self.note(What::Noticed { service, text: shortened(text) });
         }
     }
 

@@ -245,6 +245,7 @@ impl Snapshot {
             | What::StillAlive { .. }
             | What::Returned { .. }
             | What::LooksForking { .. }
+            | What::Noticed { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
         }
@@ -309,6 +310,7 @@ impl Record {
             | What::StillAlive { .. }
             | What::Returned { .. }
             | What::LooksForking { .. }
+            | What::Noticed { .. }
             | What::Stale { .. } => {}
         }
     }

@@ -65,6 +65,8 @@ impl Word {
             State::Restarting { pace: Pace::Slow, .. } | State::Failed { exhausted: true, .. } => {
                 Self::MaxRestarts
             }
+            // It ran well until relume ended it.
+            State::Restarting { cause: Cause::Memory { .. }, .. } => Self::Restarting,
             State::Restarting { cause, .. } if cause.is_failure(policy) => Self::Crashed,
             State::Restarting { .. } => Self::Restarting,
             State::Completed => Self::Completed,

@@ -15,7 +15,25 @@ pub fn monotonic_ns() -> u64 {
 /// Wall time as the duration since 1970-01-01 UTC (`CLOCK_REALTIME`); it may jump. A clock set before 1970 reads as 0.
 #[must_use]
 pub fn realtime() -> Duration {
-    Duration::from_nanos(to_ns(clock_gettime(ClockId::Realtime)))
+    let now = Duration::from_nanos(to_ns(clock_gettime(ClockId::Realtime)));
+    #[cfg(debug_assertions)]
+    let now = shifted(now);
+    now
+}
+
+/// The environment variable that names a file with seconds to be added to wall time. Debug builds only: so a test can set the clock of one
+/// program, where the kernel knows one for the whole machine.
+#[cfg(debug_assertions)]
+const SHIFT: &str = "RELUME_WALL_SHIFT";
+
+#[cfg(debug_assertions)]
+fn shifted(now: Duration) -> Duration {
+    let text = std::env::var_os(SHIFT).and_then(|file| std::fs::read_to_string(file).ok());
+    match text.and_then(|text| text.trim().parse::<i64>().ok()) {
+        Some(by) if by < 0 => now.saturating_sub(Duration::from_secs(by.unsigned_abs())),
+        Some(by) => now.saturating_add(Duration::from_secs(by.unsigned_abs())),
+        None => now,
+    }
 }
 
 /// Identifies this boot of the machine. Pids and start times of another boot mean nothing.

@@ -27,6 +27,7 @@ pub mod features;
 pub mod files;
 pub mod inherit;
 pub mod limits;
+pub mod listen;
 pub mod mapping;
 pub mod memory;
 pub mod notify;
@@ -40,6 +41,7 @@ pub mod sockets;
 pub mod spawn;
 pub mod tally;
 pub mod tree;
+pub mod usage;
 pub mod users;
 
 pub use error::{Errno, OsError, Result};

@@ -26,6 +26,10 @@ pub struct Stat {
     pub session: u32,
     /// When it started, in clock ticks after boot (field 22).
     pub start_time: u64,
+    /// Clock ticks that it and its reaped children have run (fields 14 to 17).
+    pub cpu_ticks: u64,
+    /// Pages of memory that it has in use, shared ones too (field 24).
+    pub resident_pages: u64,
     /// Its wait(2) status once it is a zombie (field 52); 0 also where the reader lacks the right to know.
     pub exit_code: i32,
 }
@@ -142,6 +146,8 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         pgrp: small(5)?,
         session: small(6)?,
         start_time: fields.get(22 - 3)?.parse().ok()?,
+        cpu_ticks: (14..=17).filter_map(number).filter_map(|ticks| u64::try_from(ticks).ok()).sum(),
+        resident_pages: number(24).and_then(|pages| u64::try_from(pages).ok()).unwrap_or(0),
         exit_code: number(52).and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
     })
 }

@@ -125,7 +125,7 @@ fn address(path: &Path) -> Result<SocketAddrUnix> {
 }
 
 /// `.s-PID-N` beside `path`: a short name, because a socket's path is short of room, and fresh, because mkdir never follows a link.
-fn private_dir_beside(path: &Path) -> Result<PathBuf> {
+pub(crate) fn private_dir_beside(path: &Path) -> Result<PathBuf> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     for n in 0..1000 {
         let candidate = parent.join(format!(".s-{}-{n}", std::process::id()));

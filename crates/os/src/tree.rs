@@ -235,7 +235,20 @@ mod tests {
     use super::*;
 
     fn p(pid: u32, ppid: u32, session: u32, start_time: u64) -> Stat {
-        Stat { pid, comm: "x".into(), state: 'S', ppid, pgrp: session, session, start_time, exit_code: 0 }
+        let (comm, state) = ("x".into(), 'S');
+        let (cpu_ticks, resident_pages, exit_code) = (0, 0, 0);
+        Stat {
+            pid,
+            comm,
+            state,
+            ppid,
+            pgrp: session,
+            session,
+            start_time,
+            cpu_ticks,
+            resident_pages,
+            exit_code,
+        }
     }
 
     fn pids(marks: &RunMarks<'_>, table: &[Stat], tagged: &[u32]) -> Vec<u32> {

@@ -53,8 +53,8 @@ pub use operation::{
 };
 pub use path::{names_from_query, names_to_query};
 pub use status::{
-    LastExit, ManagerReport, ManagerState, ServiceReport, State, StatusEntry, StatusFile, StatusReport,
-    VersionReport,
+    DiskReport, LastExit, ManagerReport, ManagerState, ServiceReport, State, StatusEntry, StatusFile,
+    StatusReport, VersionReport,
 };
 
 /// The version of the API that this crate speaks; the first part of every path.

@@ -80,6 +80,30 @@ pub struct ManagerReport {
     pub state_dir: String,
     /// Its own log.
     pub log: Option<String>,
+    /// Processor time that it and its guardian use, in percent of one processor; only while it is sampled.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory of both in bytes; only while it is sampled.
+    pub memory_bytes: Option<u64>,
+    /// Descriptors that both have open; only while it is sampled.
+    pub fds: Option<u64>,
+    /// The file systems that it writes to.
+    pub disks: Vec<DiskReport>,
+}
+
+/// A file system that relume writes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskReport {
+    /// What is written there first: `logs` or `state`.
+    pub what: String,
+    /// Where.
+    pub path: String,
+    /// What can still be written, in bytes.
+    pub free_bytes: u64,
+    /// Its size in bytes.
+    pub total_bytes: u64,
+    /// There is little room, and that was a warning.
+    pub short: bool,
 }
 
 /// One service.
@@ -122,6 +146,10 @@ pub struct ServiceReport {
     pub cpu_percent: Option<f64>,
     /// Resident memory of the whole tree in bytes; only while it is sampled.
     pub memory_bytes: Option<u64>,
+    /// Processes of the whole tree; only while it is sampled.
+    pub processes: Option<u32>,
+    /// Descriptors that the whole tree has open, as far as relume may see them; only while it is sampled.
+    pub fds: Option<u64>,
     /// The file its output goes to.
     pub log: Option<String>,
     /// Addresses to show to people.

@@ -13,9 +13,12 @@ mod manager;
 mod orphans;
 mod output_index;
 mod places;
+mod port_holders;
 mod recorded;
 mod roles;
+mod room;
 mod shim;
+mod sizes;
 mod systemd;
 mod trust;
 

@@ -136,9 +136,11 @@ impl Faults {
     fn judgement(&mut self, run: RunId) -> Event {
         let check = self.dice.pick(&[Check::Liveness, Check::Health]);
         let failure = self.dice.chance(800).then(|| "no answer".into());
-        match self.dice.range(0, 6) {
+        match self.dice.range(0, 8) {
             0 => Event::Silent { run },
             6 => Event::AlertDue { service: run.service, which: 0 },
+            7 => Event::TooMuchMemory { run, used: 2, limit: 1 },
+            8 => Event::Noticed { service: Some(run.service), text: "odd".into() },
             1 => Event::Extended { run, by: self.dice.millis(0, 2_000) },
             2 => Event::ProbeDue { run, check },
             _ => Event::Probed { run, check, failure, counts: self.dice.chance(900) },

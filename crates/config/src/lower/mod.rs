@@ -9,6 +9,7 @@ mod launch;
 pub(crate) mod manager;
 mod policy;
 mod readiness;
+mod resources;
 mod schedule;
 mod service;
 mod shape;

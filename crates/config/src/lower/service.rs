@@ -5,13 +5,14 @@ use std::time::Duration;
 use relume_core::{Hooks, Policy, ServiceKind, ServiceSpec};
 
 use super::command::{self, Context};
-use super::{Globals, Merged, launch, policy, readiness};
+use super::{Globals, Merged, launch, policy, readiness, resources};
 use crate::env_files::EnvFiles;
 use crate::expand::Vars;
 use crate::model::{Hook, HookCommands, LogConfig, ServiceConfig, Shown};
 use crate::node::Node;
 use crate::raw::{CommandText, RawHook, RawService, RawType};
 use crate::readiness::Readiness;
+use crate::resources::{Resources, Socket};
 use crate::source::{Finding, Span};
 use crate::stand_in::{External, StandIn};
 use crate::{digest, limits, maturity, names};
@@ -86,7 +87,7 @@ pub(super) fn lower(merged: Merged, globals: &Globals<'_>, files: &mut EnvFiles<
         work.error_with(&["instances"], message, "`autostart: false` keeps one from being started");
         1
     };
-    let base = Base::of(&mut work, globals);
+    let base = Base::of(&mut work, globals, &name);
     let count = fitting(count, node.weight() + base.environment.weight(), &mut work);
     let instances =
         (1..=count).map(|number| instance(&name, (number, count), &base, globals, &mut work)).collect();
@@ -117,10 +118,12 @@ struct Base {
     environment: launch::Layers,
     shown: Shown,
     shell: Option<Vec<String>>,
+    resources: Resources,
+    sockets: Vec<Socket>,
 }
 
 impl Base {
-    fn of(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> Self {
+    fn of(work: &mut Work<'_, '_>, globals: &Globals<'_>, name: &str) -> Self {
         let mut policy = policy::lower(work);
         let readiness = readiness::lower(work, policy.kind);
         if readiness.is_awaited() {
@@ -135,7 +138,9 @@ impl Base {
         let environment = launch::Layers::of(work, globals);
         let shell = launch::shell(work);
         program_keys(work);
-        Self { policy, readiness, log, environment, shown, shell }
+        let resources = resources::resources(work);
+        let sockets = resources::sockets(work, policy.kind, name);
+        Self { policy, readiness, log, environment, shown, shell, resources, sockets }
     }
 }
 
@@ -277,7 +282,15 @@ fn instance(
     let spec = ServiceSpec {
         name: format!("{base_name}{suffix}"),
         policy: policy.into(),
-        launch: digest::launch(&launch, stand_in.as_ref(), pid_file.as_deref(), &readiness, &log),
+        launch: digest::launch(&digest::Parts {
+            launch: &launch,
+            stand_in: stand_in.as_ref(),
+            pid_file: pid_file.as_deref(),
+            readiness: &readiness,
+            log: &log,
+            limits: base.resources.limits,
+            sockets: &base.sockets,
+        }),
     };
     ServiceConfig {
         spec,
@@ -290,6 +303,8 @@ fn instance(
         log,
         shown,
         schedule,
+        resources: base.resources.clone(),
+        sockets: base.sockets.clone(),
         base_name: base_name.to_owned(),
     }
 }

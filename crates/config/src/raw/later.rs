@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use super::forms::{CommandText, OneOrMany, RawEnvironment};
-use super::values::{Octal, PathText, Size, Span, is_off, scalar};
+use super::values::{PathText, Size, Span, is_off, scalar};
 
 /// A probe, written as a map.
 #[derive(Debug, Clone, Default, PartialEq, Derive, JsonSchema)]
@@ -433,27 +433,6 @@ pub(crate) enum RawOverlap {
     Queue,
     /// The old one is killed.
     Kill,
-}
-
-/// A listening socket.
-#[derive(Debug, Clone, Default, PartialEq, Derive, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawSocketMap {
-    /// `host:port`, a port, or a path.
-    pub(crate) listen: Option<String>,
-    /// Its name in `LISTEN_FDNAMES`.
-    pub(crate) name: Option<String>,
-    /// The mode of a unix socket.
-    pub(crate) mode: Option<Octal>,
-    /// How many connections may wait.
-    pub(crate) backlog: Option<u32>,
-}
-
-word_or_map! {
-    /// An address, or a map.
-    RawSocket, RawSocketMap, "an address or a map", |text| {
-        Ok(RawSocketMap { listen: Some(text.to_owned()), ..RawSocketMap::default() })
-    }
 }
 
 /// The control API.

@@ -8,12 +8,14 @@ mod forms;
 mod later;
 mod manager;
 mod service;
+mod sockets;
 mod values;
 
 pub(crate) use forms::*;
 pub(crate) use later::*;
 pub(crate) use manager::*;
 pub(crate) use service::*;
+pub(crate) use sockets::*;
 pub(crate) use values::*;
 
 /// Keys whose text is a command: `${VAR}` in them is replaced late, with the environment of their service.

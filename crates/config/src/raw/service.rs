@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::forms::{CommandText, OneOrMany, RawDependencies, RawEnvFile, RawEnvironment, RawHook, Toggle};
-use super::later::{RawAlert, RawContainer, RawLimits, RawOverlap, RawProbe, RawSocket};
+use super::later::{RawAlert, RawContainer, RawLimits, RawOverlap, RawProbe};
+use super::sockets::RawSocket;
 use super::values::{
     AccountName, DisplayName, Name, Octal, PathText, Restart, Retries, Signal, Size, Span, SpanOrOff,
 };

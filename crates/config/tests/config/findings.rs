@@ -176,7 +176,7 @@ fn an_undefined_variable_is_an_error_but_in_a_command_it_is_the_shells() {
 }
 
 #[test]
-fn keys_of_later_versions_are_checked_and_warn() {
+fn probes_schedules_and_logs_are_checked() {
     check(
         "yaml",
         "services:\n  a:\n    command: x\n    health_check: http://localhost:80/\n    readiness: {tcp: 5, exec: x}\n    liveness: {httpGet: {path: /, port: 80}, periodSeconds: x}\n    schedule: every day\n    max_memory: 10MB\n    log: {format: json, rotate: {age: 1d, compress: off}}\n",
@@ -184,7 +184,6 @@ fn keys_of_later_versions_are_checked_and_warn() {
             "5:16 E a probe asks one thing, this one asks several",
             "6:61 E expected a duration such as 5, `500ms`, `1m30s` or `2h`, found `x`",
             "7:15 E expected a cron expression such as `0 3 * * *`, or `@every 5m`, found `every day`",
-            "8:5 W `max_memory` is not acted on by this version yet",
         ],
     );
 }

@@ -9,5 +9,6 @@ mod formats;
 mod hostile;
 mod readiness;
 mod reference;
+mod resources;
 mod secrets;
 mod services;

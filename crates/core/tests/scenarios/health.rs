@@ -251,6 +251,56 @@ scenarios! {
         w.expect_word("web", Word::Crashed);
     }
 
+    fn one_that_takes_too_much_memory_is_restarted_and_that_counts(w) {
+        w.config([svc("web")]);
+        w.up("web");
+        w.skip();
+        w.too_much_memory("web");
+        w.expect_actions(["stop web"]);
+        w.expect_word("web", Word::Stopping);
+        w.too_much_memory("web");
+        w.expect_nothing();
+        w.exited("web", 0);
+        w.expect_word("web", Word::Restarting);
+        w.expect_next_start_in("web", 1.0);
+        assert_eq!(w.record("web").history.retries.len(), 1);
+    }
+
+    fn one_that_leaks_at_each_start_ends_with_its_retries(w) {
+        w.config([svc("web").notify().with(|policy| {
+            policy.restart.when_exhausted = WhenExhausted::GiveUp;
+            policy.restart.backoff = None;
+        })]);
+        for _ in 0..=5 {
+            w.spawned("web");
+            w.too_much_memory("web");
+            w.exited("web", 0);
+            w.wait(1.0);
+        }
+        w.expect_word("web", Word::MaxRestarts);
+    }
+
+    fn a_kill_for_want_of_memory_is_a_failure_like_any_other(w) {
+        w.config([svc("web"), svc("job").oneshot()]);
+        w.up("web");
+        w.spawned("job");
+        w.ended("web", Exit::OutOfMemory { certain: true }, Rest::Gone);
+        w.expect_word("web", Word::Crashed);
+        w.ended("job", Exit::OutOfMemory { certain: false }, Rest::Gone);
+        w.expect_word("job", Word::Crashed);
+    }
+
+    fn what_is_noticed_changes_nothing(w) {
+        w.config([svc("web")]);
+        w.up("web");
+        w.skip();
+        let service = w.run("web").service;
+        w.tell(Event::Noticed { service: Some(service), text: "a full disk".into() });
+        w.tell(Event::Noticed { service: None, text: "a full disk".into() });
+        w.expect_nothing();
+        w.expect_word("web", Word::Running);
+    }
+
     fn a_start_and_a_stop_take_longer_where_the_service_asks_for_it(w) {
         w.config([svc("web").notify()]);
         w.spawned("web");

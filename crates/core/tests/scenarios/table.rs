@@ -104,6 +104,7 @@ fn event_order() -> Vec<String> {
         "reload asked",
         "signal asked",
         "alert due",
+        "something noticed",
         "configured, its launch the same",
         "configured with another launch",
         "left out of the configuration",

@@ -3,7 +3,7 @@
 use crate::support::*;
 
 /// The kinds of events that speak of a run.
-pub(crate) const RUN_EVENTS: [&str; 15] = [
+pub(crate) const RUN_EVENTS: [&str; 16] = [
     "spawned",
     "spawn failed",
     "spawn failed for a shortage",
@@ -18,6 +18,7 @@ pub(crate) const RUN_EVENTS: [&str; 15] = [
     "probe failed",
     "probe due",
     "silent",
+    "too much memory",
     "asks for more time",
 ];
 
@@ -41,6 +42,7 @@ pub(crate) fn run_event(kind: &str, run: RunId) -> Event {
         "probe failed" => probed(Some("no answer".into())),
         "probe due" => Event::ProbeDue { run, check: Check::Liveness },
         "silent" => Event::Silent { run },
+        "too much memory" => Event::TooMuchMemory { run, used: 2, limit: 1 },
         "asks for more time" => Event::Extended { run, by: secs(1_000.0) },
         other => panic!("no such event: {other}"),
     }

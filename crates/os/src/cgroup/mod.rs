@@ -18,22 +18,27 @@
 
 mod locate;
 mod name;
+mod resources;
 mod root;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-pub use root::{CgroupRoot, EntryWay};
+pub use resources::Limits;
+pub use root::{CgroupRoot, EntryWay, SUBGROUP};
 
 use crate::error::{Errno, OsError, Result};
 use crate::pidfd::PidFd;
 
 /// Rounds of the kill without `cgroup.kill`; the group is frozen meanwhile, so two suffice unless freezing is refused.
 const MOST_KILL_ROUNDS: usize = 100;
+
+/// Bytes of `cgroup.events`; two short lines up to Linux 6.18.
+const MOST_EVENTS_TEXT: usize = 256;
 
 /// The cgroup of one run. A name only: holds no descriptor, need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +78,10 @@ impl RunCgroup {
     /// directory does not exist.
     pub fn populated(&self) -> Result<bool> {
         let path = self.events_path();
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
+        // Asked at every exit: one read, where a file of unknown length would take four calls. The kernel writes it in one piece.
+        let mut text = [0; MOST_EVENTS_TEXT];
+        match fs::File::open(&path).and_then(|mut file| file.read(&mut text)) {
+            Ok(length) => Ok(text[..length].split(|byte| *byte == b'\n').any(|line| line == b"populated 1")),
             Err(e) if is_gone(&e) => Ok(false),
             Err(e) => Err(OsError::at("read", path, e)),
         }
@@ -158,9 +165,12 @@ impl RunCgroup {
     /// Removes it and what the service made below it, deepest first; then the service's directory if it is empty.
     pub fn remove(&self) -> Result<Removal> {
         crate::tally::act();
-        for dir in directories(&self.path)?.into_iter().rev() {
-            if remove_one(&dir)? == Removal::Busy {
-                return Ok(Removal::Busy);
+        // Few services make cgroups of their own: only then is there something to look for.
+        if remove_one(&self.path)? == Removal::Busy {
+            for dir in directories(&self.path)?.into_iter().rev() {
+                if remove_one(&dir)? == Removal::Busy {
+                    return Ok(Removal::Busy);
+                }
             }
         }
         if let Some(service) = self.path.parent() {

@@ -13,6 +13,9 @@ use crate::spawn::{into_cgroup_survives, move_into_cgroup_works};
 /// Our own leaf, so that controllers can be enabled above the runs ("no internal processes", cgroups(7)).
 const SUPERVISOR: &str = "+supervisor";
 
+/// `DelegateSubgroup=` of our systemd units (systemd 254): what is started there never stands in the way of controllers.
+pub const SUBGROUP: &str = "relume-supervisor";
+
 /// How children get into their cgroups here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryWay {
@@ -25,7 +28,7 @@ pub enum EntryWay {
 /// The directory below which all runs lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupRoot {
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl CgroupRoot {
@@ -35,6 +38,8 @@ impl CgroupRoot {
         let own = locate::own_directory()?;
         let name = escape(name);
         let path = match own.parent() {
+            // systemd starts the main process in a leaf of its own, so that the unit's cgroup is free to hand controllers on.
+            Some(unit) if own.ends_with(SUBGROUP) => unit.join(name),
             Some(root)
                 if own.ends_with(SUPERVISOR) && root.file_name().is_some_and(|n| n == name.as_str()) =>
             {
@@ -65,10 +70,15 @@ impl CgroupRoot {
 
     /// Moves this whole process into the leaf `+supervisor`.
     pub fn enter_supervisor(&self) -> Result<()> {
-        let leaf = self.path.join(SUPERVISOR);
-        make(&leaf)?;
+        let leaf = self.make_leaf()?;
         let procs = leaf.join("cgroup.procs");
         fs::write(&procs, "0").map_err(|e| OsError::at("move ourselves by", procs, e))
+    }
+
+    pub(super) fn make_leaf(&self) -> Result<PathBuf> {
+        let leaf = self.path.join(SUPERVISOR);
+        make(&leaf)?;
+        Ok(leaf)
     }
 
     /// Tries with real children, in a fresh directory, how they can enter it; an error if they cannot.
@@ -121,23 +131,19 @@ impl CgroupRoot {
         let run = self.run(service, generation);
         let service = self.path.join(escape(service));
         loop {
-            // Whoever tidies up empty cgroups may have taken our place away while nothing ran in it.
-            // It is there nearly always: asking each time would cost a start a walk through the tree.
-            match fs::create_dir(&service) {
-                Ok(()) => {}
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    make(&self.path)?;
-                    make(&service)?;
-                }
-                Err(e) => return Err(OsError::at("create cgroup", &service, e)),
-            }
+            // A service that was started before has its directory: making it first would cost each restart a system call.
             match fs::create_dir(&run.path) {
                 Ok(()) => return Ok(run),
-                // The service's directory was empty for a moment and another run's removal took it away.
-                Err(e) if e.kind() == ErrorKind::NotFound && self.path.parent().is_some_and(Path::is_dir) => {
-                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => return Err(OsError::at("create cgroup", &run.path, e)),
+            }
+            match fs::create_dir(&service) {
+                Ok(()) => {}
+                // Another run's start was faster, or its removal took the directory away a moment ago.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                // Whoever tidies up empty cgroups may have taken our place away while nothing ran in it.
+                Err(e) if e.kind() == ErrorKind::NotFound => make(&self.path)?,
+                Err(e) => return Err(OsError::at("create cgroup", &service, e)),
             }
         }
     }

@@ -1,4 +1,7 @@
 //! Directories: walking to them, making them.
+//!
+//! A path without links, which nearly every one is, costs one openat2(2). Only where that says that there is a link, or where
+//! the kernel or a seccomp filter does not know it, each component is opened by itself and each link's owner looked at.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -6,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, Mode, OFlags, RawMode};
+use rustix::fs::{CWD, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::Errno as Sys;
 
 use crate::error::{Errno, OsError, Result};
@@ -18,6 +21,9 @@ const WALK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLO
 
 /// Opens a directory for reading its entries and for `*at` calls. Links of others on the way are refused.
 pub fn open_dir(path: &Path) -> Result<OwnedFd> {
+    if let Some(opened) = open_linkless(path) {
+        return opened.map_err(|e| OsError::at("open directory", path, e));
+    }
     let place = walk(path, None)?;
     readable(&place, path)
 }
@@ -34,6 +40,18 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<OwnedFd> {
         return Err(OsError::at("use directory", path, Errno::PERM).because(format!("it belongs to {owner}")));
     }
     readable(&place, path)
+}
+
+/// The directory, or why not, if no link is on the way; `None` if that takes a look at each component.
+fn open_linkless(path: &Path) -> Option<std::result::Result<OwnedFd, Sys>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let straight = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), straight) {
+        Ok(dir) => Some(Ok(dir)),
+        // EAGAIN: something was renamed meanwhile (openat2(2)). ENOTDIR: to be told with the component that is none.
+        Err(Sys::LOOP | Sys::NOTDIR | Sys::NOSYS | Sys::PERM | Sys::AGAIN | Sys::INVAL | Sys::TOOBIG) => None,
+        Err(e) => Some(Err(e)),
+    }
 }
 
 /// An `O_PATH` descriptor made into one that can be read and synced.

@@ -128,6 +128,7 @@ impl Edge {
                 now.after(LOOK_AGAIN)
             }
             _ => {
+                self.look_for_kills();
                 self.keeper.alive(Some(period));
                 (self.attention.said, self.attention.period) = (Some(now), Some(period));
                 now.after(interval(period))

@@ -18,12 +18,15 @@ use super::capture::Capture;
 use super::inbox::{Inbox, News};
 use super::journal::{Journal, Kept, Room};
 use super::keeper::{self, Keeper};
+use super::listening::Listening;
+use super::oom::Witness;
 use super::operations::Operations;
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
 use super::respawn::{Back, Respawning};
 use super::runs::Run;
+use super::sampling::Sampler;
 use super::schedule::{Clockwork, Due};
 use super::spawn::Spawning;
 use super::trees::Trees;
@@ -73,6 +76,8 @@ pub(crate) struct Edge {
     pub(crate) spawns_under_way: u32,
     /// Processes that the guardian has reaped, only the latest.
     pub(crate) reaped: VecDeque<Ended>,
+    /// Tells of kills for want of memory.
+    pub(crate) witness: Witness,
     /// Guardian and manager watch each other.
     pub(crate) attention: Attention,
     pub(crate) keeper: Arc<Keeper>,
@@ -111,6 +116,10 @@ pub(crate) struct Edge {
     pub(crate) to_weigh: Vec<Asked>,
     /// Starts jobs by the clock.
     pub(crate) clockwork: Clockwork,
+    /// Sockets that are opened for services.
+    pub(crate) listening: Arc<Listening>,
+    /// Measures what services use.
+    pub(crate) sampler: Sampler,
     /// Jobs that are due.
     pub(crate) due: Vec<Due>,
     /// Jobs that were due while they went on, and follow.
@@ -145,6 +154,13 @@ impl Edge {
         }
         self.armed = at;
         Ok(())
+    }
+
+    /// A service is not meant to run any more, so nobody is to wait for it at its sockets.
+    pub(crate) fn release_sockets(&self, service: &str, generation: u64) {
+        if self.units.get(service).is_none_or(|unit| !unit.config.sockets.is_empty()) {
+            self.trees.release((&self.listening, &self.keeper), service, generation);
+        }
     }
 
     /// Notes a fact for a successor.

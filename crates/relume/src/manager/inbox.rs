@@ -102,6 +102,22 @@ pub(crate) enum News {
         /// What happens when it still goes on.
         overlap: relume_config::Overlap,
     },
+    /// A run uses more memory than its `max_memory`, both in bytes.
+    TooMuchMemory {
+        /// The run.
+        run: RunId,
+        /// What was measured.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
+    /// Something that people should know of, as an event.
+    Noticed {
+        /// The service it is about, if it is about one.
+        service: Option<ServiceId>,
+        /// A sentence.
+        text: String,
+    },
     /// Something people should know, from a thread that speaks to nobody else.
     Say(String),
     /// A client's command.

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::mpsc;
 
 use relume_config::{Account, ProbeTarget, Rlimit, RlimitValue, StandIn};
 use relume_core::{Check, Hook, RunKind, SpawnError};
 use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
-use relume_os::users::Credentials;
+use relume_os::users::{self, Credentials};
 
 use super::accounts::Account as Who;
 use super::job;
+use super::spawn::LOOKUP_LIMIT;
 use super::units::Unit;
 use crate::roles::{self, NOFILE, Role};
 use crate::shim::{self, Order, What};
@@ -204,11 +206,48 @@ fn name_of(limit: Rlimit) -> &'static str {
 
 /// Who the service runs as, in the words of its configuration; none: as relume.
 pub(crate) fn account(unit: &Unit) -> Option<Who> {
+    let (user, group) = words(unit.config.launch.user.as_ref(), unit.config.launch.group.as_ref());
+    (user.is_some() || group.is_some()).then_some((user, group))
+}
+
+fn words(user: Option<&Account>, group: Option<&Account>) -> Who {
     let text = |account: &Account| match account {
         Account::Id(id) => id.to_string(),
         Account::Name(name) => name.clone(),
     };
-    let (user, group) =
-        (unit.config.launch.user.as_ref().map(text), unit.config.launch.group.as_ref().map(text));
-    (user.is_some() || group.is_some()).then_some((user, group))
+    (user.map(text), group.map(text))
+}
+
+/// Who a socket belongs to, asked where it is opened, which is once; none: relume.
+pub(crate) fn credentials(
+    user: Option<&Account>,
+    group: Option<&Account>,
+) -> Result<Option<Credentials>, SpawnError> {
+    if user.is_none() && group.is_none() {
+        return Ok(None);
+    }
+    let (user, group) = words(user, group);
+    let (answer, answered) = mpsc::channel();
+    let asked = user.clone().or_else(|| group.clone()).unwrap_or_default();
+    // A thread of its own, left behind if the system never answers: there is no way to cancel NSS.
+    std::thread::Builder::new()
+        .name("lookup".into())
+        .spawn(move || {
+            // The receiver is gone when this took too long; then nobody wants to know.
+            let _unwanted = answer.send(users::resolve(user.as_deref(), group.as_deref()));
+        })
+        // The machine has no room for a thread now, which is no fault of the service's.
+        .map_err(|error| SpawnError {
+            text: format!("cannot look up user {asked}: {error}"),
+            shortage: true,
+        })?;
+    let fault = |text| SpawnError { text, shortage: false };
+    match answered.recv_timeout(LOOKUP_LIMIT) {
+        Ok(Ok(found)) => Ok(Some(found)),
+        Ok(Err(error)) => Err(fault(error.to_string())),
+        Err(_) => Err(fault(format!(
+            "cannot look up user {asked}: the system has not answered within {} s",
+            LOOKUP_LIMIT.as_secs()
+        ))),
+    }
 }

@@ -105,6 +105,8 @@ fn run_ended(event: &Event) -> Option<RunId> {
         | Event::ProbeDue { .. }
         | Event::AlertDue { .. }
         | Event::Silent { .. }
+        | Event::TooMuchMemory { .. }
+        | Event::Noticed { .. }
         | Event::Extended { .. }
         | Event::ShutdownAsked { .. } => None,
     }

@@ -72,7 +72,8 @@ impl Edge {
     }
 
     fn signal(&mut self, core: &Supervisor, id: RunId, signal: i32, to: Reach) {
-        let Some(run) = self.runs.get(&id) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.killed |= signal == number::KILL;
         match (to, run.main()) {
             (Reach::Main, Some((_, pidfd))) => {
                 if let Err(error) = pidfd.send_signal(signal) {
@@ -102,7 +103,8 @@ impl Edge {
 
     /// SIGKILL, until nothing is left of the tree.
     fn kill(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.killed = true;
         if let Some((_, pidfd)) = run.main() {
             // At once and for certain, whatever the tree's way of dying.
             let _gone = pidfd.send_signal(number::KILL);

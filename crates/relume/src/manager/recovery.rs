@@ -24,7 +24,7 @@ use super::publish::Note;
 use super::ready::{Ears, look_for_line};
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
-use super::translate::{to_exit, to_mark};
+use super::translate::{number, to_exit, to_mark};
 use super::trees::Tree;
 use super::units::{Unit, Units};
 
@@ -94,6 +94,7 @@ fn recorded_run(
         (ended, _) => ended,
     };
     let tree = tree_of(ground, &kept, generation, process);
+    let ended = ended.map(|exit| for_want_of_memory(exit, &tree));
     let alive = ended.is_some() && anybody(&tree);
     let rest = if ended.is_none() || alive { Rest::Alive } else { Rest::Gone };
     let stage = match (ended, pidfd) {
@@ -109,7 +110,7 @@ fn recorded_run(
         streams.iter().for_each(|id| ground.capture.finish(*id));
     }
     let unit = unit_of(units, &kept.name);
-    let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default() });
+    let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default(), killed: false });
     let (name, kind) = (kept.name.clone(), kept.kind);
     let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
     let had = held.len();
@@ -173,6 +174,18 @@ fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> 
     match &ground.cgroups {
         Some(cgroups) => Tree::Cgroup(cgroups.root.run(&kept.name, generation)),
         None => Tree::Marked { leader, tag: kept.tag.clone() },
+    }
+}
+
+/// What happened while nobody looked is still counted in the run's own cgroup.
+fn for_want_of_memory(exit: Exit, tree: &Tree) -> Exit {
+    match (exit, tree) {
+        (Exit::Signal { number: number::KILL, .. }, Tree::Cgroup(cgroup))
+            if cgroup.oom_kills().is_some_and(|kills| kills > 0) =>
+        {
+            Exit::OutOfMemory { certain: true }
+        }
+        (exit, _) => exit,
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Run {
     pub(crate) stage: Stage,
     /// Tells a search for its main process to end.
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// This manager has sent it SIGKILL.
+    pub(crate) killed: bool,
 }
 
 /// What is watched of a run.

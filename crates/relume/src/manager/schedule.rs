@@ -5,15 +5,20 @@
 //! One thread knows when each is due next and sleeps until the first of them. A cron expression is about the wall clock, so it
 //! sleeps on that one, and the kernel wakes it when somebody sets it (TFD_TIMER_CANCEL_ON_SET, timerfd_create(2));
 //! `@every` is about time that has passed, which no setting changes. A job that is due is told to the supervise
-//! thread once, however often it would have been due meanwhile: a clock that jumps, or a machine that slept,
-//! never causes more than one run, and what was missed by more than [`LATE`] is left out. What was run before a clock went
-//! back by up to [`BACK`] is not run again.
+//! thread once, however often it would have been due meanwhile: a clock that jumps, a machine that slept, or a relume that was
+//! down, never causes more than one run, and none for what was missed by more than [`LATE`], unless the job is to `catch_up`. What was run
+//! before a clock went back by up to [`BACK`] is not run again.
+//!
+//! When a job was due last is kept by the wall clock and by the one of this boot: in a file of the runtime directory before anybody is told,
+//! and in the archive a moment later, for the next boot. So a manager that replaces itself every few minutes goes on waiting for
+//! `@every 1h`, what was due while it did so is not lost, and nothing is run twice.
 //!
 //! The core knows nothing of clocks: it sees a command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,11 +29,13 @@ use jiff::{SignedDuration, Timestamp};
 use relume_config::{Overlap, Schedule, When};
 use relume_core::{Command, Event, Intent, ServiceId, State, Supervisor, Ticket};
 use relume_os::epoll::EventFd;
+use relume_os::files::Durability;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use super::archive::Archive;
 use super::edge::Edge;
 use super::inbox::{Inbox, News};
 use super::publish::{Level, Note};
@@ -46,6 +53,25 @@ const LONGEST: i64 = 24 * 3600;
 /// The jobs that are to be started by the clock, until the thread has taken them over.
 type Wanted = Mutex<Option<Vec<(String, Schedule)>>>;
 
+/// When jobs are due next, for the board.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Times(Arc<Mutex<BTreeMap<String, Next>>>);
+
+impl Times {
+    /// How long it is until a job is due, and when that is by the wall clock where it goes by that.
+    pub(crate) fn of(&self, name: &str) -> Option<(Duration, Option<Timestamp>)> {
+        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()?;
+        match next {
+            Next::At(at) => {
+                let left = at.duration_since(wall_now());
+                Some((Duration::try_from(left).unwrap_or_default(), Some(at)))
+            }
+            Next::In(at) => Some((at.saturating_duration_since(Instant::now()), None)),
+            Next::Never => None,
+        }
+    }
+}
+
 /// The handle of the thread.
 #[derive(Debug)]
 pub(crate) struct Clockwork {
@@ -55,11 +81,17 @@ pub(crate) struct Clockwork {
 
 impl Clockwork {
     /// Starts the thread; it has nothing to do until it is told.
-    pub(crate) fn start(inbox: Arc<Inbox>) -> relume_os::Result<Self> {
+    pub(crate) fn start(
+        inbox: Arc<Inbox>,
+        (archive, file): (Archive, PathBuf),
+        times: Times,
+    ) -> relume_os::Result<Self> {
         let (wanted, bell) = (Arc::<Wanted>::default(), Arc::new(EventFd::new()?));
         let (asked, woken) = (Arc::clone(&wanted), Arc::clone(&bell));
+        let boot = relume_os::clock::boot_id()?;
         let run = move || {
-            let mut thread = Thread { inbox, jobs: BTreeMap::new() };
+            let notes = Notes::again(archive, file, boot);
+            let mut thread = Thread { inbox, notes, times, jobs: BTreeMap::new() };
             // Without a timer nothing can be started by the clock; all else goes on.
             if let Err(error) = thread.run(&asked, &woken) {
                 thread.inbox.send(News::Say(format!("no job is started by the clock any more: {error}")));
@@ -86,14 +118,107 @@ impl Clockwork {
     }
 }
 
+/// The wall clock.
+fn wall_now() -> Timestamp {
+    let since = i64::try_from(relume_os::clock::realtime().as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(since).unwrap_or(Timestamp::MAX)
+}
+
+/// One look at both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    wall: Timestamp,
+    here: Instant,
+    /// The same as `here`, comparable between processes of one boot.
+    boot_ns: u64,
+}
+
+impl Now {
+    fn read() -> Self {
+        let boot_ns = relume_os::clock::monotonic_ns();
+        Self { wall: wall_now(), here: Instant::now(), boot_ns }
+    }
+}
+
+/// When a job was due last, or was first heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Last {
+    wall: Timestamp,
+    boot_ns: u64,
+    boot: String,
+}
+
+impl Last {
+    fn text(&self) -> String {
+        format!("{} {} {}", self.wall.as_millisecond(), self.boot_ns, self.boot)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let wall = Timestamp::from_millisecond(words.next()?.parse().ok()?).ok()?;
+        Some(Self { wall, boot_ns: words.next()?.parse().ok()?, boot: words.next()?.to_owned() })
+    }
+
+    /// How long ago that was; a clock that has been put back since has seen nothing of it.
+    fn age(&self, now: Now, boot: &str) -> Duration {
+        match self.boot == boot {
+            true => Duration::from_nanos(now.boot_ns.saturating_sub(self.boot_ns)),
+            false => Duration::try_from(now.wall.duration_since(self.wall)).unwrap_or_default(),
+        }
+    }
+}
+
+/// What is kept of the jobs beyond this manager.
+struct Notes {
+    archive: Option<Archive>,
+    /// On a tmpfs; none in tests.
+    file: Option<PathBuf>,
+    boot: String,
+    jobs: BTreeMap<String, Last>,
+}
+
+impl Notes {
+    /// What an earlier manager of this boot has left.
+    fn again(archive: Archive, file: PathBuf, boot: String) -> Self {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let note = |line: &str| {
+            let (name, last) = line.split_once(' ')?;
+            Some((name.to_owned(), Last::read(last).filter(|last| last.boot == boot)?))
+        };
+        let jobs = text.lines().filter_map(note).collect();
+        Self { archive: Some(archive), file: Some(file), boot, jobs }
+    }
+
+    /// Writes all that is known where a successor finds it. Nothing here waits for a disk.
+    fn save(&self) -> relume_os::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let lines = self.jobs.iter().map(|(name, last)| format!("{name} {}\n", last.text()));
+        let text: String = lines.collect();
+        relume_os::files::write_atomic(file, text.as_bytes(), 0o600, Durability::Process)
+    }
+
+    fn of(&mut self, name: &str) -> Option<Last> {
+        let kept = || Last::read(&self.archive.as_ref()?.due_before(name)?);
+        self.jobs.get(name).cloned().or_else(kept)
+    }
+
+    fn note(&mut self, name: &str, wall: Timestamp, now: Now) {
+        let last = Last { wall, boot_ns: now.boot_ns, boot: self.boot.clone() };
+        if let Some(archive) = &self.archive {
+            archive.note_due(name, last.text());
+        }
+        self.jobs.insert(name.to_owned(), last);
+    }
+}
+
 /// One job on the thread.
 struct Job {
     schedule: Schedule,
     next: Next,
-    /// When it was due last, by the wall clock.
-    last: Option<Timestamp>,
 }
 
+/// When a job is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     At(Timestamp),
     In(Instant),
@@ -102,6 +227,8 @@ enum Next {
 
 struct Thread {
     inbox: Arc<Inbox>,
+    notes: Notes,
+    times: Times,
     jobs: BTreeMap<String, Job>,
 }
 
@@ -110,9 +237,10 @@ impl Thread {
         let wall = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         loop {
             if let Some(jobs) = asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                self.take_over(jobs);
+                self.take_over(jobs, Now::read());
             }
-            self.fire();
+            self.fire(Now::read());
+            self.show();
             let soonest = self.arm(&wall)?;
             let timeout = soonest.map(|left| Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(LONGEST),
@@ -126,62 +254,94 @@ impl Thread {
             let _count = bell.drain();
             let mut count = [0; 8];
             if rustix::io::read(&wall, &mut count) == Err(rustix::io::Errno::CANCELED) {
-                self.clock_was_set(Timestamp::now());
+                self.clock_was_set(Now::read());
             }
         }
     }
 
-    fn take_over(&mut self, wanted: Vec<(String, Schedule)>) {
+    fn show(&self) {
+        let next = self.jobs.iter().map(|(name, job)| (name.clone(), job.next)).collect();
+        *self.times.0.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    fn take_over(&mut self, wanted: Vec<(String, Schedule)>, now: Now) {
         let mut before = std::mem::take(&mut self.jobs);
         for (name, schedule) in wanted {
             let known = before.remove(&name).filter(|job| job.schedule == schedule);
             let job = known.unwrap_or_else(|| {
-                let next = first(&schedule);
-                Job { schedule, next, last: None }
+                let last = self.notes.of(&name);
+                if last.is_none() {
+                    // Waiting begins now, whoever may go on with it.
+                    self.notes.note(&name, now.wall, now);
+                }
+                let next = first(&schedule, last.as_ref(), now, &self.notes.boot);
+                Job { schedule, next }
             });
             self.jobs.insert(name, job);
         }
+        let jobs = &self.jobs;
+        self.notes.jobs.retain(|name, _| jobs.contains_key(name));
+        self.save();
     }
 
     /// Tells of all that are due, each once.
-    fn fire(&mut self) {
-        let (now, here) = (Timestamp::now(), Instant::now());
+    fn fire(&mut self, now: Now) {
+        let (mut all, mut noted) = (Vec::new(), false);
         for (name, job) in &mut self.jobs {
             let due = match job.next {
-                Next::At(at) if at <= now => {
-                    job.next = after(&job.schedule, now);
-                    job.last = Some(at);
-                    now.duration_since(at) <= LATE
+                Next::At(at) if at <= now.wall => {
+                    // Of several that have passed, the latest may still be in time.
+                    let at = match after(&job.schedule, at.max(now.wall - LATE)) {
+                        Next::At(latest) if latest <= now.wall => latest,
+                        Next::At(_) | Next::In(_) | Next::Never => at,
+                    };
+                    job.next = after(&job.schedule, now.wall);
+                    noted = true;
+                    let in_time = now.wall.duration_since(at) <= LATE;
+                    // What was missed is settled by this, whether it is made up for or not.
+                    self.notes.note(name, if in_time { at } else { now.wall }, now);
+                    in_time || job.schedule.catch_up
                 }
-                Next::In(at) if at <= here => {
+                Next::In(at) if at <= now.here => {
                     let When::Every(every) = job.schedule.when else { continue };
+                    noted = true;
                     // From now on, not from when it was due: what was missed does not add up.
-                    job.next = Next::In(if here < at + every { at + every } else { here + every });
+                    job.next = Next::In(if now.here < at + every { at + every } else { now.here + every });
+                    self.notes.note(name, now.wall, now);
                     true
                 }
                 Next::At(_) | Next::In(_) | Next::Never => false,
             };
             if due {
-                self.inbox.send(News::Due { name: name.clone(), overlap: job.schedule.overlap });
+                all.push(News::Due { name: name.clone(), overlap: job.schedule.overlap });
             }
+        }
+        if noted {
+            self.save();
+        }
+        all.into_iter().for_each(|due| self.inbox.send(due));
+    }
+
+    /// Before anybody is told: a manager that dies in between has lost a run, and none is run twice.
+    fn save(&self) {
+        if let Err(error) = self.notes.save() {
+            self.inbox.send(News::Say(format!("{error}: a job may run twice should relume die now")));
         }
     }
 
-    /// Somebody has set the clock, to this.
-    fn clock_was_set(&mut self, now: Timestamp) {
-        for job in self.jobs.values_mut() {
-            let Next::At(_) = job.next else { continue };
-            let from = match job.last {
-                Some(last) if last > now && last.duration_since(now) <= BACK => last,
-                Some(_) | None => now,
-            };
-            job.next = after(&job.schedule, from);
+    /// Somebody has set the clock.
+    fn clock_was_set(&mut self, now: Now) {
+        for (name, job) in &mut self.jobs {
+            if matches!(job.next, Next::At(_)) {
+                let last = self.notes.of(name);
+                job.next = first(&job.schedule, last.as_ref(), now, &self.notes.boot);
+            }
         }
     }
 
     /// Sets the timer of the wall clock to the first time; how long it is to the first that needs none.
     fn arm(&self, wall: &OwnedFd) -> io::Result<Option<Duration>> {
-        let now = Timestamp::now().as_second();
+        let now = wall_now().as_second();
         let times = self.jobs.values().filter_map(|job| match job.next {
             Next::At(at) => Some(at),
             Next::In(_) | Next::Never => None,
@@ -203,10 +363,31 @@ impl Thread {
     }
 }
 
-fn first(schedule: &Schedule) -> Next {
-    match schedule.when {
-        When::Every(every) => Next::In(Instant::now() + every),
-        When::Cron(_) => after(schedule, Timestamp::now()),
+/// When a job is due that was so last at that time. It may lie in the past: then it was missed, by little or by much.
+fn first(schedule: &Schedule, last: Option<&Last>, now: Now, boot: &str) -> Next {
+    let When::Every(every) = schedule.when else {
+        return after(schedule, origin(last.map(|last| last.wall), now.wall, schedule.catch_up));
+    };
+    let known = last.filter(|last| schedule.catch_up || last.boot == boot);
+    let age = known.map_or(Duration::ZERO, |last| last.age(now, boot));
+    let late = Duration::try_from(LATE).unwrap_or_default();
+    let left = match every.checked_sub(age) {
+        Some(left) => left,
+        None if schedule.catch_up || age - every <= late => Duration::ZERO,
+        None => every,
+    };
+    Next::In(now.here + left)
+}
+
+/// The time after which a job is due next that was so last at `last`.
+fn origin(last: Option<Timestamp>, now: Timestamp, catch_up: bool) -> Timestamp {
+    match last {
+        // The clock was put back.
+        Some(last) if last > now && last.duration_since(now) <= BACK => last,
+        Some(last) if last > now => now,
+        Some(last) if catch_up => last,
+        Some(last) => last.max(now - LATE),
+        None => now,
     }
 }
 
@@ -215,7 +396,8 @@ fn after(schedule: &Schedule, time: Timestamp) -> Next {
     let When::Cron(text) = &schedule.when else { return Next::Never };
     let zone = match &schedule.timezone {
         None => TimeZone::system(),
-        Some(name) => TimeZone::get(name).unwrap_or_else(|_| TimeZone::system()),
+        // The config has checked the name against the zones that this program carries.
+        Some(name) => TimeZone::get(name).unwrap_or(TimeZone::UTC),
     };
     let next = Cron::from_str(text).ok().and_then(|cron| {
         cron.find_next_occurrence(&time.to_zoned(zone), false).ok().map(|at| at.timestamp())
@@ -291,82 +473,5 @@ fn verdict(core: &Supervisor, id: ServiceId, overlap: Overlap) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cron(text: &str, zone: &str) -> Schedule {
-        let when = When::Cron(text.into());
-        Schedule { when, timezone: Some(zone.into()), overlap: Overlap::Skip }
-    }
-
-    fn times(schedule: &Schedule, from: &str, count: usize) -> Vec<String> {
-        let mut at: Timestamp = from.parse().unwrap();
-        let mut all = Vec::new();
-        for _ in 0..count {
-            let Next::At(next) = after(schedule, at) else { break };
-            all.push(next.to_string());
-            at = next;
-        }
-        all
-    }
-
-    fn thread(schedule: Schedule, next: Next, last: Option<Timestamp>) -> Thread {
-        let inbox = Arc::new(Inbox::new().unwrap());
-        Thread { inbox, jobs: BTreeMap::from([("job".to_owned(), Job { schedule, next, last })]) }
-    }
-
-    fn due(thread: &Thread) -> usize {
-        let mut news = Default::default();
-        thread.inbox.take(&mut news);
-        news.len()
-    }
-
-    #[test]
-    fn a_day_has_one_run_of_a_daily_job_whatever_the_summer_time_does() {
-        let daily = cron("30 2 * * *", "Europe/Berlin");
-        // In the night of March 29 there is no 02:30, in that of October 25 there are two.
-        let spring = times(&daily, "2026-03-28T00:00:00Z", 3);
-        assert_eq!(spring.len(), 3);
-        assert_eq!(spring[0], "2026-03-28T01:30:00Z");
-        assert!(spring[1].starts_with("2026-03-29T0"), "{spring:?}");
-        assert_eq!(spring[2], "2026-03-30T00:30:00Z");
-        let autumn = times(&daily, "2026-10-24T12:00:00Z", 2);
-        assert_eq!(autumn, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
-    }
-
-    #[test]
-    fn what_is_due_is_told_once_and_what_was_missed_by_far_is_left_out() {
-        let now = Timestamp::now();
-        let seconds = |n| SignedDuration::from_secs(n);
-        let mut late = thread(cron("* * * * *", "UTC"), Next::At(now - seconds(5)), None);
-        late.fire();
-        late.fire();
-        assert_eq!(due(&late), 1);
-        let mut missed = thread(cron("* * * * *", "UTC"), Next::At(now - seconds(36_000)), None);
-        missed.fire();
-        assert_eq!(due(&missed), 0);
-        let every = Schedule { when: When::Every(Duration::from_secs(1)), ..cron("* * * * *", "UTC") };
-        let mut slept = thread(every, Next::In(Instant::now()), None);
-        std::thread::sleep(Duration::from_millis(1));
-        slept.fire();
-        slept.fire();
-        assert_eq!(due(&slept), 1);
-    }
-
-    #[test]
-    fn a_clock_that_is_put_back_a_little_repeats_nothing() {
-        let now: Timestamp = "2026-06-01T10:30:00Z".parse().unwrap();
-        let last: Timestamp = "2026-06-01T11:00:00Z".parse().unwrap();
-        let next = |last: Timestamp, now: Timestamp| {
-            let mut one = thread(cron("0 * * * *", "UTC"), Next::At(last), Some(last));
-            one.clock_was_set(now);
-            match one.jobs["job"].next {
-                Next::At(at) => at.to_string(),
-                Next::In(_) | Next::Never => "none".into(),
-            }
-        };
-        assert_eq!(next(last, now), "2026-06-01T12:00:00Z");
-        let far: Timestamp = "2036-06-01T11:00:00Z".parse().unwrap();
-        assert_eq!(next(far, now), "2026-06-01T11:00:00Z", "a clock that was years ahead stops nothing");
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

@@ -27,6 +27,8 @@ use super::inbox::{Inbox, News};
 use super::job::{self, Judgement};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
+use super::limiting::Unlimited;
+use super::listening::{self, Listening};
 use super::ready::{Ears, Mouth, Stored, look_for_line};
 use super::units::Unit;
 
@@ -39,7 +41,7 @@ const MOST_THREADS: usize = 4;
 
 /// How long the system may take to say who a user is. NSS may ask a directory server; one that is down must
 /// not keep a start under way for ever.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// One process to start.
 #[derive(Debug)]
@@ -106,6 +108,10 @@ pub(crate) struct Ground {
     pub(crate) keeper: Arc<Keeper>,
     /// What services have stored for their next life.
     pub(crate) stored: Arc<Stored>,
+    /// What is opened for services.
+    pub(crate) listening: Arc<Listening>,
+    /// Whose limits are not kept.
+    pub(crate) unlimited: Unlimited,
     /// What the inputs of jobs were.
     pub(crate) archive: super::archive::Archive,
 }
@@ -299,6 +305,7 @@ impl Ground {
         request.environment.extend(order.told.iter().map(|(name, value)| (name.into(), value.into())));
         let mut output = Output::default();
         let generation = order.run.generation;
+        self.hand_down(order, &mut request, &mut output)?;
         let ears = self.ears(order, &mut request, &mut output)?;
         let made = SpawnPlan::prepare(&request).map_err(refused).and_then(|plan| {
             if !matches!(order.kind, RunKind::Probe(_)) {
@@ -306,6 +313,8 @@ impl Ground {
                 self.look_for_line(order, &output);
             }
             let cgroup = self.cgroup(name, order.run.generation)?;
+            let place = (self.cgroups.as_ref(), cgroup.as_ref());
+            self.unlimited.limit((&order.unit, order.run, order.kind), place, (&self.keeper, &self.inbox));
             self.spawn(spawner, &plan, &output, cgroup)
         });
         match made {
@@ -327,6 +336,26 @@ impl Ground {
         }
     }
 
+    /// Listening sockets, and what an earlier life has stored.
+    fn hand_down(
+        &self,
+        order: &Order,
+        request: &mut SpawnRequest,
+        output: &mut Output,
+    ) -> Result<(), SpawnError> {
+        if !matches!(order.kind, RunKind::Service | RunKind::Job) {
+            return Ok(());
+        }
+        let mut named = self.listening.give(&self.keeper, &order.unit, order.run.generation, request)?;
+        if order.kind == RunKind::Service {
+            named.extend(self.stored.give(&order.unit.config.spec.name));
+        }
+        let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        listening::tell(request, &names);
+        output.stored = named.into_iter().map(|(_, fd)| fd).collect();
+        Ok(())
+    }
+
     /// What a service's own process can speak into; hooks and jobs are not listened to.
     fn ears(
         &self,
@@ -340,7 +369,6 @@ impl Ground {
         let readiness = &order.unit.config.readiness;
         let (ears, mouth) = Ears::open(readiness, &self.notify_dir, request).map_err(failed)?;
         output.mouth = mouth;
-        output.stored = self.stored.give(&order.unit.config.spec.name, request);
         let fds = ears.fds();
         if !fds.is_empty() {
             let name = &order.unit.config.spec.name;

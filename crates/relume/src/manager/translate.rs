@@ -153,6 +153,10 @@ impl Edge {
                 News::Probed { run, number, what } => self.probed(run, number, what),
                 News::LineSeen { run } => self.line_seen(run),
                 News::Warned(text) => self.say(Level::Warn, text),
+                News::TooMuchMemory { run, used, limit } => {
+                    self.events.push_back(Event::TooMuchMemory { run, used, limit });
+                }
+                News::Noticed { service, text } => self.events.push_back(Event::Noticed { service, text }),
                 News::Alert { service, which, told } => {
                     self.dossiers.insert((service, which), told);
                     self.events.push_back(Event::AlertDue { service, which });
@@ -215,7 +219,7 @@ impl Edge {
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
         let cancelled = std::sync::Arc::default();
-        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled }));
+        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled, killed: false }));
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
             self.listen(id, ears);
@@ -265,6 +269,7 @@ impl Edge {
         };
         // Not our child: whoever has reaped it tells.
         let Some(exit) = self.exit_as_told(id, process, exit) else { return };
+        let exit = self.for_want_of_memory(id, exit);
         let Some(run) = self.runs.get_mut(&id) else { return };
         let rest = Stage::Rest { members: BTreeMap::new() };
         let Stage::Main { process, pidfd } = std::mem::replace(&mut run.stage, rest) else { return };
@@ -522,6 +527,7 @@ pub(crate) fn to_mark(exit: Exit) -> Kind {
     match exit {
         Exit::Code(code) => Kind::Exited(u32::from_ne_bytes(code.to_ne_bytes())),
         Exit::Signal { number, .. } => Kind::Killed(number.unsigned_abs()),
+        Exit::OutOfMemory { .. } => Kind::Killed(number::KILL.unsigned_abs()),
         Exit::Unknown => Kind::Ended,
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::tree::{self, RunMarks};
 
 use super::inbox::{Inbox, News};
+use super::keeper::Keeper;
+use super::listening::Listening;
 
 /// The tree of one run.
 #[derive(Debug, Clone)]
@@ -40,16 +42,25 @@ pub(crate) enum Tree {
 enum Errand {
     /// Say who is left of it, as `News::Walked`.
     Walk(RunId, Tree),
-    /// Send each of its processes a signal.
-    Signal(RunId, Tree, i32),
-    /// Kill it, with no way to fork past it.
-    Kill(RunId, Tree),
     /// Say whether this process is one of its own, as `News::Claimed`.
     Claim(RunId, Tree, u32),
     /// Remove the empty cgroup.
     Remove(RunCgroup),
     /// Remove the name of a socket that nobody holds any more.
     Forget(PathBuf),
+    /// Close the listening sockets that only this service had, up to this generation.
+    Release(Arc<Listening>, Arc<Keeper>, String, u64),
+    /// Nothing more will come.
+    End,
+}
+
+/// Something to do to a tree.
+#[derive(Debug)]
+enum Blow {
+    /// Send each of its processes a signal.
+    Signal(RunId, Tree, i32),
+    /// Kill it, with no way to fork past it.
+    Kill(RunId, Tree),
     /// Nothing more will come.
     End,
 }
@@ -59,7 +70,7 @@ pub(crate) struct Trees {
     /// What looks and tidies up.
     errands: Sender<Errand>,
     /// What signals and kills.
-    blows: Sender<Errand>,
+    blows: Sender<Blow>,
     inbox: Arc<Inbox>,
     threads: [JoinHandle<()>; 2],
 }
@@ -86,11 +97,11 @@ impl Trees {
     }
 
     pub(crate) fn signal(&self, run: RunId, tree: &Tree, signal: i32) {
-        self.blow(Errand::Signal(run, tree.clone(), signal));
+        self.blow(Blow::Signal(run, tree.clone(), signal));
     }
 
     pub(crate) fn kill(&self, run: RunId, tree: &Tree) {
-        self.blow(Errand::Kill(run, tree.clone()));
+        self.blow(Blow::Kill(run, tree.clone()));
     }
 
     pub(crate) fn remove(&self, cgroup: RunCgroup) {
@@ -100,7 +111,7 @@ impl Trees {
     /// Does what is left and ends, unless that takes too long.
     pub(crate) fn finish(&self, patience: Duration) {
         self.send(Errand::End);
-        self.blow(Errand::End);
+        self.blow(Blow::End);
         let began = std::time::Instant::now();
         while !self.threads.iter().all(JoinHandle::is_finished) && began.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(1));
@@ -115,13 +126,23 @@ impl Trees {
         self.send(Errand::Forget(socket));
     }
 
+    pub(crate) fn release(
+        &self,
+        (listening, keeper): (&Arc<Listening>, &Arc<Keeper>),
+        service: &str,
+        generation: u64,
+    ) {
+        let (listening, keeper) = (Arc::clone(listening), Arc::clone(keeper));
+        self.send(Errand::Release(listening, keeper, service.to_owned(), generation));
+    }
+
     fn send(&self, errand: Errand) {
         // The thread ends only with the program.
         let _ended = self.errands.send(errand);
     }
 
-    fn blow(&self, errand: Errand) {
-        let _ended = self.blows.send(errand);
+    fn blow(&self, blow: Blow) {
+        let _ended = self.blows.send(blow);
     }
 
     /// Looks for the main process of a `forking` service until it is found or `cancelled`.
@@ -147,9 +168,8 @@ impl Trees {
 }
 
 fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
-    // Directories whose removal came too early: a zombie keeps its cgroup until it is reaped.
-    let mut late: Vec<RunCgroup> = Vec::new();
-    while let Ok(first) = queue.recv() {
+    let mut emptied = Emptied::default();
+    while let Some(first) = emptied.next(queue) {
         // A thousand services can die at once: one look at all processes serves all walks of a batch.
         let batch: Vec<Errand> = std::iter::once(first).chain(queue.try_iter()).collect();
         let many = batch.iter().filter(|errand| matches!(errand, Errand::Walk(..))).count() > 1;
@@ -162,41 +182,75 @@ fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
                     let open = |process: ProcessId| Some((process, process.open().ok()??));
                     inbox.send(News::Walked { run, members: members.into_iter().filter_map(open).collect() });
                 }
-                // These go to the other thread.
-                Errand::Signal(..) | Errand::Kill(..) => {}
                 Errand::Claim(run, tree, pid) => {
                     let process = members(&tree).into_iter().find(|process| process.pid == pid);
                     let found = process.and_then(|process| Some((process, process.open().ok()??)));
                     inbox.send(News::Claimed { run, found });
                 }
-                Errand::Remove(cgroup) => late.push(cgroup),
+                Errand::Remove(cgroup) => emptied.fresh.push(cgroup),
                 // One that stays behind is found by the next start.
                 Errand::Forget(socket) => drop(relume_os::files::remove(&socket)),
-                Errand::End => {
-                    late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
-                    return;
+                Errand::Release(listening, keeper, service, generation) => {
+                    listening.release(&keeper, &service, generation);
                 }
+                Errand::End => return emptied.remove(),
             }
         }
-        late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
+    }
+}
+
+/// Cgroups that are to be removed.
+#[derive(Default)]
+struct Emptied {
+    /// Not at once: to remove one and to make one exclude each other in the kernel, and a service that has died is about to be started again.
+    fresh: Vec<RunCgroup>,
+    /// Their removal came too early: a zombie keeps its cgroup until it is reaped.
+    late: Vec<RunCgroup>,
+}
+
+/// How long an empty cgroup is left for the sake of the next start, which takes a millisecond.
+const LEFT: Duration = Duration::from_millis(5);
+
+/// So many are removed whatever happens at the time.
+const MOST_LEFT: usize = 32;
+
+impl Emptied {
+    /// The next errand; in the quiet before it, what has been left.
+    fn next(&mut self, queue: &Receiver<Errand>) -> Option<Errand> {
+        while !self.fresh.is_empty() {
+            match queue.recv_timeout(LEFT) {
+                Ok(errand) if self.fresh.len() < MOST_LEFT => return Some(errand),
+                Ok(errand) => {
+                    self.remove();
+                    return Some(errand);
+                }
+                Err(RecvTimeoutError::Timeout) => self.remove(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        queue.recv().ok()
+    }
+
+    fn remove(&mut self) {
+        self.late.append(&mut self.fresh);
+        self.late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
     }
 }
 
 /// Signals and kills, in order.
-fn strike(queue: &Receiver<Errand>, inbox: &Inbox) {
+fn strike(queue: &Receiver<Blow>, inbox: &Inbox) {
     // Runs that refused: said once, though a kill is repeated for as long as something lives.
     let mut refusing: HashSet<RunId> = HashSet::new();
     while let Ok(first) = queue.recv() {
         // What piled up behind a kill that had to wait may name a run twice; to kill it once is to kill it.
         let mut killed: HashSet<RunId> = HashSet::new();
-        for errand in std::iter::once(first).chain(queue.try_iter().collect::<Vec<_>>()) {
-            let (run, done) = match errand {
+        for blow in std::iter::once(first).chain(queue.try_iter().collect::<Vec<_>>()) {
+            let (run, done) = match blow {
                 // A process that is gone needs no signal.
-                Errand::Signal(run, tree, signal) => (run, signal_all(&tree, signal).map(drop)),
-                Errand::Kill(run, _) if !killed.insert(run) => continue,
-                Errand::Kill(run, tree) => (run, kill_all(&tree)),
-                Errand::End => return,
-                Errand::Walk(..) | Errand::Claim(..) | Errand::Remove(_) | Errand::Forget(_) => continue,
+                Blow::Signal(run, tree, signal) => (run, signal_all(&tree, signal).map(drop)),
+                Blow::Kill(run, _) if !killed.insert(run) => continue,
+                Blow::Kill(run, tree) => (run, kill_all(&tree)),
+                Blow::End => return,
             };
             match done {
                 Err(error) if refusing.insert(run) => {

@@ -60,6 +60,11 @@ impl Units {
         }
     }
 
+    /// Whether somebody has a `max_memory`.
+    pub(crate) fn has_memory_bounds(&self) -> bool {
+        self.by_name.values().any(|unit| unit.config.resources.max_memory.is_some())
+    }
+
     /// The service of that name.
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Unit>> {
         self.by_name.get(name)
@@ -109,6 +114,8 @@ impl Unit {
             log,
             shown: relume_config::Shown::default(),
             schedule: None,
+            resources: relume_config::Resources::default(),
+            sockets: Vec::new(),
             base_name: name.to_owned(),
         })
     }

@@ -46,6 +46,7 @@ impl Edge {
     pub(crate) fn take_over(&mut self, units: Arc<Units>) {
         self.units = units;
         self.clockwork.set(&self.units);
+        self.sampler.watch(self.units.has_memory_bounds());
         self.read_at = std::time::SystemTime::now();
         self.respawn.reconfigure(self.units.manager.self_respawn);
         self.keep_config();

@@ -129,6 +129,10 @@ pub(crate) fn addressed(
         Event::ProbeDue { run, .. } => of_run(core, *run, "probe due"),
         Event::AlertDue { service, .. } => vec![(*service, "alert due".into())],
         Event::Silent { run } => of_run(core, *run, "silent"),
+        Event::TooMuchMemory { run, .. } => of_run(core, *run, "too much memory"),
+        Event::Noticed { service, .. } => {
+            service.iter().map(|service| (*service, "something noticed".into())).collect()
+        }
         Event::Extended { run, .. } => of_run(core, *run, "asks for more time"),
     }
 }

@@ -136,6 +136,12 @@ impl World {
         self.tell(Event::Silent { run: self.run(name) });
     }
 
+    /// Its tree was measured, and is above its bound.
+    #[track_caller]
+    pub(crate) fn too_much_memory(&mut self, name: &str) {
+        self.tell(Event::TooMuchMemory { run: self.run(name), used: 2_000, limit: 1_000 });
+    }
+
     /// A regular probe of the present run was answered well.
     #[track_caller]
     pub(crate) fn probe_well(&mut self, name: &str, check: Check) {

@@ -152,6 +152,7 @@ impl World {
                 | What::Returned { .. }
                 | What::StillAlive { .. }
                 | What::LooksForking { .. }
+                | What::Noticed { .. }
                 | What::Stale { .. }
                 | What::Adopted { .. } => {}
             }

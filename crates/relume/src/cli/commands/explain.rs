@@ -107,6 +107,7 @@ fn last_exit(exit: Option<Ended>, cause: &Cause, history: &[EventRecord]) -> Opt
     };
     match exit {
         Some(Ended::Code(code)) => last.code = Some(code),
+        Some(Ended::OutOfMemory { .. }) => last.signal = Some("SIGKILL".to_owned()),
         Some(Ended::Signal { number, .. }) => last.signal = Some(signals::name(number)),
         Some(Ended::Unknown) => last.unknown = Some(true),
         None => {

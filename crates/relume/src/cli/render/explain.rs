@@ -1,10 +1,11 @@
 //! `relume explain`: a page about one service.
 
 use jiff::tz::TimeZone;
-use relume_proto::{ChainLink, ExplainReport, Retries};
+use relume_proto::{ChainLink, ExplainReport, Retries, ServiceReport};
 
 use super::text::{count, harmless, seconds};
 use super::{BAD, BUSY, DIM, GOOD, Look, STRONG, event, state_style};
+use crate::sizes;
 
 /// Events shown on the page; `--json` has more.
 const EVENTS: usize = 8;
@@ -83,10 +84,23 @@ fn facts(report: &ExplainReport, look: Look) -> String {
         rows.push(("last end", format!("{} ({})", exit.reason, exit.at)));
     }
     rows.extend(retries(&report.retries, service.restarts).map(|text| ("retries", text)));
+    rows.extend(uses(service).map(|text| ("uses", text)));
     rows.extend(report.next.clone().map(|next| ("next", next)));
     rows.into_iter()
         .map(|(what, text)| format!("  {}  {}\n", look.paint(DIM, &format!("{what:<8}")), harmless(&text)))
         .collect()
+}
+
+/// `3.1 % of a processor, 34 MB, 3 processes, 40 descriptors`
+fn uses(service: &ServiceReport) -> Option<String> {
+    let memory = sizes::in_words(service.memory_bytes?);
+    let mut text = format!("{:.1} % of a processor, {memory}", service.cpu_percent?);
+    if let (Some(processes), Some(fds)) = (service.processes, service.fds) {
+        let plural = if processes == 1 { "process" } else { "processes" };
+        let fds = count(usize::try_from(fds).unwrap_or(usize::MAX), "descriptor");
+        text.push_str(&format!(", {processes} {plural}, {fds}"));
+    }
+    Some(text)
 }
 
 fn retries(retries: &Retries, restarts: u64) -> Option<String> {

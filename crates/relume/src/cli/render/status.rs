@@ -3,10 +3,15 @@
 use relume_proto::{ManagerReport, ServiceReport, State, StatusReport};
 
 use super::text::{columns, count, harmless, padded, right, seconds, wrapped};
+use crate::sizes;
+
 use super::{BAD, DIM, Look, STRONG, state_style};
 
 /// Columns that the last column gets at least before its lines are left to the terminal to break.
 const NARROWEST: usize = 24;
+
+/// Columns that the last column gets before there are others for what a service uses.
+const COMFORTABLE: usize = 36;
 
 /// The whole answer for people.
 pub(crate) fn render(report: &StatusReport, look: Look) -> String {
@@ -51,6 +56,8 @@ struct Row {
     pid: String,
     uptime: String,
     restarts: String,
+    cpu: String,
+    memory: String,
     now: String,
 }
 
@@ -63,6 +70,8 @@ impl Row {
             pid: service.pid.map_or_else(none, |pid| pid.to_string()),
             uptime: service.uptime_s.filter(|_| service.pid.is_some()).map_or_else(none, seconds),
             restarts: service.restarts.to_string(),
+            cpu: service.cpu_percent.map_or_else(none, |percent| format!("{percent:.1}%")),
+            memory: service.memory_bytes.map_or_else(none, sizes::in_words),
             now: harmless(&what_matters(service)).into_owned(),
         }
     }
@@ -79,25 +88,35 @@ fn table(services: &[ServiceReport], look: Look, out: &mut String) {
     let uptime = widest("UPTIME", |row| &row.uptime);
     let restarts = widest("RESTARTS", |row| &row.restarts);
     let left = name + state + pid + uptime + restarts + 2 * 5;
+    let (cpu, memory) = (widest("CPU", |row| &row.cpu), widest("MEMORY", |row| &row.memory));
+    let measured = services.iter().any(|service| service.memory_bytes.is_some());
+    let fits = look.width.is_none_or(|width| width >= left + cpu + memory + 4 + COMFORTABLE);
+    let uses = |row: (&str, &str)| match measured && fits {
+        true => format!("  {}  {}", right(row.0, cpu), right(row.1, memory)),
+        false => String::new(),
+    };
+    let left = left + columns(&uses(("", "")));
     let title = format!(
-        "{}  {}  {}  {}  {}  NOW",
+        "{}  {}  {}  {}  {}{}  NOW",
         padded("NAME", name),
         padded("STATE", state),
         right("PID", pid),
         right("UPTIME", uptime),
-        right("RESTARTS", restarts)
+        right("RESTARTS", restarts),
+        uses(("CPU", "MEMORY"))
     );
     out.push_str(&look.paint(DIM, &title));
     out.push('\n');
     for row in &rows {
         let shown = padded(row.state.as_str(), state);
         let line = format!(
-            "{}  {}  {}  {}  {}",
+            "{}  {}  {}  {}  {}{}",
             padded(&row.name, name),
             look.paint(state_style(&row.state), &shown),
             right(&row.pid, pid),
             right(&row.uptime, uptime),
-            right(&row.restarts, restarts)
+            right(&row.restarts, restarts),
+            uses((&row.cpu, &row.memory))
         );
         out.push_str(&line);
         last_column(&row.now, left, look, out);

@@ -35,6 +35,8 @@ pub(super) async fn get(
     let query = query.unwrap_or_default();
     let words = names_from_query(&query).unwrap_or_default();
     let lines = query.split('&').find_map(|pair| pair.strip_prefix("lines=")?.parse().ok()).unwrap_or(20);
+    let services = office.board().memory.services.len();
+    office.sampler.ask(services).await;
     let mut report = {
         let board = office.board();
         let names = targets::names(&board, &Targets::Names(words))?;

@@ -31,6 +31,7 @@ use super::archive::Archive;
 use super::inbox::Inbox;
 use super::publish::{Board, Desk};
 use super::reload::Source;
+use super::sampling::Sampler;
 
 pub(crate) use server::start;
 
@@ -43,6 +44,8 @@ pub(crate) struct Office {
     /// How the configuration is read again.
     pub(crate) source: Arc<Source>,
     pub(crate) archive: Archive,
+    /// Measures what services use while somebody asks.
+    pub(crate) sampler: Sampler,
     /// True: this manager is about to be replaced; whoever waits comes again.
     pub(crate) closing: watch::Receiver<bool>,
 }

@@ -12,6 +12,8 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
 ) -> Result<Json<StatusReport>, Refusal> {
     let names = names_from_query(query.as_deref().unwrap_or_default());
+    let services = office.board().memory.services.len();
+    office.sampler.ask(services).await;
     let board = office.board();
     let meant = match names {
         None => Vec::new(),

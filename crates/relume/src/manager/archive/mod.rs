@@ -38,6 +38,9 @@ const OPENING: Duration = Duration::from_secs(10);
 /// How long relume waits for the last commit when it leaves.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 
+/// Before the name of a scheduled job among the notes on jobs: no service has a name with `/`.
+const DUE: &str = "due/";
+
 /// How many events one question to the history brings.
 pub(crate) const PAGE: usize = 500;
 
@@ -136,6 +139,18 @@ impl Archive {
             drop(inputs);
             self.queue.inputs(name, digest);
         }
+    }
+
+    /// What was noted of a scheduled job last, by [`Self::note_due`].
+    pub(crate) fn due_before(&self, name: &str) -> Option<String> {
+        lock(&self.inputs).done.get(&format!("{DUE}{name}")).cloned()
+    }
+
+    /// When a scheduled job was due, in the words of the schedule.
+    pub(crate) fn note_due(&self, name: &str, text: String) {
+        let key = format!("{DUE}{name}");
+        lock(&self.inputs).done.insert(key.clone(), text.clone());
+        self.queue.inputs(&key, text);
     }
 
     /// From now on there is somebody to say trouble to.

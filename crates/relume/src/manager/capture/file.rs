@@ -1,5 +1,6 @@
 //! One log file: where the next byte goes, and what to do when somebody else moved, replaced, truncated or deleted it.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ struct Open {
     /// None: the target wants none, or there cannot be one.
     ledger: Option<Ledger>,
     /// When the log was begun, in nanoseconds since 1970; where nothing tells, when it was opened.
-    began: i64,
+    began: Cell<i64>,
 }
 
 /// Since when a file cannot be written, and when to try next.
@@ -165,6 +166,7 @@ impl LogFile {
         let opened = |()| Ledger::open(pass.disk, path, *mode, (stat.identity, stat.size));
         let ledger = indexed.then_some(()).and_then(opened);
         let began = ledger.as_ref().map_or_else(ledger::now_ns, |ledger| ledger.began);
+        let began = Cell::new(began);
         self.open = Some(Open { handle, checked: pass.now, ledger, began });
         if !self.marks.is_empty() {
             self.mark_all(stat.size);
@@ -224,8 +226,7 @@ impl LogFile {
 
     fn is_old(&self, open: &Open) -> bool {
         let age = self.target.rotate.and_then(|rule| rule.age);
-        let past = || u64::try_from(ledger::now_ns().saturating_sub(open.began)).unwrap_or(0);
-        age.is_some_and(|age| u128::from(past()) >= age.as_nanos())
+        age.is_some_and(|age| past(&open.began, ledger::now_ns()) >= age)
     }
 
     /// Tries again after trouble: first the chunk that is stuck, or else only whether the file can be opened.
@@ -329,5 +330,34 @@ impl LogFile {
             }
         }
         Ok(())
+    }
+}
+
+/// How old a file is. A clock that was put back to before it was begun would keep it from growing old for as long as it was put back:
+/// then its age counts from now on.
+fn past(began: &Cell<i64>, now: i64) -> Duration {
+    if now < began.get() {
+        began.set(now);
+    }
+    Duration::from_nanos(u64::try_from(now.saturating_sub(began.get())).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scorecard R31. Shown to fail: with the beginning left as it was, no file grows old for ten years.
+    #[test]
+    fn a_file_grows_old_by_the_clock_as_it_is_whatever_it_is_set_to() {
+        let second = 1_000_000_000;
+        let (now, years) = (1_780_000_000 * second, 10 * 365 * 86_400 * second);
+        let began = Cell::new(now);
+        let seconds = |at: i64| past(&began, at).as_secs();
+        assert_eq!(seconds(now + 5 * second), 5);
+        assert_eq!(seconds(now - years), 0);
+        assert_eq!(seconds(now - years + 7 * second), 7);
+        assert_eq!(seconds(0), 0);
+        assert_eq!(seconds(3 * second), 3);
+        assert!(seconds(now) > 86_400, "forward again: old at once, and begun anew by the rotation");
     }
 }

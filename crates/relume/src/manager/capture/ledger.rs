@@ -2,7 +2,7 @@
 //! fails in silence, and the log goes on without times.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::output_index::{self, Channel, HEADER, Header, Kind, RECORD, Record};
 
@@ -20,8 +20,7 @@ const LITTLE: u64 = 10 * RECORD as u64;
 
 /// The wall clock, in nanoseconds since 1970.
 pub(super) fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(relume_os::clock::realtime().as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// See the module's description.

@@ -9,6 +9,9 @@ use relume_os::clock;
 use relume_proto::EventRecord;
 
 use super::words;
+use crate::manager::disks::Rooms;
+use crate::manager::sampling::{Reading, Readings, Target};
+use crate::manager::schedule::Times;
 use crate::manager::units::{Unit, Units};
 use crate::places::Places;
 
@@ -28,6 +31,12 @@ pub(crate) struct Board {
     /// Why a probe of a service failed last.
     failures: HashMap<ServiceId, String>,
     pub(crate) places: Places,
+    /// What runs use, as it was measured last.
+    pub(crate) readings: Readings,
+    /// The room on the file systems, likewise.
+    pub(crate) rooms: Rooms,
+    /// When jobs are due next.
+    pub(crate) times: Times,
     pub(crate) began: Moment,
     /// How often a manager has come back.
     pub(crate) recoveries: u64,
@@ -80,6 +89,9 @@ impl Board {
             told: HashMap::new(),
             failures: HashMap::new(),
             places,
+            readings: Readings::default(),
+            rooms: Rooms::default(),
+            times: Times::default(),
             began,
         }
     }
@@ -126,6 +138,7 @@ impl Board {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::Returned { .. }
+            | What::Noticed { .. }
             | What::Stale { .. } => {}
         }
         self.memory.fold(fact);
@@ -183,6 +196,27 @@ impl Board {
     /// The present main process of a service.
     pub(crate) fn process_of(&self, service: ServiceId) -> Option<Process> {
         self.processes.get(self.mains.get(&service)?).copied()
+    }
+
+    /// What the present run of a service uses, if that was measured lately.
+    pub(crate) fn reading_of(&self, service: ServiceId) -> Option<Reading> {
+        self.readings.of(*self.mains.get(&service)?)
+    }
+
+    /// Every run that could be measured.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let target = |(service, run): (&ServiceId, &RunId)| {
+            let process = self.processes.get(run)?;
+            let unit = self.unit(*service)?;
+            Some(Target {
+                run: *run,
+                name: unit.config.spec.name.clone(),
+                pid: process.pid,
+                started: process.started,
+                max_memory: unit.config.resources.max_memory,
+            })
+        };
+        self.mains.iter().filter_map(target).collect()
     }
 
     /// Whether the last run of a service put itself in the background, although nothing says that it does.

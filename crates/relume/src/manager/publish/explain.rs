@@ -39,7 +39,9 @@ fn chain(board: &Board, first: ServiceId) -> Vec<ChainLink> {
         Some(ChainLink {
             service: record.name.clone(),
             state: words::word(report::word(board, id, record)),
-            because: words::reason(board, record).or_else(|| words::ended(record)),
+            because: words::due(board, record)
+                .or_else(|| words::reason(board, record))
+                .or_else(|| words::ended(record)),
             since: None,
         })
     };
@@ -100,6 +102,9 @@ fn next(board: &Board, id: ServiceId, record: &Record) -> Option<String> {
     let unit = board.unit(id);
     let wait = |at: Moment| words::span(at.since(now()));
     let start = format!("relume start {}", record.name);
+    if words::due(board, record).is_some() {
+        return Some(format!("its schedule starts it; {start} runs it now"));
+    }
     Some(match &record.state {
         State::Running { .. } | State::Starting { .. } => return None,
         State::Pending { on: WaitFor::Dependency(need), .. } => {

@@ -18,7 +18,7 @@ mod tape;
 mod words;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +41,7 @@ pub(crate) use tape::Follower;
 use super::alerts::Alerts;
 use super::archive::{self, Archive};
 use super::capture::Report;
+use super::pace::Pace;
 use super::units::Units;
 use crate::places::Places;
 use crate::systemd::Teller;
@@ -182,13 +183,9 @@ const QUIET: Duration = Duration::from_secs(2);
 
 impl Thread {
     fn run(mut self, queue: &Receiver<Note>) {
+        let mut pace = Pace::default();
         loop {
-            let note = match self.stale_since {
-                None if self.litter >= LITTER => queue.recv_timeout(QUIET),
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => queue.recv_timeout(STATUS_DELAY.saturating_sub(since.elapsed())),
-            };
-            match note {
+            match self.next(queue, &mut pace) {
                 Ok(Note::Leave) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(note) => {
                     self.litter += 1;
@@ -207,6 +204,19 @@ impl Thread {
         let in_order = board.lock().unwrap_or_else(PoisonError::into_inner).memory.shutdown.is_some();
         archive.finish(in_order);
         outlets.finish();
+    }
+
+    fn next(&self, queue: &Receiver<Note>, pace: &mut Pace) -> Result<Note, RecvTimeoutError> {
+        match queue.try_recv() {
+            Ok(note) => return Ok(note),
+            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+            Err(TryRecvError::Empty) => pace.rest(),
+        }
+        match self.stale_since {
+            None if self.litter >= LITTER => queue.recv_timeout(QUIET),
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => queue.recv_timeout(STATUS_DELAY.saturating_sub(since.elapsed())),
+        }
     }
 
     fn tidy_up(&mut self) {
@@ -319,6 +329,7 @@ fn remember(archive: &Archive, board: &Board, fact: &Fact) {
         | What::StillAlive { .. }
         | What::Returned { .. }
         | What::LooksForking { .. }
+        | What::Noticed { .. }
         | What::Stale { .. } => return,
     };
     if let Some(record) = fact.what.service().and_then(|id| board.memory.services.get(&id)) {

@@ -3,11 +3,13 @@
 use relume_core::{Intent, Moment, Record, ServiceId, State, Word};
 use relume_os::signals;
 use relume_proto::{
-    LastExit, ManagerReport, ManagerState, ServiceReport, StatusEntry, StatusFile, StatusReport,
+    DiskReport, LastExit, ManagerReport, ManagerState, ServiceReport, State as Shown, StatusEntry,
+    StatusFile, StatusReport,
 };
 
 use super::board::{Board, now, wall};
 use super::words;
+use crate::room::{Room, Shortage};
 
 /// The whole status, or that of the named services.
 pub(crate) fn status_report(board: &Board, names: &[String]) -> StatusReport {
@@ -28,9 +30,17 @@ fn entry(board: &Board, id: ServiceId, record: &Record) -> StatusEntry {
     let unit = board.unit(id);
     StatusEntry {
         pid: board.process_of(id).map(|process| process.pid),
-        status: words::word(word(board, id, record)),
+        status: shown(board, id, record),
         log: unit.map(|unit| unit.out.path.display().to_string()),
         groups: unit.map(|unit| unit.config.shown.groups.clone()).unwrap_or_default(),
+    }
+}
+
+/// Its state as status and files show it: a job that waits for its time is wanted, whatever its last run has come to.
+fn shown(board: &Board, id: ServiceId, record: &Record) -> Shown {
+    match words::due(board, record) {
+        Some(_) => Shown::Pending,
+        None => words::word(word(board, id, record)),
     }
 }
 
@@ -41,6 +51,7 @@ pub(super) fn word(board: &Board, id: ServiceId, record: &Record) -> Word {
 
 fn manager(board: &Board) -> ManagerReport {
     let pid = std::process::id();
+    let own = board.readings.own();
     let state = match (board.memory.shutdown.is_some(), board.safe_mode) {
         (true, _) => ManagerState::Stopping,
         (false, true) => ManagerState::SafeMode,
@@ -58,16 +69,36 @@ fn manager(board: &Board) -> ManagerReport {
         config: board.units.sources.iter().map(|path| path.display().to_string()).collect(),
         state_dir: board.places.state_dir.display().to_string(),
         log: Some(board.places.log_file.display().to_string()),
+        cpu_percent: own.map(|own| tenths(own.cpu_percent)),
+        memory_bytes: own.map(|own| own.usage.memory),
+        fds: own.map(|own| own.usage.fds),
+        disks: board.rooms.latest().iter().map(disk).collect(),
     }
+}
+
+fn disk(room: &Room) -> DiskReport {
+    DiskReport {
+        what: room.what.to_owned(),
+        path: room.dir.display().to_string(),
+        free_bytes: room.free,
+        total_bytes: room.total,
+        short: room.shortage() != Shortage::None,
+    }
+}
+
+/// A share as people read it: nobody measures hundredths of a percent.
+fn tenths(percent: f64) -> f64 {
+    (percent * 10.0).round() / 10.0
 }
 
 fn service(board: &Board, id: ServiceId, record: &Record) -> ServiceReport {
     let process = board.process_of(id);
     let since = process.map(|process| process.started);
+    let reading = board.reading_of(id).filter(|_| process.is_some());
     let mut report = ServiceReport {
         name: record.name.clone(),
-        state: words::word(word(board, id, record)),
-        reason: words::reason(board, record),
+        state: shown(board, id, record),
+        reason: words::due(board, record).or_else(|| words::reason(board, record)),
         pid: process.map(|process| process.pid),
         run: Some(record.generation).filter(|generation| *generation > 0),
         uptime_s: since.map(|at| now().since(at).as_secs_f64()),
@@ -77,7 +108,11 @@ fn service(board: &Board, id: ServiceId, record: &Record) -> ServiceReport {
         restarts: record.restarts,
         retries_used: u32::try_from(record.history.retries.len()).unwrap_or(u32::MAX),
         last_exit: last_exit(record),
-        next_start_in_s: next_start(record),
+        next_start_in_s: next_start(board, record),
+        cpu_percent: reading.map(|reading| tenths(reading.cpu_percent)),
+        memory_bytes: reading.map(|reading| reading.usage.memory),
+        processes: reading.map(|reading| reading.usage.processes),
+        fds: reading.map(|reading| reading.usage.fds),
         ..ServiceReport::default()
     };
     configured(board, id, record, &mut report);
@@ -104,6 +139,8 @@ fn configured(board: &Board, id: ServiceId, record: &Record, report: &mut Servic
         Intent::Up => true,
         Intent::Down => policy.autostart,
     };
+    // It rests well until then.
+    report.autostart &= words::due(board, record).is_none();
     // The window slides while nothing happens.
     let window = policy.restart.retry_window;
     let counted = record.history.retries.iter().filter(|at| now().since(**at) < window).count();
@@ -115,16 +152,14 @@ fn configured(board: &Board, id: ServiceId, record: &Record, report: &mut Servic
         .map(|most| if exhausted { 0 } else { most.saturating_sub(report.retries_used) });
 }
 
-fn next_start(record: &Record) -> Option<f64> {
+fn next_start(board: &Board, record: &Record) -> Option<f64> {
+    let due = || board.times.of(&record.name).filter(|_| record.intent != Intent::Down);
     match record.state {
         State::Restarting { retry_at, .. } => Some(retry_at.since(now()).as_secs_f64()),
-        State::Stopped
-        | State::Pending { .. }
-        | State::Starting { .. }
-        | State::Running { .. }
-        | State::Stopping { .. }
-        | State::Completed
-        | State::Failed { .. } => None,
+        State::Stopped | State::Completed | State::Failed { .. } => due().map(|(left, _)| left.as_secs_f64()),
+        State::Pending { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping { .. } => {
+            None
+        }
     }
 }
 
@@ -135,6 +170,7 @@ fn last_exit(record: &Record) -> Option<LastExit> {
     let (code, signal, unknown) = match end.exit? {
         relume_core::Exit::Code(code) => (Some(code), None, None),
         relume_core::Exit::Signal { number, .. } => (None, Some(signals::name(number)), None),
+        relume_core::Exit::OutOfMemory { .. } => (None, Some("SIGKILL".to_owned()), None),
         relume_core::Exit::Unknown => (None, None, Some(true)),
     };
     Some(LastExit { code, signal, unknown, at, reason })

@@ -38,6 +38,8 @@ struct Latest {
     /// By path; `None`: the file is to be removed.
     pids: BTreeMap<PathBuf, Option<u32>>,
     closing: bool,
+    /// The thread waits for a change: only then is waking it worth a system call.
+    asleep: bool,
 }
 
 impl Store {
@@ -69,8 +71,11 @@ impl Store {
     }
 
     fn change(&self, change: impl FnOnce(&mut Latest)) {
-        change(&mut self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner));
-        self.shared.changed.notify_one();
+        let mut latest = self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut latest);
+        if std::mem::take(&mut latest.asleep) {
+            self.shared.changed.notify_one();
+        }
     }
 }
 
@@ -90,6 +95,7 @@ impl Writer {
                 if latest.closing {
                     return;
                 }
+                latest.asleep = true;
                 latest = shared.changed.wait(latest).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use relume_config::Said;
 use relume_core::{
-    Cause, Check, Condition, Count, Exit, Fact, Hook, Moment, Pace, Record, RunId, RunKind, StartPhase,
-    State, StopPhase, WaitFor, What, Word,
+    Cause, Check, Condition, Count, Exit, Fact, Hook, Intent, Moment, Pace, Record, RunId, RunKind,
+    StartPhase, State, StopPhase, WaitFor, What, Word,
 };
 use relume_os::signals;
 use relume_proto::{self as wire, EventKind, EventRecord};
 
 use super::board::{Board, now, wall};
+use crate::sizes;
 
 /// A fact as a record of the event stream; none for what only the core cares about.
 pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
@@ -69,6 +70,7 @@ pub(super) fn event(board: &Board, fact: &Fact) -> Option<EventRecord> {
              Use its foreground option, or set type: forking"
                 .into(),
         ),
+        What::Noticed { text, .. } => (EventKind::Warning, text.clone()),
         What::Adopted { .. } => (EventKind::Recovery, "found running".into()),
         What::Removed { .. } => (EventKind::Config, "removed".into()),
         What::RunEnded { .. }
@@ -166,6 +168,8 @@ fn cause(cause: &Cause) -> wire::Cause {
             wire::Cause::Exit
         }
         Cause::Exited(Exit::Signal { .. }) => wire::Cause::Signal,
+        Cause::Exited(Exit::OutOfMemory { .. }) => wire::Cause::Oom,
+        Cause::Memory { .. } => wire::Cause::Memory,
         Cause::Exited(Exit::Unknown) => wire::Cause::Unknown,
         Cause::SpawnFailed(_) => wire::Cause::SpawnFailed,
         Cause::StartTimeout => wire::Cause::StartTimeout,
@@ -210,6 +214,30 @@ pub(super) fn reason(board: &Board, record: &Record) -> Option<String> {
             because_ended(board, record, cause)
         }),
     }
+}
+
+/// When a job that rests is due next, by its schedule; none for all others, and for one that somebody has stopped.
+pub(super) fn due(board: &Board, record: &Record) -> Option<String> {
+    let rests = matches!(record.state, State::Stopped | State::Completed);
+    if !rests || record.intent == Intent::Down || record.retired {
+        return None;
+    }
+    let (left, at) = board.times.of(&record.name)?;
+    let zone = &board.units.get(&record.name)?.config.schedule.as_ref()?.timezone;
+    let when = match (at, zone) {
+        (None, _) => format!("next run in {}", span(left)),
+        (Some(at), zone) => {
+            let system = jiff::tz::TimeZone::system();
+            let own = zone.as_ref().and_then(|name| jiff::tz::TimeZone::get(name).ok());
+            let local = at.to_zoned(own.unwrap_or(system)).strftime("%Y-%m-%d %H:%M:%S").to_string();
+            let name = zone.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            format!("next run {local}{name}, in {}", span(left))
+        }
+    };
+    Some(match ended(record) {
+        Some(last) => format!("{when}; last: {last}"),
+        None => when,
+    })
 }
 
 /// The key of a hook that is under way.
@@ -300,6 +328,7 @@ fn because_ended(board: &Board, record: &Record, cause: &Cause) -> String {
         | Cause::StartTimeout
         | Cause::HookFailed { .. }
         | Cause::Watchdog
+        | Cause::Memory { .. }
         | Cause::Dependency(_)
         | Cause::ConfigChanged
         | Cause::Removed
@@ -333,6 +362,13 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
             format!("its {} took too long or could not be started", hook.key())
         }
         Cause::Unhealthy(check) => format!("its {} failed too often in a row", check.key()),
+        Cause::Memory { used, limit } => {
+            format!(
+                "it used {} of memory, and max_memory is {}",
+                sizes::in_words(*used),
+                sizes::in_words(*limit)
+            )
+        }
         Cause::Watchdog => "no sign of life within its watchdog time".into(),
         Cause::Dependency(need) => format!("{} went down", board.name(*need)),
         Cause::ConfigChanged => "its configuration changed".into(),
@@ -344,7 +380,10 @@ pub(super) fn because(board: &Board, cause: &Cause) -> String {
 /// How the last run ended, and how long it had been up.
 pub(super) fn ended(record: &Record) -> Option<String> {
     let end = record.last_end.as_ref()?;
-    let how = in_words(end.exit?);
+    let mut how = in_words(end.exit?);
+    if let Cause::Memory { .. } = end.cause {
+        how.push_str(", over its max_memory,");
+    }
     Some(match end.ready_ns {
         0 => how,
         ready => format!("{how} after {}", span(Duration::from_nanos(ready))),
@@ -358,6 +397,10 @@ fn in_words(exit: Exit) -> String {
         Exit::Signal { number, core_dumped: false } => format!("ended by {}", signals::name(number)),
         Exit::Signal { number, core_dumped: true } => {
             format!("ended by {}, core dumped", signals::name(number))
+        }
+        Exit::OutOfMemory { certain: true } => "ended by SIGKILL: out of memory".into(),
+        Exit::OutOfMemory { certain: false } => {
+            "ended by SIGKILL, perhaps out of memory: the kernel killed for want of it at that time".into()
         }
         Exit::Unknown => "ended while nobody could see how".into(),
     }

@@ -31,6 +31,7 @@ impl Edge {
                 // It is not meant to run any more, so it has no next life to store anything for.
                 if let Some(record) = core.record(*service) {
                     self.ready_runs.stored.forget(&self.keeper, &record.name, None);
+                    self.release_sockets(&record.name, record.generation);
                 }
             }
             What::Returned { .. }
@@ -50,6 +51,7 @@ impl Edge {
             | What::ShutdownBegan { .. }
             | What::StillAlive { .. }
             | What::LooksForking { .. }
+            | What::Noticed { .. }
             | What::Stale { .. }
             | What::Adopted { .. } => {}
         }

@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use relume_os::spawn::SpawnRequest;
-
 use crate::manager::keeper::{self, Keeper, Kept};
 
 /// The name of a descriptor that was stored without one.
@@ -89,19 +87,9 @@ impl Stored {
         }
     }
 
-    /// What a new process of the service gets, from descriptor 3 on, with the variables that say so.
-    pub(crate) fn give(&self, service: &str, request: &mut SpawnRequest) -> Vec<Arc<OwnedFd>> {
+    /// What a new process of the service gets.
+    pub(crate) fn give(&self, service: &str) -> Vec<(String, Arc<OwnedFd>)> {
         let ones = self.lock().get(service).cloned().unwrap_or_default();
-        if !ones.is_empty() {
-            let names: Vec<&str> = ones.iter().map(|one| one.name.as_str()).collect();
-            let ours = |name: &std::ffi::OsString| {
-                name == "LISTEN_FDS" || name == "LISTEN_FDNAMES" || name == "LISTEN_PID"
-            };
-            request.environment.retain(|(name, _)| !ours(name));
-            request.environment.push(("LISTEN_FDS".into(), ones.len().to_string().into()));
-            request.environment.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
-            request.listen_pid = true;
-        }
-        ones.into_iter().map(|one| one.fd).collect()
+        ones.into_iter().map(|one| (one.name, one.fd)).collect()
     }
 }

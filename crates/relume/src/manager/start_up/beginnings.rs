@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use relume_core::{
-    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, Supervisor, Survivor, Ticket,
+    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
+    Ticket,
 };
 use relume_os::clock;
 
@@ -97,6 +98,11 @@ pub(super) fn come_up(
     if let Some(remains) = &mut remains {
         edge.operations = Operations::of(std::mem::take(&mut remains.operations));
         edge.take_up(&core);
+    }
+    for record in core.snapshot().services.values() {
+        if matches!(record.state, State::Stopped | State::Completed | State::Failed { .. }) {
+            edge.release_sockets(&record.name, record.generation);
+        }
     }
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {

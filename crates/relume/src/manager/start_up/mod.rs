@@ -5,9 +5,9 @@ mod ground;
 mod parts;
 mod shown;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use relume_core::{Outbox, Supervisor};
 use relume_os::files::Lock;
@@ -17,19 +17,25 @@ use super::Options;
 use super::alerts::Alerts;
 use super::api::{self, Office};
 use super::archive::Archive;
+use super::capture::Capture;
+use super::disks;
 use super::edge::Edge;
 use super::inbox::Inbox;
 use super::journal::{Journal, Remains};
-use super::keeper::Keeper;
+use super::keeper::{self, Keeper};
 use super::launch::Inheritance;
 use super::leaving::Leaving;
+use super::limiting::Unlimited;
+use super::listening::Listening;
 use super::main_loop::{self, End};
-use super::publish::Note;
+use super::publish::{Board, Note};
 use super::ready::Stored;
 use super::recovery;
 use super::reload::Source;
 use super::respawn::{self, Back, Respawning};
-use super::spawn::Ground;
+use super::sampling::Sampler;
+use super::schedule::Times;
+use super::spawn::{Cgroups, Ground};
 use super::translate::number;
 use super::units::Units;
 use tokio::sync::watch;
@@ -91,6 +97,44 @@ fn open_journal(places: &Places, units: &Units) -> relume_os::Result<(Journal, O
     Journal::open(&path, units.order.len())
 }
 
+/// What all starts have in common.
+fn ground(
+    (inherited, cgroups): (Inheritance, Option<Cgroups>),
+    (capture, inbox, keeper, archive): (Arc<Capture>, Arc<Inbox>, Arc<Keeper>, Archive),
+    places: &Places,
+    (units, fds): (&Units, &mut keeper::Kept),
+) -> Result<Ground, Trouble> {
+    Ok(Ground {
+        inherited,
+        cgroups,
+        capture,
+        inbox,
+        id: places.id.clone(),
+        // 0 is relume's own log.
+        next_stream: AtomicU64::new(1),
+        archive,
+        runtime_dir: places.runtime_dir.clone(),
+        notify_dir: notify_dir(places)?,
+        stored: Arc::new(Stored::again(fds)),
+        listening: Arc::new(Listening::again(fds, units, &keeper)),
+        unlimited: Unlimited::default(),
+        keeper,
+    })
+}
+
+/// Starts what looks at services and disks, and says where the board keeps the times of jobs.
+fn measure(
+    board: &Arc<Mutex<Board>>,
+    cgroups: Option<&Cgroups>,
+    inbox: &Arc<Inbox>,
+) -> std::io::Result<(Sampler, Times)> {
+    let root = cgroups.map(|cgroups| cgroups.root.clone());
+    let sampler = Sampler::start(Arc::clone(board), root, Arc::clone(inbox))?;
+    disks::watch(Arc::clone(board), Arc::clone(inbox))?;
+    let times = board.lock().unwrap_or_else(PoisonError::into_inner).times.clone();
+    Ok((sampler, times))
+}
+
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let back = Back::of_this_process();
@@ -122,26 +166,17 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
     let cgroups = cgroups(&shown.publisher, &places);
     let limits = inherited.limits().to_vec();
-    let ground = Ground {
-        inherited,
-        cgroups: cgroups.clone(),
-        capture: Arc::clone(&capture),
-        inbox: Arc::clone(&inbox),
-        id: places.id.clone(),
-        // 0 is relume's own log.
-        next_stream: AtomicU64::new(1),
-        keeper: Arc::clone(&keeper),
-        archive: archive.clone(),
-        runtime_dir: places.runtime_dir.clone(),
-        notify_dir: notify_dir(&places)?,
-        stored: Arc::new(Stored::again(&mut fds)),
-    };
+    let shared = (Arc::clone(&capture), Arc::clone(&inbox), Arc::clone(&keeper), archive.clone());
+    let ground = ground((inherited, cgroups.clone()), shared, &places, (&units, &mut fds))?;
     let found = recovery::find(&ground, &units, remains.as_ref(), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
     let (close, closing) = watch::channel(false);
-    let office = Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, closing };
+    let (sampler, times) = measure(&board, cgroups.as_ref(), &inbox)?;
+    let measured = sampler.clone();
+    let office =
+        Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, sampler, closing };
     let net = api::start(door, office)?;
     let alerts = Alerts::new(net.clone(), Arc::clone(&inbox));
     let alerting = alerts.under_way();
@@ -160,6 +195,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         journal,
         back,
         read_at,
+        sampler: measured,
+        times,
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;

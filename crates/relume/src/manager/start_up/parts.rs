@@ -17,7 +17,8 @@ use crate::manager::publish::Publisher;
 use crate::manager::ready::{Prober, Readying};
 use crate::manager::reload::{Reading, Source};
 use crate::manager::respawn::{Back, Respawning};
-use crate::manager::schedule::Clockwork;
+use crate::manager::sampling::Sampler;
+use crate::manager::schedule::{Clockwork, Times};
 use crate::manager::spawn::{Ground, Spawning};
 use crate::manager::translate::number;
 use crate::manager::trees::Trees;
@@ -55,11 +56,15 @@ pub(super) struct Parts {
     pub(super) respawn: Respawning,
     pub(super) back: Option<Back>,
     pub(super) read_at: SystemTime,
+    pub(super) sampler: Sampler,
+    pub(super) times: Times,
 }
 
 pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
-    let clockwork = Clockwork::start(Arc::clone(&parts.inbox))?;
+    let kept = (parts.ground.archive.clone(), parts.ground.runtime_dir.join("schedule"));
+    let clockwork = Clockwork::start(Arc::clone(&parts.inbox), kept, parts.times)?;
     clockwork.set(&parts.units);
+    parts.sampler.watch(parts.units.has_memory_bounds());
     Ok(Edge {
         epoll: Epoll::new()?,
         signals: SignalFd::new(HEARD)?,
@@ -71,8 +76,10 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
             Prober::new(parts.net, Arc::clone(&parts.inbox)),
             Arc::clone(&parts.ground.stored),
         ),
+        listening: Arc::clone(&parts.ground.listening),
         spawning: Spawning::start(parts.ground)?,
         attention: crate::manager::attention::Attention::default(),
+        witness: crate::manager::oom::Witness::default(),
         inbox: parts.inbox,
         news: VecDeque::new(),
         ready: Vec::new(),
@@ -103,6 +110,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         read_at: parts.read_at,
         to_weigh: Vec::new(),
         clockwork,
+        sampler: parts.sampler,
         due: Vec::new(),
         queued: BTreeSet::new(),
         reading: Reading::default(),

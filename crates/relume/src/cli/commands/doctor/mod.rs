@@ -4,6 +4,7 @@
 //! there. Each finding stands for itself, so one that cannot be judged hides no other.
 
 mod disk;
+mod limits;
 mod machine;
 mod ports;
 mod services;
@@ -61,6 +62,7 @@ pub(super) fn of_config(config: &Config, trust: bool) -> Vec<Check> {
     checks.extend(services::rights(&config.services));
     checks.extend(services::folders(&config.services));
     checks.extend(ports::held(&config.services));
+    checks.extend(limits::kept(&config.services));
     checks
 }
 
