@@ -179,13 +179,15 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let office =
         Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, sampler, closing };
     let net = api::start(door, office)?;
-    shown.publisher.send(Note::Alerts(Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)))));
+    let alerts = Alerts::new(net.clone(), Arc::clone(&inbox));
+    let alerting = alerts.under_way();
+    shown.publisher.send(Note::Alerts(Box::new(alerts)));
 
     let mut edge = edge(Parts {
         inbox,
         capture: Arc::clone(&capture),
         publisher: shown.publisher,
-        respawn: Respawning::new(units.manager.self_respawn, close),
+        respawn: Respawning::new(units.manager.self_respawn, close, alerting),
         units,
         source,
         net,
