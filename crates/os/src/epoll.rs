@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::epoll as sys;
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
@@ -123,6 +123,21 @@ impl Epoll {
         }
         Ok(())
     }
+
+    /// The same for waits of less than a few milliseconds, of which `epoll_wait` makes whole ones: two system calls
+    /// instead of one. (`epoll_pwait2` needs Linux 5.11.)
+    pub fn wait_finely(&self, ready: &mut Vec<Ready>, timeout: Duration) -> Result<()> {
+        let mut set = [PollFd::new(&self.fd, PollFlags::IN)];
+        match poll(&mut set, Some(&to_timespec(timeout))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => self.wait(ready, Some(Duration::ZERO)),
+            Err(e) => Err(OsError::new("wait for events", e)),
+        }
+    }
+}
+
+/// This thread's waits end when they are due, not up to 50 µs later (PR_SET_TIMERSLACK). Best effort.
+pub fn wake_on_time() {
+    let _later = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
 impl AsFd for Epoll {

@@ -14,7 +14,8 @@
 //! | 16, 24 | device and inode of the log, `u64` | | 20 | kind, `u8` |
 //! | 32 | when the log was begun, as in records, `i64` | | 21 | what the kind counts, 24 bits |
 //!
-//! An output record says: what stands from this offset to that of the next output record came at this time. A mark says what
+//! An output record says: what stands from this offset to that of the next output record came at this time; it counts the
+//! form of the lines (0 raw, 1 with a time in front, 2 an object each). A mark says what
 //! happened to the run when so much was written. Offsets grow; where one is smaller than its predecessor, somebody has
 //! shortened the log, and the records beyond it are void. Time may go back, as wall clocks do.
 //!
@@ -48,11 +49,22 @@ pub(crate) enum Channel {
     Err,
 }
 
+/// How lines stand in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As the service wrote them.
+    Raw,
+    /// With a time in front.
+    Timestamp,
+    /// An object each.
+    Json,
+}
+
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// From here on, bytes that the run wrote.
-    Output(Channel),
+    /// From here on, what the run wrote.
+    Output(Channel, Form),
     /// The run is about to begin.
     Started,
     /// Its main process has exited with this code.
@@ -85,6 +97,24 @@ pub(crate) struct Header {
     pub(crate) log: (u64, u64),
     /// When the log was begun.
     pub(crate) began: i64,
+}
+
+impl Form {
+    fn number(self) -> u32 {
+        match self {
+            Self::Raw => 0,
+            Self::Timestamp => 1,
+            Self::Json => 2,
+        }
+    }
+
+    fn of(number: u32) -> Self {
+        match number {
+            1 => Self::Timestamp,
+            2 => Self::Json,
+            _ => Self::Raw,
+        }
+    }
 }
 
 /// Where the index of a log, or of the `number`th old file of it, stands.
@@ -125,8 +155,8 @@ impl Record {
     /// As it is stored. A count that does not fit is stored as the largest that does.
     pub(crate) fn encode(&self) -> [u8; RECORD] {
         let (kind, counted) = match self.kind {
-            Kind::Output(Channel::Out) => (1, 0),
-            Kind::Output(Channel::Err) => (2, 0),
+            Kind::Output(Channel::Out, form) => (1, form.number()),
+            Kind::Output(Channel::Err, form) => (2, form.number()),
             Kind::Started => (16, 0),
             Kind::Exited(code) => (17, code),
             Kind::Killed(signal) => (18, signal),
@@ -146,8 +176,8 @@ impl Record {
         let last = u32::from_le_bytes(word(bytes, 20)?);
         let counted = last >> 8;
         let kind = match last & 0xff {
-            1 => Kind::Output(Channel::Out),
-            2 => Kind::Output(Channel::Err),
+            1 => Kind::Output(Channel::Out, Form::of(counted)),
+            2 => Kind::Output(Channel::Err, Form::of(counted)),
             16 => Kind::Started,
             17 => Kind::Exited(counted),
             18 => Kind::Killed(counted),
@@ -165,7 +195,7 @@ impl Record {
 
     /// Whether it says where output came from, and is no mark.
     pub(crate) fn is_output(&self) -> bool {
-        matches!(self.kind, Kind::Output(_))
+        matches!(self.kind, Kind::Output(..))
     }
 }
 
@@ -234,7 +264,7 @@ mod tests {
     const HEAD: Header = Header { log: (7, 4711), began: 1_700_000_000_000_000_000 };
 
     fn output(offset: u64, at: i64) -> Record {
-        Record { offset, at, run: 3, kind: Kind::Output(Channel::Out) }
+        Record { offset, at, run: 3, kind: Kind::Output(Channel::Out, Form::Raw) }
     }
 
     fn index(records: &[Record]) -> Vec<u8> {
@@ -247,8 +277,8 @@ mod tests {
     #[test]
     fn each_kind_comes_back_as_it_was_stored() {
         let kinds = [
-            Kind::Output(Channel::Out),
-            Kind::Output(Channel::Err),
+            Kind::Output(Channel::Out, Form::Raw),
+            Kind::Output(Channel::Err, Form::Json),
             Kind::Started,
             Kind::Exited(255),
             Kind::Killed(9),

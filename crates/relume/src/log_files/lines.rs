@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::chain::{self, BLOCK, LogFile};
 use super::cursor::{Cursor, Follower, Step};
+use super::stored;
 use super::times::Times;
-use crate::output_index::{Channel, Kind, Record};
+use crate::output_index::{Channel, Form, Kind, Record};
 
 /// A line that is longer is given in pieces of about this size, in bytes: memory is bounded whatever a service writes,
 /// and a piece fits into one datagram of a local socket.
@@ -25,14 +26,23 @@ pub(crate) struct Piece {
 /// A line, or a piece of one that is very long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// Without the line end.
+    /// As they stand in the file, without the line end.
     pub(crate) bytes: Vec<u8>,
+    /// What the service wrote of it, where more than that stands in the file.
+    pub(crate) inner: Option<Vec<u8>>,
     pub(crate) piece: Piece,
     /// When it was written, in nanoseconds since 1970; `None`: nobody knows.
     pub(crate) at: Option<i64>,
     /// By which run.
     pub(crate) run: Option<u32>,
     pub(crate) channel: Channel,
+}
+
+impl Line {
+    /// What the service wrote.
+    pub(crate) fn said(&self) -> &[u8] {
+        self.inner.as_ref().unwrap_or(&self.bytes)
+    }
 }
 
 /// Something that happened to a run.
@@ -242,6 +252,12 @@ impl Lines {
         let record = self.times.at(self.offset);
         let bytes = self.buffer[self.given..self.given + length].to_vec();
         let piece = Piece { first: !self.inside, last };
+        let (form, channel) = match record.map(|record| record.kind) {
+            Some(Kind::Output(channel, form)) => (form, channel),
+            _ => (Form::Raw, self.channel),
+        };
+        let stored = stored::read(form, piece, &bytes);
+        let (own, inner) = stored.map_or((None, None), |stored| (stored.at, Some(stored.inner)));
         let taken = length + usize::from(last);
         self.given += taken;
         self.searched = self.given;
@@ -249,13 +265,11 @@ impl Lines {
         self.inside = !last;
         self.ready.push_back(Item::Line(Line {
             bytes,
+            inner,
             piece,
-            at: record.map(|record| record.at),
+            at: own.or(record.map(|record| record.at)),
             run: record.map(|record| record.run),
-            channel: match record.map(|record| record.kind) {
-                Some(Kind::Output(channel)) => channel,
-                _ => self.channel,
-            },
+            channel,
         }));
         true
     }

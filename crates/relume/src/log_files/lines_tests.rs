@@ -240,7 +240,7 @@ fn lines_have_the_times_and_runs_that_the_index_knows_and_marks_stand_between_th
     log.write("a\nb\nc\n");
     let chain::Identity(dev, ino) = chain::identity_at(&log.path(0)).unwrap();
     let record = |offset, at, run, kind| Record { offset, at, run, kind };
-    let out = Kind::Output(Channel::Out);
+    let out = Kind::Output(Channel::Out, Form::Raw);
     let mut index = Header { log: (dev, ino), began: 0 }.encode().to_vec();
     for record in [
         record(0, 5, 1, Kind::Started),

@@ -14,6 +14,7 @@
 pub(crate) mod chain;
 pub(crate) mod cursor;
 pub(crate) mod lines;
+mod stored;
 pub(crate) mod times;
 
 pub(crate) use chain::LogFile;

@@ -82,7 +82,7 @@ impl Times {
             let first = *self.records.front().filter(|record| record.offset <= offset)?;
             self.records.pop_front();
             match first.kind {
-                Kind::Output(_) => self.last = Some(first),
+                Kind::Output(..) => self.last = Some(first),
                 Kind::Started | Kind::Exited(_) | Kind::Killed(_) | Kind::Ended | Kind::Dropped(_) => {
                     return Some(first);
                 }

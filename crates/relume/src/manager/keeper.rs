@@ -218,6 +218,8 @@ impl Keeper {
             manager: None,
             exits: Vec::new(),
             told: 0,
+            // The dead guardian's children are init's by now.
+            strangers: Vec::new(),
         }
     }
 

@@ -82,3 +82,89 @@ fn a_receiver_that_is_not_there_is_told_once_and_holds_nobody_up() {
     assert_eq!(told(), 2, "{}", relume.told());
     assert!(relume.run(&["down"]).status.success());
 }
+
+/// Certificates for 127.0.0.1, made for this test: a key, and what it signed for itself.
+fn certificate(builder: &Builder, name: &str, host: &str) -> Option<()> {
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=IP:{host}")])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args([
+            "-keyout",
+            &builder.path(&format!("{name}.key")),
+            "-out",
+            &builder.path(&format!("{name}.pem")),
+        ])
+        .output();
+    made.is_ok_and(|made| made.status.success()).then_some(())
+}
+
+/// A TLS receiver that is not ours, which writes what it is sent into a file.
+fn tls_receiver(builder: &Builder, name: &str) -> (u16, std::process::Child) {
+    let [port] = crate::harness::free_ports::<1>();
+    let out = std::fs::File::create(builder.path(&format!("{name}.heard"))).unwrap();
+    let child = std::process::Command::new("openssl")
+        .args(["s_server", "-quiet", "-naccept", "1000", "-accept", &format!("127.0.0.1:{port}")])
+        .args(["-key", &builder.path(&format!("{name}.key")), "-cert", &builder.path(&format!("{name}.pem"))])
+        .stdin(std::process::Stdio::piped())
+        .stdout(out)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    (port, child)
+}
+
+/// Over TLS lines arrive at a receiver whose certificate is trusted, and at no other; why not is said in words.
+#[test]
+fn lines_go_over_tls_to_whom_is_trusted() {
+    let builder = Builder::new();
+    let made = ["good", "foreign"].iter().all(|name| certificate(&builder, name, "127.0.0.1").is_some())
+        && certificate(&builder, "elsewhere", "127.0.0.9").is_some();
+    if !made {
+        return crate::harness::skip("the receivers are openssl's");
+    }
+    let names = ["good", "foreign", "elsewhere"];
+    let mut receivers = names.map(|name| tls_receiver(&builder, name));
+    for (port, _) in &receivers {
+        eventually("it listens", || TcpStream::connect(("127.0.0.1", *port)).ok());
+    }
+    let target = |number: usize, ca: &str| {
+        format!("syslog+tls://127.0.0.1:{}?ca={}", receivers[number].0, builder.path(&format!("{ca}.pem")))
+    };
+    let service =
+        |target: String| json!({"command": "echo hello; exec sleep 1000", "log": {"forward": target}});
+    let config = json!({"services": {
+        "good": service(target(0, "good")),
+        "foreign": service(target(1, "good")),
+        "elsewhere": service(target(2, "elsewhere")),
+    }});
+    let heard: Vec<String> = names.iter().map(|name| builder.path(&format!("{name}.heard"))).collect();
+    let heard = |number: usize| String::from_utf8_lossy(&std::fs::read(&heard[number]).unwrap()).into_owned();
+    let relume = builder.config(&config).up();
+    eventually("it arrives", || heard(0).contains("hello").then_some(()));
+    eventually("a certificate of nobody we trust is told", || {
+        relume.told().lines().any(|line| line.contains("signed by nobody who is trusted")).then_some(())
+    });
+    eventually("a certificate for another host is told", || {
+        relume.told().contains("127.0.0.9").then_some(())
+    });
+    let told = relume.told();
+    let told: Vec<&str> = told.lines().filter(|line| line.contains("TLS")).collect();
+    eprintln!("{told:#?}");
+    assert!(!heard(1).contains("hello") && !heard(2).contains("hello"));
+    relume.down();
+    for (_, child) in &mut receivers {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

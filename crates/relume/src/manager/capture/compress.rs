@@ -18,7 +18,7 @@ use flate2::write::GzEncoder;
 
 use super::Compress;
 use super::disk::Identity;
-use super::inbox::Inbox;
+use super::inbox::{Hand, Inbox};
 use super::stream::FileKey;
 
 /// Reads of so many bytes: how often it looks whether it should give up.
@@ -53,7 +53,7 @@ pub(super) struct Compressor {
 
 impl Compressor {
     /// Hands a job over; false: there is no thread to be had.
-    pub(super) fn give(&mut self, job: Job, inbox: &Arc<Inbox>) -> bool {
+    pub(super) fn give(&mut self, job: Job, inbox: &Arc<Inbox>, hand: Hand) -> bool {
         if self.jobs.is_none() {
             let (jobs, orders) = channel::<Job>();
             let inbox = Arc::clone(inbox);
@@ -61,7 +61,7 @@ impl Compressor {
                 // It may refuse only a rise; without it the thread is as fast as others and does the same.
                 let _own_nice = rustix::process::setpriority_process(None, 19);
                 for job in orders {
-                    inbox.compressed(run(&job));
+                    inbox.compressed(hand, run(&job));
                 }
             });
             self.jobs = thread.is_ok().then_some(jobs);

@@ -14,7 +14,7 @@ use super::report::{Next, Report};
 use super::rotate::{self, Cut};
 use super::slot::{Place, Slot};
 use super::{Format, LogTarget, RETRY, StreamId};
-use crate::output_index::Record;
+use crate::output_index::{Form, Record};
 
 /// How old the knowledge may be that the path still leads to the open file. A deleted file is seen at once; one that
 /// was renamed still takes what is written for so long, which is what an outside logrotate counts on.
@@ -163,7 +163,8 @@ impl LogFile {
         rotate::heal(pass.disk, path, rotate.map_or(1, |rule| rule.keep), *mode)?;
         let handle = pass.disk.open(path, *mode)?;
         let stat = handle.stat().map_err(examined)?;
-        let opened = |()| Ledger::open(pass.disk, path, *mode, (stat.identity, stat.size));
+        let most = rotate.map_or(u64::MAX, |rule| rule.size / 2);
+        let opened = |()| Ledger::open(pass.disk, path, (*mode, most), (stat.identity, stat.size));
         let ledger = indexed.then_some(()).and_then(opened);
         let began = ledger.as_ref().map_or_else(ledger::now_ns, |ledger| ledger.began);
         let began = Cell::new(began);
@@ -261,10 +262,10 @@ impl LogFile {
     }
 
     fn put(&mut self, pass: &Pass<'_>, slot: &mut Slot, length: usize) -> Result<()> {
-        self.need_room(pass, slot.place().offset + length as u64);
+        self.need_room(pass, slot.place().offset + length as u64 + self.index_bytes());
         let Some(open) = &mut self.open else { return Ok(()) };
         if let Some(ledger) = &mut open.ledger {
-            ledger.output(slot.place().offset, slot.origin(), ledger::now_ns());
+            ledger.output(slot.place().offset, slot.origin(), form_of(self.target.format), ledger::now_ns());
         }
         let failed = |error: io::Error| OsError::at("write", &self.target.path, error);
         let mut left = length;
@@ -291,17 +292,23 @@ impl LogFile {
 
     fn limit(&self, now: Instant) -> Option<u64> {
         let paused = self.rotation_paused_until.is_some_and(|until| now < until);
-        self.target.rotate.filter(|_| !paused).map(|rule| rule.size.max(1))
+        self.target.rotate.filter(|_| !paused).map(|rule| rule.size.saturating_sub(self.index_bytes()).max(1))
+    }
+
+    /// What the index takes of the file's share of the disk, with the record that the next write may add.
+    fn index_bytes(&self) -> u64 {
+        self.open.as_ref().and_then(|open| open.ledger.as_ref()).map_or(0, Ledger::next_size)
     }
 
     /// Rotates before the pending bytes of `slot`; what stands from `start` on moves along. Afterwards no file is open.
     fn rotate(&mut self, pass: &mut Pass<'_>, slot: &Slot, start: u64) -> Result<()> {
         let (Some(open), Some(rule)) = (self.open.take(), self.target.rotate) else { return Ok(()) };
         let size = slot.place().offset;
+        let index = open.ledger.as_ref().map_or(0, Ledger::next_size);
         // The part of a line that moves along is there twice for a moment.
-        self.need_room(pass, size + (size - start.min(size)));
+        self.need_room(pass, size + (size - start.min(size)) + index);
         if let Some(packing) = &mut self.packing {
-            packing.room = packing.room.saturating_sub(start);
+            packing.room = packing.room.saturating_sub(start + index);
         }
         let path = &self.target.path;
         if slot.is_inherited() {
@@ -330,6 +337,14 @@ impl LogFile {
             }
         }
         Ok(())
+    }
+}
+
+fn form_of(format: Format) -> Form {
+    match format {
+        Format::Raw => Form::Raw,
+        Format::Timestamp => Form::Timestamp,
+        Format::Json => Form::Json,
     }
 }
 

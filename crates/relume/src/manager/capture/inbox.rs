@@ -1,7 +1,13 @@
-//! How orders reach the capture thread. Whoever gives one never waits for file work: the lock is held for a few
+//! How orders reach the capture threads. Whoever gives one never waits for file work: the lock is held for a few
 //! instructions on either side, and the queue is bounded by the streams that exist, not by how fast they are served.
+//!
+//! It knows which thread has a stream. All streams into one file have the same, for ever: threads take turns by the names of
+//! the files, and by the name alone, whatever directory it is in. So two spellings of one path (a link in the middle)
+//! cannot give one file to two threads, which would write over each other; a link at its end is refused when it is opened.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -9,50 +15,51 @@ use std::time::{Duration, Instant};
 use relume_os::epoll::EventFd;
 
 use super::compress::Done;
+use super::orders::{Moved, Order, Orders};
 use super::{LogTarget, Look, Refused, Stream, StreamId};
 use crate::output_index::Kind;
 
-/// Orders since the thread last looked. They are carried out in the order of the fields.
-#[derive(Default)]
-pub(super) struct Orders {
-    pub(super) attach: Vec<Stream>,
-    pub(super) look: Vec<(StreamId, Look)>,
-    pub(super) retarget: BTreeMap<StreamId, Arc<LogTarget>>,
-    pub(super) reopen: bool,
-    pub(super) compressed: Vec<Done>,
-    pub(super) marks: Vec<(StreamId, Kind)>,
-    pub(super) finish: Vec<StreamId>,
-    pub(super) stop: bool,
-    /// End as one who is succeeded: what stands in the pipes stays there.
-    pub(super) leave: bool,
-}
+/// One of the threads, by number.
+pub(super) type Hand = usize;
 
 struct State {
-    orders: Orders,
-    /// Attached and not yet finished; the bound of everything here.
-    live: HashSet<StreamId>,
+    /// For each thread.
+    orders: Vec<Orders>,
+    /// Attached and not yet finished, and whose it is; the bound of everything here.
+    live: HashMap<StreamId, Hand>,
     finishing: HashSet<StreamId>,
-    /// No thread will take orders any more.
-    closed: bool,
+    /// Whose the files of a name are. Kept: there are as many as services.
+    names: HashMap<OsString, Hand>,
+    /// These threads will take no more orders.
+    closed: Vec<bool>,
 }
 
-/// Shared by the handle and the thread.
+impl State {
+    fn hand_for(&mut self, path: &Path) -> Hand {
+        // File systems that do not tell letters by their case.
+        let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
+        let next = self.names.len() % self.orders.len();
+        *self.names.entry(name).or_insert(next)
+    }
+}
+
+/// Shared by the handle and the threads.
 pub(super) struct Inbox {
     state: Mutex<State>,
-    pub(super) bell: EventFd,
+    bells: Vec<EventFd>,
     pub(super) passes: AtomicU64,
     pub(super) bytes: AtomicU64,
-    /// Held by the thread during a pass, and by whoever halts it.
-    pass: Mutex<()>,
-    /// Somebody waits for `pass`: the thread lets them go first.
+    /// Each held by its thread during a pass, and by whoever halts it.
+    passing: Vec<Mutex<()>>,
+    /// Somebody waits for them: the threads let them go first.
     halting: AtomicBool,
     limit: usize,
 }
 
-/// While this lives, the thread makes no pass.
+/// While this lives, no thread makes a pass.
 pub(crate) struct Halt<'a> {
     inbox: &'a Inbox,
-    _pass: MutexGuard<'a, ()>,
+    _passes: Vec<MutexGuard<'a, ()>>,
 }
 
 impl Drop for Halt<'_> {
@@ -65,30 +72,47 @@ impl Drop for Halt<'_> {
 const LOOK: Duration = Duration::from_micros(100);
 
 impl Inbox {
-    pub(super) fn new(bell: EventFd, limit: usize) -> Self {
-        let (orders, live, finishing) = (Orders::default(), HashSet::new(), HashSet::new());
-        let state = Mutex::new(State { orders, live, finishing, closed: false });
+    /// For as many threads as there are bells.
+    pub(super) fn new(bells: Vec<EventFd>, limit: usize) -> Self {
+        let hands = bells.len();
+        let state = State {
+            orders: (0..hands).map(|_| Orders::default()).collect(),
+            live: HashMap::new(),
+            finishing: HashSet::new(),
+            names: HashMap::new(),
+            closed: vec![false; hands],
+        };
         let (passes, bytes, halting) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        Self { state, bell, passes, bytes, pass: Mutex::new(()), halting, limit }
+        let passing = (0..hands).map(|_| Mutex::new(())).collect();
+        Self { state: Mutex::new(state), bells, passes, bytes, passing, halting, limit }
+    }
+
+    /// What rings when there are orders for this thread.
+    pub(super) fn bell(&self, hand: Hand) -> &EventFd {
+        &self.bells[hand]
+    }
+
+    /// Who writes the file at this path.
+    pub(super) fn hand_for(&self, path: &Path) -> Hand {
+        self.lock().hand_for(path)
     }
 
     /// Thread: before it takes anything from a pipe; what is returned is held until all of it is in its file.
-    pub(super) fn begin_pass(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn begin_pass(&self, hand: Hand) -> MutexGuard<'_, ()> {
         while self.halting.load(Ordering::Acquire) {
             std::thread::sleep(LOOK);
         }
-        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
+        self.passing[hand].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn halt(&self, patience: Duration) -> Option<Halt<'_>> {
         let end = Instant::now() + patience;
         self.halting.store(true, Ordering::Release);
-        loop {
-            match self.pass.try_lock() {
-                Ok(pass) => return Some(Halt { inbox: self, _pass: pass }),
-                Err(TryLockError::Poisoned(poisoned)) => {
-                    return Some(Halt { inbox: self, _pass: poisoned.into_inner() });
-                }
+        let mut passes = Vec::new();
+        while let Some(next) = self.passing.get(passes.len()) {
+            match next.try_lock() {
+                Ok(pass) => passes.push(pass),
+                Err(TryLockError::Poisoned(poisoned)) => passes.push(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOOK),
                 Err(TryLockError::WouldBlock) => {
                     self.halting.store(false, Ordering::Release);
@@ -96,93 +120,106 @@ impl Inbox {
                 }
             }
         }
+        Some(Halt { inbox: self, _passes: passes })
     }
 
-    pub(super) fn attach(&self, stream: Stream) -> Result<(), Refused> {
+    pub(super) fn attach(&self, stream: Stream, look: Option<Look>) -> Result<(), Refused> {
         let mut state = self.lock();
-        if state.closed {
+        let hand = state.hand_for(&stream.log.path);
+        if state.closed[hand] {
             return Err(Refused::Ended);
         }
-        if state.live.contains(&stream.id) {
+        if state.live.contains_key(&stream.id) {
             return Err(Refused::Duplicate);
         }
         if state.live.len() >= self.limit {
             return Err(Refused::Full);
         }
-        state.live.insert(stream.id);
-        state.orders.attach.push(stream);
+        state.live.insert(stream.id, hand);
+        // In one with the stream: its pipe may be read as soon as the thread knows of it.
+        state.orders[hand].each.extend(look.map(|look| (stream.id, Order::Look(look))));
+        state.orders[hand].attach.push(stream);
         drop(state);
-        self.ring();
+        self.ring(hand);
         Ok(())
     }
 
     pub(super) fn finish(&self, id: StreamId) {
-        let mut state = self.lock();
-        if state.live.contains(&id) && state.finishing.insert(id) {
-            state.orders.finish.push(id);
-            drop(state);
-            self.ring();
-        }
+        self.order(id, |state| state.finishing.insert(id).then_some(Order::Finish));
     }
 
+    /// Another thread may have its file: then the present one hands it over.
     pub(super) fn retarget(&self, id: StreamId, target: Arc<LogTarget>) {
         let mut state = self.lock();
-        if state.live.contains(&id) {
-            state.orders.retarget.insert(id, target);
-            drop(state);
-            self.ring();
+        let Some(before) = state.live.get(&id).copied() else { return };
+        let hand = state.hand_for(&target.path);
+        if hand == before {
+            state.orders[hand].retarget.insert(id, target);
+        } else if state.closed[hand] {
+            return;
+        } else {
+            state.live.insert(id, hand);
+            // The last word of this kind holds, and the earlier ones are not waited for.
+            state.orders[before].retarget.remove(&id);
+            state.orders[before].each.push((id, Order::Give(target, hand)));
         }
+        drop(state);
+        self.ring(before);
+    }
+
+    /// Thread: the stream belongs to another one now. Back: that one is no more.
+    pub(super) fn give(&self, to: Hand, moved: Moved) -> Result<(), Moved> {
+        let mut state = self.lock();
+        if state.closed[to] {
+            return Err(moved);
+        }
+        state.orders[to].moved.push(moved);
+        drop(state);
+        self.ring(to);
+        Ok(())
+    }
+
+    /// Whether the stream is attached and not finished.
+    pub(super) fn is_live(&self, id: StreamId) -> bool {
+        self.lock().live.contains_key(&id)
     }
 
     pub(super) fn look_for(&self, id: StreamId, look: Look) {
-        let mut state = self.lock();
-        if state.live.contains(&id) {
-            state.orders.look.push((id, look));
-            drop(state);
-            self.ring();
-        }
+        self.order(id, |_| Some(Order::Look(look)));
     }
 
     pub(super) fn reopen(&self) {
-        self.lock().orders.reopen = true;
-        self.ring();
+        self.all(|orders| orders.reopen = true);
     }
 
     pub(super) fn mark(&self, id: StreamId, kind: Kind) {
-        let mut state = self.lock();
-        if state.live.contains(&id) && !state.finishing.contains(&id) {
-            state.orders.marks.push((id, kind));
-            drop(state);
-            self.ring();
-        }
+        self.order(id, |state| (!state.finishing.contains(&id)).then_some(Order::Mark(kind)));
     }
 
-    /// The compressing thread has ended a job.
-    pub(super) fn compressed(&self, done: Done) {
+    /// The compressing thread of this one has ended a job.
+    pub(super) fn compressed(&self, hand: Hand, done: Done) {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed[hand] {
             // Nobody is left to put the result in its place; the next rotation makes it again.
             let _leftover = std::fs::remove_file(&done.result);
             return;
         }
-        state.orders.compressed.push(done);
+        state.orders[hand].compressed.push(done);
         drop(state);
-        self.ring();
+        self.ring(hand);
     }
 
     pub(super) fn stop(&self) {
-        self.lock().orders.stop = true;
-        self.ring();
+        self.all(|orders| orders.stop = true);
     }
 
     pub(super) fn leave(&self) {
-        self.lock().orders.leave = true;
-        self.ring();
+        self.all(|orders| orders.leave = true);
     }
 
     /// Thread: all orders since the last time.
-    pub(super) fn take(&self) -> Orders {
-        std::mem::take(&mut self.lock().orders)
+    pub(super) fn take(&self, hand: Hand) -> Orders {
+        std::mem::take(&mut self.lock().orders[hand])
     }
 
     /// Thread: the stream is no more.
@@ -192,22 +229,36 @@ impl Inbox {
         state.finishing.remove(&id);
     }
 
-    /// Thread: this was the last pass. What was ordered meanwhile is dropped with its pipes.
-    pub(super) fn close(&self) {
+    /// Thread: this was its last pass. What was ordered meanwhile; nothing more comes.
+    pub(super) fn close(&self, hand: Hand) -> Orders {
         let mut state = self.lock();
-        state.closed = true;
-        let dropped = std::mem::take(&mut state.orders);
-        drop(state);
-        drop(dropped);
+        state.closed[hand] = true;
+        std::mem::take(&mut state.orders[hand])
     }
 
     pub(super) fn count(counter: &AtomicU64, more: u64) {
         counter.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn ring(&self) {
+    /// To whoever has the stream.
+    fn order(&self, id: StreamId, make: impl FnOnce(&mut State) -> Option<Order>) {
+        let mut state = self.lock();
+        let Some(hand) = state.live.get(&id).copied() else { return };
+        if let Some(order) = make(&mut state) {
+            state.orders[hand].each.push((id, order));
+            drop(state);
+            self.ring(hand);
+        }
+    }
+
+    fn all(&self, order: impl Fn(&mut Orders)) {
+        self.lock().orders.iter_mut().for_each(order);
+        (0..self.bells.len()).for_each(|hand| self.ring(hand));
+    }
+
+    fn ring(&self, hand: Hand) {
         // An eventfd refuses only when its counter is full, and then the thread is awake already.
-        let _ = self.bell.signal();
+        let _ = self.bells[hand].signal();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::output_index::{self, Channel, HEADER, Header, Kind, RECORD, Record};
+use crate::output_index::{self, Channel, Form, HEADER, Header, Kind, RECORD, Record};
 
 use super::disk::{Disk, Handle, Identity};
 use super::format::Origin;
@@ -28,6 +28,8 @@ pub(super) struct Ledger {
     handle: Box<dyn Handle>,
     /// Where the next record goes.
     end: u64,
+    /// It does not grow beyond this: what comes then has the time of what came before.
+    most: u64,
     last: Option<Record>,
     /// When the log was begun, as far as is known.
     pub(super) began: i64,
@@ -39,24 +41,27 @@ impl Ledger {
     pub(super) fn open(
         disk: &dyn Disk,
         path: &Path,
-        mode: u32,
+        (mode, most): (u32, u64),
         (log, size): (Identity, u64),
     ) -> Option<Self> {
+        if most < (HEADER + RECORD) as u64 {
+            return None;
+        }
         let handle = disk.open(&output_index::path_of(path, 0), mode).ok()?;
         let length = handle.stat().ok()?.size;
         if let Some((began, end)) = known(handle.as_ref(), length, (log, size)) {
-            return Some(Self { handle, end, last: None, began });
+            return Some(Self { handle, end, most, last: None, began });
         }
         handle.set_len(0).ok()?;
         let head = Header { log: (log.device, log.inode), began: now_ns() };
         let whole = handle.write_at(&head.encode(), 0).ok()? == HEADER;
-        whole.then_some(Self { handle, end: HEADER as u64, last: None, began: head.began })
+        whole.then_some(Self { handle, end: HEADER as u64, most, last: None, began: head.began })
     }
 
     /// Output of this origin is about to be written at `offset`.
-    pub(super) fn output(&mut self, offset: u64, origin: Origin, now_ns: i64) {
+    pub(super) fn output(&mut self, offset: u64, origin: Origin, form: Form, now_ns: i64) {
         let channel = if origin.is_error { Channel::Err } else { Channel::Out };
-        let record = Record { offset, at: now_ns, run: origin.run, kind: Kind::Output(channel) };
+        let record = Record { offset, at: now_ns, run: origin.run, kind: Kind::Output(channel, form) };
         if self.last.is_some_and(|last| is_near(&last, &record)) {
             return;
         }
@@ -72,7 +77,15 @@ impl Ledger {
         self.last = None;
     }
 
+    /// Bytes that it has after the next record.
+    pub(super) fn next_size(&self) -> u64 {
+        (self.end + RECORD as u64).min(self.most.max(self.end))
+    }
+
     fn append(&mut self, record: &Record) -> bool {
+        if self.end + RECORD as u64 > self.most {
+            return false;
+        }
         let whole = self.handle.write_at(&record.encode(), self.end).is_ok_and(|n| n == RECORD);
         if whole {
             self.end += RECORD as u64;

@@ -44,15 +44,23 @@ impl Worker {
         self.mark_now(id, kind);
     }
 
-    /// The index says it at the place that the log has reached.
+    /// The index says it at the place that the log has reached; also when the service has closed its output.
     pub(super) fn mark_now(&mut self, id: StreamId, kind: Kind) {
-        let Some(pipe) = self.pipes.get(&id) else { return };
-        let record = Record { offset: 0, at: ledger::now_ns(), run: pipe.origin.run, kind };
-        let key = pipe.file;
+        let (origin, key) = match (self.pipes.get(&id), self.closed.get(&id)) {
+            (Some(pipe), _) => (pipe.origin, pipe.file),
+            (None, Some(closed)) => {
+                let (origin, log) = (closed.origin, Arc::clone(&closed.log));
+                // What the file is told by others of it holds: they write to it still.
+                (origin, self.file_of(&log.path).unwrap_or_else(|| self.file_for(&log)))
+            }
+            (None, None) => return,
+        };
+        let record = Record { offset: 0, at: ledger::now_ns(), run: origin.run, kind };
         let Some(file) = self.files.get_mut(&key) else { return };
         let pass = super::file::Pass { disk: self.disk.as_ref(), now: self.now, news: Vec::new() };
         file.mark(&pass, record);
         self.used(key);
+        self.forget_if_unused(key);
     }
 }
 

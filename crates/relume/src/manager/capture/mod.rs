@@ -2,13 +2,13 @@
 //!
 //! # Theory of operation
 //!
-//! One thread with its own epoll moves bytes from pipes to files. Supervision gives it orders through an [`inbox`]
-//! that never waits and hears back through a callback. A chunk on its way exists in a [`slot`] which says what it is
+//! A few threads, each with its own epoll, move bytes from pipes to files; a file is one thread's. Supervision gives them orders
+//! through an [`inbox`] that never waits and hears back through a callback. A chunk on its way exists in a [`slot`] which says what it is
 //! and where it belongs, so that a successor can finish the write: nothing is lost or repeated. A pipe is asked how
 //! much it holds before it is read; we are its only reader, so `read` returns exactly that.
 //!
-//! *Small writes* are let run together: a pipe that was found less than half full is left alone until the next tick (1 ms),
-//! which saves the service and us most of the wake-ups. Who fills the pipe within a tick gets a larger one.
+//! *Small writes* are let run together: a pipe that was found less than half full is left alone for a while ([`pace`]),
+//! which saves the service and us most of the wake-ups. Who fills the pipe within that gets a larger one.
 //! *Fairness*: in each round every pipe that has something gets the same few reads, the fewer the more pipes there are.
 //! *Trouble* with a file (full disk, something else at its path) leaves its pipes unread: the service blocks when its
 //! pipe is full, nothing is lost, and the file is tried again four times a second. It is told once, and once when it is over.
@@ -36,6 +36,8 @@ mod ledger;
 mod look;
 mod lru;
 mod marks;
+mod orders;
+mod pace;
 mod packing;
 mod report;
 mod rotate;
@@ -55,7 +57,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use relume_os::epoll::EventFd;
 
@@ -83,6 +85,9 @@ const OPEN_FILES: usize = 256;
 
 /// Most streams at once: more than a process may have descriptors in practice.
 const MAX_STREAMS: usize = 65_536;
+
+/// Most threads. Each is as fast as a `cat` that has a core to itself; output of more than four of those is no service's.
+const MOST_THREADS: usize = 4;
 
 /// Time between two attempts on a file that cannot be written: logging must be back within a second.
 const RETRY: Duration = Duration::from_millis(250);
@@ -188,27 +193,31 @@ pub(crate) struct Activity {
     pub(crate) bytes: u64,
 }
 
-/// Called on the capture thread for each report. It must not wait: all output waits with it.
+/// Called on a capture thread for each report, by one of them at a time. It must not wait: output waits with it.
 pub(crate) type OnReport = Box<dyn FnMut(Report) + Send>;
 
-/// The capture thread, to be shared by whoever gives it orders. Dropping it asks the thread to end, as `stop` does, but
+/// The same, shared by the threads.
+type Tell = Arc<Mutex<OnReport>>;
+
+/// The capture threads, to be shared by whoever gives them orders. Dropping it asks them to end, as `stop` does, but
 /// does not wait.
 pub(crate) struct Capture {
     inbox: Arc<Inbox>,
     /// For the one who waits for the end.
-    thread: Mutex<Option<Thread>>,
+    threads: Mutex<Vec<Thread>>,
 }
 
-/// The thread as its creator sees it.
+/// A thread as its creator sees it.
 struct Thread {
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
     handle: JoinHandle<()>,
 }
 
-/// What the thread starts with; tests put other things in.
+/// What the threads start with; tests put other things in.
 struct Start {
-    disk: Box<dyn Disk>,
+    /// For each thread.
+    disks: Vec<Box<dyn Disk>>,
     slots: Vec<Slot>,
     vault: Option<Vault>,
     open_files: usize,
@@ -216,34 +225,66 @@ struct Start {
 }
 
 impl Capture {
-    /// Starts the thread, which first brings home what a killed predecessor had on its way. `vault` is the directory of
+    /// Starts the threads, which first bring home what a killed predecessor had on its way. `vault` is the directory of
     /// what is on its way, in memory that outlives the process. Fails when the kernel has no descriptor or thread to give.
     pub(crate) fn start(vault: &Path, mut on_report: OnReport) -> io::Result<Self> {
-        let (vault, slots) = match Vault::open(vault) {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = cores.min(MOST_THREADS);
+        let (vault, slots) = match Vault::open(vault, threads) {
             Ok((vault, slots)) => (Some(vault), slots),
             Err(fault) => {
                 on_report(Report::Trouble { fault, next: Next::NotKept });
-                (None, vec![Slot::on_heap()])
+                (None, Vec::new())
             }
         };
-        let disk = Box::new(RealDisk);
-        Self::start_with(Start { disk, slots, vault, open_files: OPEN_FILES, on_report })
+        let disks = (0..threads).map(|_| Box::new(RealDisk) as Box<dyn Disk>).collect();
+        Self::start_with(Start { disks, slots, vault, open_files: OPEN_FILES, on_report })
     }
 
     fn start_with(start: Start) -> io::Result<Self> {
-        let inbox = Arc::new(Inbox::new(EventFd::new()?, MAX_STREAMS));
-        let worker = thread::Worker::new(start, Arc::clone(&inbox))?;
+        let Start { disks, slots, vault, open_files, on_report } = start;
+        let bells = disks.iter().map(|_| EventFd::new()).collect::<relume_os::Result<Vec<_>>>()?;
+        let inbox = Arc::new(Inbox::new(bells, MAX_STREAMS));
+        let mut shares: Vec<(Vec<Slot>, Vec<Slot>)> = disks.iter().map(|_| Default::default()).collect();
+        for (number, mut slot) in slots.into_iter().enumerate() {
+            if slot.recover() {
+                shares[inbox.hand_for(&slot.target().path)].0.push(slot);
+            } else {
+                shares[number % disks.len()].1.push(slot);
+            }
+        }
+        let vault = vault.map(|vault| Arc::new(Mutex::new(vault)));
+        let on_report = Arc::new(Mutex::new(on_report));
+        let open_files = open_files.div_ceil(disks.len());
+        let mut threads = Vec::new();
+        for (me, (disk, (inherited, free))) in disks.into_iter().zip(shares).enumerate() {
+            let slots = slot::Slots::new(free, vault.clone());
+            let on_report = Arc::clone(&on_report);
+            let equipment = thread::Equipment { me, disk, slots, inherited, open_files, on_report };
+            threads.push(Self::start_one(equipment, &inbox)?);
+        }
+        Ok(Self { inbox, threads: Mutex::new(threads) })
+    }
+
+    fn start_one(equipment: thread::Equipment, inbox: &Arc<Inbox>) -> io::Result<Thread> {
+        let name = if equipment.me == 0 { "capture".into() } else { format!("capture-{}", equipment.me + 1) };
+        let worker = thread::Worker::new(equipment, Arc::clone(inbox))?;
         let (end, ended) = channel();
-        let handle = std::thread::Builder::new().name("capture".into()).spawn(move || {
+        let handle = std::thread::Builder::new().name(name).spawn(move || {
             worker.run();
             drop(end);
         })?;
-        Ok(Self { inbox, thread: Mutex::new(Some(Thread { ended, handle })) })
+        Ok(Thread { ended, handle })
     }
 
     /// From now on the pipe's bytes go to the file. Answered by `Report::Finished` after [`Capture::finish`].
     pub(crate) fn attach(&self, stream: Stream) -> Result<(), Refused> {
-        self.inbox.attach(stream)
+        self.inbox.attach(stream, None)
+    }
+
+    /// The same, with a text that is looked for from the first byte on.
+    pub(crate) fn attach_looking(&self, stream: Stream, look: Option<Look>) -> Result<(), Refused> {
+        self.inbox.attach(stream, look)
     }
 
     /// Tells once when a text passes in the stream; to be said before there is anybody to write.
@@ -299,12 +340,17 @@ impl Capture {
     }
 
     fn ended(&self, patience: Duration) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Thread { ended, handle }) = thread else { return false };
-        match ended.recv_timeout(patience) {
-            Err(RecvTimeoutError::Disconnected) => handle.join().is_ok(),
-            Ok(()) | Err(RecvTimeoutError::Timeout) => false,
+        let until = Instant::now() + patience;
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = !threads.is_empty();
+        for Thread { ended, handle } in threads {
+            let left = until.saturating_duration_since(Instant::now());
+            all &= match ended.recv_timeout(left) {
+                Err(RecvTimeoutError::Disconnected) => handle.join().is_ok(),
+                Ok(()) | Err(RecvTimeoutError::Timeout) => false,
+            };
         }
+        all
     }
 }
 

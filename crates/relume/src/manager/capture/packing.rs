@@ -14,6 +14,7 @@ use super::disk::{Disk, Identity};
 use super::rotate::{self, old_file};
 use super::stream::FileKey;
 use super::thread::Worker;
+use crate::output_index;
 
 /// A compression that is under way.
 #[derive(Debug)]
@@ -49,8 +50,10 @@ impl Worker {
             .filter_map(|place| old_file(self.disk.as_ref(), path, place).ok().flatten())
             .map(|old| self.disk.size(&old))
             .sum();
+        let indexes: u64 =
+            (0..=rule.keep).map(|place| self.disk.size(&output_index::path_of(path, place))).sum();
         let all = rule.size.saturating_mul(u64::from(rule.keep) + 1);
-        let taken = old + self.disk.size(&source);
+        let taken = old + indexes + self.disk.size(&source);
         let Some(room) = all.checked_sub(taken).filter(|room| *room > self.disk.size(path)) else { return };
         let (cancelled, result) = (Arc::new(AtomicBool::new(false)), rotate::packed(path));
         let (how, mode) = (rule.compress, file.target.mode);
@@ -63,7 +66,7 @@ impl Worker {
             mode,
             cancelled: Arc::clone(&cancelled),
         };
-        if self.compressor.give(job, &self.inbox) {
+        if self.compressor.give(job, &self.inbox, self.me) {
             file.packing = Some(Packing { cancelled, result, room });
         }
     }

@@ -37,6 +37,8 @@ pub(crate) enum Report {
         path: PathBuf,
         /// How long it did not work.
         after: Duration,
+        /// Output was dropped meanwhile: how much is told next.
+        dropped: bool,
     },
     /// A file reached its size and was moved.
     Rotated {
@@ -74,6 +76,8 @@ pub(crate) enum Next {
         services: Vec<String>,
         /// Time between two attempts.
         every: Duration,
+        /// When a pipe is half full, what it holds is dropped instead.
+        drops: bool,
     },
     /// What is on its way from a pipe to a file is not recorded.
     NotKept,
@@ -92,7 +96,7 @@ pub(crate) enum Next {
 impl fmt::Display for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Held { services, every } => {
+            Self::Held { services, every, drops } => {
                 match services.as_slice() {
                     [] => f.write_str("the last bytes written to it wait")?,
                     [one] => write!(f, "the output of {one} waits in its pipe")?,
@@ -100,7 +104,8 @@ impl fmt::Display for Next {
                         write!(f, "the output of {} and {last} waits in their pipes", first.join(", "))?;
                     }
                 }
-                write!(f, ", nothing is lost; trying again every {} ms", every.as_millis())
+                let then = if *drops { "and is dropped when that is half full" } else { "nothing is lost" };
+                write!(f, ", {then}; trying again every {} ms", every.as_millis())
             }
             Self::NotKept => {
                 f.write_str("output that is on its way to a log when relume is killed may be lost")
@@ -119,8 +124,9 @@ impl fmt::Display for Report {
             Self::Finished { id, bytes } => write!(f, "stream {} ended after {bytes} bytes", id.0),
             Self::Closed { id } => write!(f, "stream {} was closed by its service", id.0),
             Self::Trouble { fault, next } => write!(f, "{fault}; {next}"),
-            Self::Resumed { path, after } => {
-                write!(f, "writing {} again after {:.1} s, nothing lost", path.display(), after.as_secs_f64())
+            Self::Resumed { path, after, dropped } => {
+                let lost = if *dropped { "with output dropped" } else { "nothing lost" };
+                write!(f, "writing {} again after {:.1} s, {lost}", path.display(), after.as_secs_f64())
             }
             Self::Rotated { path, to: Some(to) } => {
                 write!(f, "rotated {} to {}", path.display(), to.display())

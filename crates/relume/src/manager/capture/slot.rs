@@ -23,8 +23,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::disk::Identity;
@@ -32,11 +32,12 @@ use super::format::{self, Origin};
 use super::vault::Vault;
 use super::{Compress, Format, LogTarget, Rotate, WhenFull};
 
-/// The most bytes one read moves. 64 KiB is a full pipe of the default size; larger buffers were measured to win nothing.
-pub(super) const SLOT_BYTES: usize = 64 * 1024;
+/// The most bytes one read moves: as many as `cat` does. Less is more system calls for a flood, and more does not fit into
+/// the cache of a core with its file.
+pub(super) const SLOT_BYTES: usize = 128 * 1024;
 
 /// Room for staged bytes: a full read of ordinary lines with a time stamp each in one go.
-const STAGED_BYTES: usize = 128 * 1024;
+const STAGED_BYTES: usize = 256 * 1024;
 
 /// Room for the path of a log: PATH_MAX.
 const PATH_BYTES: usize = 4096;
@@ -558,28 +559,29 @@ fn path_at(description: usize) -> Range<usize> {
 /// with its unwritten chunk, and the others go on with another.
 pub(super) struct Slots {
     free: Vec<Slot>,
-    vault: Option<Vault>,
+    vault: Option<Arc<Mutex<Vault>>>,
 }
 
 impl Slots {
-    pub(super) fn new(free: Vec<Slot>, vault: Option<Vault>) -> Self {
+    pub(super) fn new(free: Vec<Slot>, vault: Option<Arc<Mutex<Vault>>>) -> Self {
         Self { free, vault }
     }
 
     /// A free slot. Their number is bounded by one more than the files in trouble.
     pub(super) fn take(&mut self) -> Slot {
-        let made = |vault: &mut Vault| vault.add();
-        self.free.pop().or_else(|| self.vault.as_mut().and_then(made)).unwrap_or_else(Slot::on_heap)
+        let made = || self.vault.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).add();
+        self.free.pop().or_else(made).unwrap_or_else(Slot::on_heap)
     }
 
     pub(super) fn give(&mut self, slot: Slot) {
         self.free.push(slot);
     }
 
-    /// All chunks are home: nothing is left for a successor.
-    pub(super) fn clear_up(self) {
-        if let Some(vault) = self.vault {
-            vault.remove();
+    /// The thread ends; whether it leaves something for a successor.
+    pub(super) fn clear_up(&mut self, has_legacy: bool) {
+        self.free.clear();
+        if let Some(vault) = self.vault.take() {
+            vault.lock().unwrap_or_else(PoisonError::into_inner).leave(has_legacy);
         }
     }
 }

@@ -7,15 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use relume_os::pipes;
 
 use super::dropping::Dropped;
+use super::pace::Pace;
 use super::{Look, Origin, Stream, StreamId};
 
 /// Names a log file in the thread's table.
 pub(super) type FileKey = u64;
 
-/// Times in a row that a pipe must be found half full before it gets a larger one: a burst is no flood.
-const HOT: u8 = 4;
-
-/// Size of the pipe of a flood, the most that an ordinary user may ask for (pipe(7)): at 0.7 GB/s it lasts for a tick.
+/// Size of the pipe of a flood, the most that an ordinary user may ask for (pipe(7)).
 const HOT_BYTES: usize = 1024 * 1024;
 
 /// What is going on with a pipe. Exactly one thing leads to its next turn.
@@ -52,7 +50,9 @@ pub(super) struct Pipe {
     pub(super) look: Option<Look>,
     fd: File,
     capacity: usize,
-    hot: u8,
+    pub(super) pace: Pace,
+    /// It was left alone since it was last looked at.
+    pub(super) rested: bool,
     grown: bool,
 }
 
@@ -76,7 +76,8 @@ impl Pipe {
             look: None,
             fd,
             capacity,
-            hot: 0,
+            pace: Pace::new(),
+            rested: true,
             grown: false,
         })
     }
@@ -93,12 +94,9 @@ impl Pipe {
 
     /// Notes how full the pipe was found, and grows it when that was much several times in a row.
     pub(super) fn note(&mut self, waiting: usize) {
-        if !self.is_busy_with(waiting) {
-            self.hot = 0;
-            return;
-        }
-        self.hot = self.hot.saturating_add(1);
-        if self.hot >= HOT {
+        let rested = std::mem::take(&mut self.rested);
+        self.pace.found(waiting, self.capacity, rested);
+        if self.pace.is_flooded() {
             self.grow();
         }
     }

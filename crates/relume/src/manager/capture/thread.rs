@@ -1,36 +1,33 @@
 //! The loop: wait, take orders, give every pipe that has something its turn.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use relume_os::OsError;
-use relume_os::epoll::{Epoll, Interest, Ready};
+use relume_os::epoll::{self, Epoll, Interest, Ready};
 
 use super::compress::Compressor;
 use super::disk::Disk;
 use super::dropping::DROP_TICK;
 use super::file::{LogFile, Pass};
-use super::inbox::{Inbox, Orders};
+use super::inbox::{Hand, Inbox};
 use super::lru::Lru;
+use super::orders::{Closed, Order};
+use super::pace::TICK;
 use super::report::{Next, Report};
 use super::slot::{SLOT_BYTES, Slot, Slots};
 use super::stream::{FileKey, Flow, Pipe};
-use super::{LogTarget, OnReport, RETRY, Start, Stream, StreamId, WhenFull};
-use crate::output_index::Kind;
+use super::{LogTarget, RETRY, StreamId, Tell, WhenFull};
 
 /// The epoll token of the inbox. Streams have their id.
 const BELL: u64 = u64::MAX;
 
-/// How long a pipe with little in it rests. Measured: 0.5 to 2 ms save 8 to 10 times the processor time of small writes,
-/// for the service as well; a person reading along does not notice.
-const TICK: Duration = Duration::from_millis(1);
+/// Reads of all pipes together in one round, 16 MiB: about 20 ms of work, so that a line waits less than 100 ms.
+const ROUND_READS: usize = 128;
 
-/// Reads of all pipes together in one round, 16 MiB: about 30 ms of work, so that a line waits less than 100 ms.
-const ROUND_READS: usize = 256;
-
-/// Reads of one pipe in one round: a quarter of the largest pipe.
+/// Reads of one pipe in one round: half of the largest pipe.
 const TURN_READS: usize = 4;
 
 /// What a turn ended with.
@@ -47,25 +44,42 @@ enum Turn {
     Held,
 }
 
+/// What one thread starts with.
+pub(super) struct Equipment {
+    pub(super) me: Hand,
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) slots: Slots,
+    pub(super) inherited: Vec<Slot>,
+    pub(super) open_files: usize,
+    pub(super) on_report: Tell,
+}
+
 /// See the module's description.
 pub(super) struct Worker {
+    /// Its number.
+    pub(super) me: Hand,
     pub(super) inbox: Arc<Inbox>,
     pub(super) epoll: Epoll,
     pub(super) disk: Box<dyn Disk>,
-    pub(super) on_report: OnReport,
+    pub(super) on_report: Tell,
     pub(super) slots: Slots,
     /// Chunks of a killed predecessor, until the thread runs.
     pub(super) inherited: Vec<Slot>,
     pub(super) pipes: HashMap<StreamId, Box<Pipe>>,
-    /// Streams whose pipe is closed and that await `finish`: the bytes they had.
-    pub(super) closed: HashMap<StreamId, u64>,
+    pub(super) closed: HashMap<StreamId, Closed>,
+    /// What was ordered of streams that another thread is handing over.
+    pub(super) early: Vec<(StreamId, Order)>,
     pub(super) files: HashMap<FileKey, Box<LogFile>>,
     pub(super) paths: HashMap<PathBuf, FileKey>,
     pub(super) open: Lru<FileKey>,
     pub(super) next_file: FileKey,
     pub(super) queue: VecDeque<StreamId>,
-    pub(super) resting: Vec<StreamId>,
-    pub(super) tick_at: Option<Instant>,
+    /// Pipes that are left alone, and until when.
+    pub(super) resting: Vec<(Instant, StreamId)>,
+    /// The end of the first of these rests.
+    pub(super) rested_at: Option<Instant>,
+    /// The end of the long rests, which end together: many quiet pipes are one wake-up.
+    pub(super) tick_at: Instant,
     /// When to look at pipes whose output may be dropped.
     pub(super) drop_at: Option<Instant>,
     pub(super) compressor: Compressor,
@@ -77,30 +91,29 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(start: Start, inbox: Arc<Inbox>) -> relume_os::Result<Self> {
+    pub(super) fn new(equipment: Equipment, inbox: Arc<Inbox>) -> relume_os::Result<Self> {
+        let Equipment { me, disk, slots, inherited, open_files, on_report } = equipment;
         let epoll = Epoll::new()?;
-        epoll.add(&inbox.bell, BELL, Interest::READ)?;
-        let Start { disk, slots, vault, open_files, on_report } = start;
-        let (mut inherited, mut free) = (Vec::new(), Vec::new());
-        for mut slot in slots {
-            if slot.recover() { inherited.push(slot) } else { free.push(slot) }
-        }
+        epoll.add(inbox.bell(me), BELL, Interest::READ)?;
         Ok(Self {
+            me,
             inbox,
             epoll,
             disk,
             on_report,
-            slots: Slots::new(free, vault),
+            slots,
             inherited,
             pipes: HashMap::new(),
             closed: HashMap::new(),
+            early: Vec::new(),
             files: HashMap::new(),
             paths: HashMap::new(),
             open: Lru::new(open_files),
             next_file: 0,
             queue: VecDeque::new(),
             resting: Vec::new(),
-            tick_at: None,
+            rested_at: None,
+            tick_at: Instant::now(),
             drop_at: None,
             compressor: Compressor::default(),
             troubled: HashSet::new(),
@@ -116,13 +129,14 @@ impl Worker {
         let mut ready = Vec::new();
         let inherited = std::mem::take(&mut self.inherited);
         self.bring_home(inherited);
+        epoll::wake_on_time();
         while !self.stopping {
-            if self.epoll.wait(&mut ready, self.timeout()).is_err() {
+            if self.wait(&mut ready).is_err() {
                 // epoll_wait(2) fails only for a bad descriptor or buffer; a rest keeps that bug from burning a core.
                 std::thread::sleep(TICK);
             }
             let inbox = Arc::clone(&self.inbox);
-            let _pass = inbox.begin_pass();
+            let _pass = inbox.begin_pass(self.me);
             Inbox::count(&self.inbox.passes, 1);
             self.now = Instant::now();
             self.hear(&ready);
@@ -140,6 +154,13 @@ impl Worker {
         self.end();
     }
 
+    fn wait(&self, ready: &mut Vec<Ready>) -> relume_os::Result<()> {
+        match self.timeout() {
+            Some(short) if !short.is_zero() && short <= TICK => self.epoll.wait_finely(ready, short),
+            long => self.epoll.wait(ready, long),
+        }
+    }
+
     /// How long nothing can happen unless epoll tells.
     fn timeout(&self) -> Option<Duration> {
         if !self.queue.is_empty() {
@@ -147,19 +168,20 @@ impl Worker {
         }
         let retry_at =
             self.troubled.iter().filter_map(|key| self.files.get(key)?.trouble).map(|t| t.retry_at).min();
-        let next = self.tick_at.into_iter().chain(retry_at).chain(self.drop_at).min()?;
+        let next = self.rested_at.into_iter().chain(retry_at).chain(self.drop_at).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn hear(&mut self, ready: &[Ready]) {
         for event in ready {
             if event.token == BELL {
-                let _ = self.inbox.bell.drain(); // Level-triggered: what could not be drained comes again.
-                let orders = self.inbox.take();
+                let _ = self.inbox.bell(self.me).drain(); // Level-triggered: what could not be drained comes again.
+                let orders = self.inbox.take(self.me);
                 self.obey(orders);
             } else if let Some(pipe) = self.pipes.get_mut(&StreamId(event.token)) {
                 pipe.hung_up = event.hangup;
                 if pipe.flow == Flow::Armed {
+                    pipe.rested = true;
                     pipe.flow = Flow::Queued;
                     self.queue.push_back(pipe.id);
                 }
@@ -167,101 +189,32 @@ impl Worker {
         }
     }
 
-    fn obey(&mut self, orders: Orders) {
-        let Orders { attach, look, retarget, finish, reopen, stop, leave, compressed, marks } = orders;
-        for stream in attach {
-            self.attach(stream);
-        }
-        for (id, look) in look {
-            if let Some(pipe) = self.pipes.get_mut(&id) {
-                pipe.look = Some(look);
+    fn rest(&mut self, id: StreamId, rest: Duration) {
+        let mut until = Instant::now() + rest;
+        if rest == TICK {
+            if self.tick_at <= self.now {
+                self.tick_at = until;
             }
+            until = self.tick_at;
         }
-        for (id, log) in retarget {
-            self.retarget(id, log);
-        }
-        if reopen {
-            self.files.values_mut().for_each(|file| file.close());
-            self.troubled.clone().into_iter().for_each(|key| self.retry_file(key));
-        }
-        compressed.iter().for_each(|done| self.packed(done));
-        for (id, kind) in marks {
-            self.mark(id, kind);
-        }
-        for id in finish {
-            self.finish(id);
-        }
-        self.stopping |= stop;
-        self.leaving |= leave;
-    }
-
-    fn attach(&mut self, stream: Stream) {
-        let (id, who, begins) = (stream.id, stream.who.clone(), stream.begins);
-        let key = self.file_for(&stream.log);
-        let attached = Pipe::new(stream, key)
-            .and_then(|pipe| self.epoll.add(&pipe, id.0, Interest::READ_ONCE).map(|()| pipe));
-        match attached {
-            Ok(pipe) => {
-                self.pipes.insert(id, Box::new(pipe));
-                self.join(key, id);
-                if begins {
-                    self.mark_now(id, Kind::Started);
-                }
-            }
-            Err(fault) => {
-                self.closed.insert(id, 0);
-                self.forget_if_unused(key);
-                self.news.push(Report::Trouble { fault, next: Next::Dropped { service: who } });
-                self.news.push(Report::Closed { id });
-            }
-        }
-    }
-
-    fn join(&mut self, key: FileKey, id: StreamId) {
-        if let Some(file) = self.files.get_mut(&key) {
-            file.streams.push(id);
-        }
-    }
-
-    fn retarget(&mut self, id: StreamId, log: Arc<LogTarget>) {
-        let key = self.file_for(&log);
-        let Some(pipe) = self.pipes.get_mut(&id) else { return self.forget_if_unused(key) };
-        let before = std::mem::replace(&mut pipe.file, key);
-        if before == key {
-            return;
-        }
-        let held = pipe.flow == Flow::Held;
-        if let Some(file) = self.files.get_mut(&before) {
-            file.streams.retain(|other| *other != id);
-        }
-        self.join(key, id);
-        self.forget_if_unused(before);
-        if held {
-            self.enqueue(id);
-        }
-    }
-
-    /// Its run is gone: what is in the pipe now is the last of it, and goes first.
-    fn finish(&mut self, id: StreamId) {
-        if let Some(bytes) = self.closed.remove(&id) {
-            self.inbox.forget(id);
-            self.news.push(Report::Finished { id, bytes });
-        } else if let Some(pipe) = self.pipes.get_mut(&id) {
-            pipe.last_bytes = Some(pipe.waiting() as u64);
-            if pipe.flow != Flow::Held {
-                self.take_turn(id, usize::MAX);
-            }
-        }
+        self.resting.push((until, id));
+        self.rested_at = Some(self.rested_at.map_or(until, |first| first.min(until)));
     }
 
     /// Those that have rested are looked at again, without asking epoll: most have something.
     fn tick(&mut self) {
-        if self.tick_at.is_some_and(|at| at <= self.now) {
-            self.tick_at = None;
-            for id in std::mem::take(&mut self.resting) {
-                if self.pipes.get(&id).is_some_and(|pipe| pipe.flow == Flow::Resting) {
-                    self.enqueue(id);
-                }
+        if self.rested_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        let resting = std::mem::take(&mut self.resting);
+        let (over, resting): (Vec<_>, Vec<_>) =
+            resting.into_iter().partition(|(until, _)| *until <= self.now);
+        self.rested_at = resting.iter().map(|(until, _)| *until).min();
+        self.resting = resting;
+        for (_, id) in over {
+            if let Some(pipe) = self.pipes.get_mut(&id).filter(|pipe| pipe.flow == Flow::Resting) {
+                pipe.rested = true;
+                self.enqueue(id);
             }
         }
     }
@@ -286,8 +239,8 @@ impl Worker {
             Turn::Again => self.enqueue(id),
             Turn::Little => {
                 pipe.flow = Flow::Resting;
-                self.resting.push(id);
-                self.tick_at.get_or_insert(self.now + TICK);
+                let rest = pipe.pace.rest();
+                self.rest(id, rest);
             }
             Turn::Empty => {
                 pipe.flow = Flow::Armed;
@@ -314,6 +267,7 @@ impl Worker {
             if let Some(last) = pipe.last_bytes {
                 waiting = waiting.min(usize::try_from(last).unwrap_or(usize::MAX));
             }
+            pipe.note(waiting);
             let over = pipe.hung_up || pipe.last_bytes.is_some();
             match waiting {
                 0 if over => return Turn::Over,
@@ -321,7 +275,6 @@ impl Worker {
                 0 => return Turn::Empty,
                 _ => {}
             }
-            pipe.note(waiting);
             busy = over || pipe.is_busy_with(waiting);
             if !self.move_chunk(id, waiting.min(SLOT_BYTES)) {
                 return Turn::Held;
@@ -345,7 +298,8 @@ impl Worker {
             let got = pipe.read(slot.begin(&file.target, pipe.origin, place, (&lead, wanted)));
             slot.filled(got);
             pipe.bytes += got as u64;
-            pipe.looked_at(slot.pending());
+            // What a form puts around the bytes is not looked at, and what led was looked at before.
+            pipe.looked_at(slot.unstaged().get(lead.len()..).unwrap_or_default());
             if let Some(last) = &mut pipe.last_bytes {
                 // A pipe that gives less than it said has another reader; what it took is not ours to wait for.
                 *last = if got == 0 { 0 } else { *last - (got as u64).min(*last) };
@@ -393,7 +347,8 @@ impl Worker {
             let mut services: Vec<String> =
                 file.streams.iter().filter_map(|id| Some(self.pipes.get(id)?.who.clone())).collect();
             services.dedup();
-            self.news.push(Report::Trouble { fault, next: Next::Held { services, every: RETRY } });
+            let drops = file.target.when_full == WhenFull::Drop;
+            self.news.push(Report::Trouble { fault, next: Next::Held { services, every: RETRY, drops } });
         }
     }
 
@@ -424,7 +379,9 @@ impl Worker {
                 self.troubled.remove(&key);
                 if let Some(trouble) = file.trouble.take() {
                     let after = self.now.saturating_duration_since(trouble.since);
-                    self.news.push(Report::Resumed { path: file.target.path.clone(), after });
+                    let dropped =
+                        file.streams.iter().any(|id| self.pipes.get(id).is_some_and(|p| p.dropped.is_some()));
+                    self.news.push(Report::Resumed { path: file.target.path.clone(), after, dropped });
                 }
                 // In the order of their coming: what an ended run left comes before the words of its successor.
                 for id in file.streams.clone() {
@@ -439,7 +396,7 @@ impl Worker {
         }
     }
 
-    fn enqueue(&mut self, id: StreamId) {
+    pub(super) fn enqueue(&mut self, id: StreamId) {
         if let Some(pipe) = self.pipes.get_mut(&id) {
             pipe.flow = Flow::Queued;
             self.queue.push_back(id);
@@ -455,18 +412,24 @@ impl Worker {
         self.tell_dropped(id, true);
         let Some(pipe) = self.pipes.remove(&id) else { return };
         // Others may hold copies of the pipe, so that closing alone would leave it in the set. It fails only if it is not there.
-        let _ = self.epoll.delete(&pipe);
-        if let Some(file) = self.files.get_mut(&pipe.file) {
-            file.streams.retain(|other| *other != id);
+        let _ = self.epoll.delete(&*pipe);
+        let log = self.files.get(&pipe.file).map(|file| Arc::clone(&file.target));
+        self.part(pipe.file, id);
+        match log {
+            Some(log) if pipe.last_bytes.is_none() => {
+                self.closed.insert(id, Closed { bytes: pipe.bytes, log, origin: pipe.origin });
+                self.news.push(Report::Closed { id });
+            }
+            Some(_) | None => {
+                self.inbox.forget(id);
+                self.news.push(Report::Finished { id, bytes: pipe.bytes });
+            }
         }
-        self.forget_if_unused(pipe.file);
-        if pipe.last_bytes.is_some() {
-            self.inbox.forget(id);
-            self.news.push(Report::Finished { id, bytes: pipe.bytes });
-        } else {
-            self.closed.insert(id, pipe.bytes);
-            self.news.push(Report::Closed { id });
-        }
+    }
+
+    /// The file at this path, if somebody writes there.
+    pub(super) fn file_of(&self, path: &Path) -> Option<FileKey> {
+        self.paths.get(path).copied()
     }
 
     /// The file of this target; the latest target decides about rotation.
@@ -483,7 +446,7 @@ impl Worker {
         self.next_file
     }
 
-    fn forget_if_unused(&mut self, key: FileKey) {
+    pub(super) fn forget_if_unused(&mut self, key: FileKey) {
         if self.files.get(&key).is_some_and(|file| file.is_unused())
             && let Some(file) = self.files.remove(&key)
         {
@@ -507,13 +470,18 @@ impl Worker {
     }
 
     pub(super) fn tell(&mut self) {
-        for report in std::mem::take(&mut self.news) {
-            (self.on_report)(report);
+        if self.news.is_empty() {
+            return;
         }
+        let mut on_report = self.on_report.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut self.news).into_iter().for_each(&mut *on_report);
     }
 
     /// Everything that can be brought home is, then the thread ends.
     fn end(&mut self) {
+        for stream in self.inbox.close(self.me).moved {
+            self.adopt(stream);
+        }
         for key in self.troubled.clone() {
             self.retry_file(key);
         }
@@ -541,15 +509,14 @@ impl Worker {
                 packing.cancel(self.disk.as_ref());
             }
         }
-        if !self.files.values().any(|file| file.has_legacy()) {
-            std::mem::replace(&mut self.slots, Slots::new(Vec::new(), None)).clear_up();
-        }
+        let has_legacy = self.files.values().any(|file| file.has_legacy());
+        self.slots.clear_up(has_legacy);
     }
 }
 
 impl Drop for Worker {
     /// Also when the thread panics: nobody shall give orders to nobody.
     fn drop(&mut self) {
-        self.inbox.close();
+        self.inbox.close(self.me);
     }
 }

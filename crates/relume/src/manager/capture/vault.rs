@@ -12,7 +12,7 @@ use relume_os::{Result, clock, files};
 
 use super::slot::{MEMORY_BYTES, SLOT_WORDS, Slot, SlotMemory};
 
-/// The most slots of this kind, 13 MB of a tmpfs: one for each file in trouble. What is stuck for more of them than that is
+/// The most slots of this kind, 25 MB of a tmpfs: one for each file in trouble. What is stuck for more of them than that is
 /// on the heap.
 const MOST: usize = 64;
 
@@ -20,7 +20,7 @@ const MOST: usize = 64;
 const MAGIC: u64 = u64::from_le_bytes(*b"relume_o");
 
 /// Readers of another version begin the file anew.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 8;
@@ -36,15 +36,21 @@ pub(super) struct Vault {
     dir: PathBuf,
     boot: String,
     made: usize,
+    /// Threads that use it.
+    users: usize,
+    has_legacy: bool,
 }
 
 impl Vault {
-    /// Opens the directory, with all slots that are in it; at least one.
-    pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Slot>)> {
+    /// Opens the directory for so many threads, with all slots that are in it; at least one for each.
+    pub(super) fn open(dir: &Path, users: usize) -> Result<(Self, Vec<Slot>)> {
         files::create_dir(dir, 0o700)?;
-        let mut vault = Self { dir: dir.to_owned(), boot: clock::boot_id()?, made: 0 };
-        let mut slots = vec![vault.next()?];
-        while vault.made < MOST && files::identify_at(&vault.path(vault.made))?.is_some() {
+        let (made, has_legacy) = (0, false);
+        let mut vault = Self { dir: dir.to_owned(), boot: clock::boot_id()?, made, users, has_legacy };
+        let mut slots = Vec::new();
+        while vault.made < users
+            || (vault.made < MOST && files::identify_at(&vault.path(vault.made))?.is_some())
+        {
             slots.push(vault.next()?);
         }
         Ok((vault, slots))
@@ -55,8 +61,13 @@ impl Vault {
         if self.made >= MOST { None } else { self.next().ok() }
     }
 
-    /// Takes all away.
-    pub(super) fn remove(self) {
+    /// One thread less; the last one takes all away, if none of them has left something.
+    pub(super) fn leave(&mut self, has_legacy: bool) {
+        self.has_legacy |= has_legacy;
+        self.users = self.users.saturating_sub(1);
+        if self.users > 0 || self.has_legacy {
+            return;
+        }
         for number in 0..self.made {
             let _empty = files::remove(&self.path(number));
         }

@@ -65,8 +65,39 @@ async fn secured(stream: TcpStream, host: &str, target: &Forward) -> Result<Box<
 
     let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client(target)?));
-    let secured = connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
+    let secured = connector.connect(name, stream).await.map_err(|error| format!("TLS: {}", said(&error)))?;
     Ok(Box::new(secured))
+}
+
+/// Why there is no TLS, as far as the one who set it up can do something about it.
+#[cfg(feature = "tls")]
+fn said(error: &std::io::Error) -> String {
+    use rustls::{CertificateError as Bad, Error};
+
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let Some(Error::InvalidCertificate(bad)) = inner else { return error.to_string() };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a list of another crate that grows; the rest says itself")]
+    match bad {
+        Bad::UnknownIssuer => {
+            "the receiver's certificate is signed by nobody who is trusted; name its authority's file with `?ca=`".into()
+        }
+        Bad::Expired | Bad::ExpiredContext { .. } => "the receiver's certificate has expired".into(),
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => "the receiver's certificate is not valid yet".into(),
+        Bad::NotValidForName => "the receiver's certificate is for another host".into(),
+        Bad::NotValidForNameContext { expected, presented } => {
+            // `IpAddress(127.0.0.9)`, `DnsName("host")`: without the kind.
+            let bare = |name: &String| {
+                let name = name.split_once('(').map_or(name.as_str(), |(_, name)| name.trim_end_matches(')'));
+                name.trim_matches('"').to_owned()
+            };
+            let names = presented.iter().map(bare).collect::<Vec<_>>().join(", ");
+            format!("the receiver's certificate is for {names}, not for {}", expected.to_str())
+        }
+        Bad::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "the receiver shows the certificate of an authority (CA:TRUE); it needs one of a server".into()
+        }
+        other => format!("the receiver's certificate is not accepted: {other}"),
+    }
 }
 
 /// Whom to trust: the certificates of the file, else the system's.

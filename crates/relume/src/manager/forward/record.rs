@@ -35,7 +35,7 @@ impl Record {
             run: line.run.filter(|_| !own),
             channel: line.channel,
             severity: if own { severity_of(&line.bytes) } else { None },
-            bytes: line.bytes,
+            bytes: line.inner.unwrap_or(line.bytes),
         }
     }
 

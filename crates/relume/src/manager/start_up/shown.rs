@@ -126,8 +126,8 @@ pub(super) fn start_capture(
 }
 
 /// The output of all services, for `up --follow`.
-pub(super) fn stream(units: &Units, screen: &Screen) -> std::io::Result<LogStream> {
+pub(super) fn stream(units: &Units, places: &Places, screen: &Screen) -> std::io::Result<LogStream> {
     let logs = units.order.iter().filter_map(|name| units.get(name));
     let log = |unit: &Arc<Unit>| (unit.config.spec.name.clone(), unit.out.path.clone());
-    LogStream::start(logs.map(log).collect(), screen)
+    LogStream::start(logs.map(log).collect(), places.status_file.clone(), screen)
 }

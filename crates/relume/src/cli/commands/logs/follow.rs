@@ -14,6 +14,7 @@ use std::time::Duration;
 use relume_os::epoll::{Epoll, Inotify, Interest, Watch};
 use relume_os::signals::{self, SignalFd};
 
+use super::newcomers::Newcomers;
 use super::printer::Printer;
 use super::source::{Source, merge};
 use crate::cli::render::text::harmless;
@@ -23,6 +24,7 @@ use crate::log_files;
 const INOTIFY: u64 = 0;
 const STOP: u64 = 1;
 const OUTPUT: u64 = 2;
+const NEWCOMERS: u64 = 3;
 
 /// So many items are shown before it is looked again who has something: one service that floods delays no other.
 const ROUND: usize = 4096;
@@ -32,7 +34,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Follows until Ctrl+C, SIGTERM, or the end of whoever reads.
 pub(super) fn until_interrupted(
-    sources: &mut [Source],
+    sources: &mut Vec<Source>,
+    newcomers: Option<Newcomers>,
     screen: &Screen,
     printer: &mut Printer<'_>,
 ) -> Result<(), Failure> {
@@ -40,14 +43,14 @@ pub(super) fn until_interrupted(
     let stops: Vec<i32> = ["INT", "TERM"].into_iter().filter_map(signals::parse).collect();
     signals::block(&stops).map_err(failed)?;
     let interrupted = SignalFd::new(&stops).map_err(failed)?;
-    run(sources, screen, interrupted.as_fd(), printer).map_err(failed)
+    run(sources, newcomers, (screen, interrupted.as_fd()), printer).map_err(failed)
 }
 
 /// Follows until `stop` can be read, and once more to the end then; or until nobody reads any more.
 pub(super) fn run(
-    sources: &mut [Source],
-    screen: &Screen,
-    stop: BorrowedFd<'_>,
+    sources: &mut Vec<Source>,
+    mut newcomers: Option<Newcomers>,
+    (screen, stop): (&Screen, BorrowedFd<'_>),
     printer: &mut Printer<'_>,
 ) -> relume_os::Result<()> {
     let changes = Inotify::new()?;
@@ -57,6 +60,9 @@ pub(super) fn run(
     let epoll = Epoll::new()?;
     epoll.add(&changes, INOTIFY, Interest::READ)?;
     epoll.add(stop, STOP, Interest::READ)?;
+    if let Some(newcomers) = &newcomers {
+        epoll.add(newcomers, NEWCOMERS, Interest::READ)?;
+    }
     // Only to hear that a pipe's reader has gone. A file cannot be waited for, and has no reader to lose.
     let _ = epoll.add(io::stdout(), OUTPUT, Interest::NONE);
     let mut ready = Vec::new();
@@ -71,13 +77,20 @@ pub(super) fn run(
             (true, false) => Some(AGAIN),
             (true, true) => None,
         };
-        epoll.wait(&mut ready, wait)?;
+        let look = newcomers.as_ref().and_then(Newcomers::wait);
+        epoll.wait(&mut ready, wait.into_iter().chain(look).min())?;
         if ready.iter().any(|event| event.token == OUTPUT) {
             return Ok(());
         }
         if ready.iter().any(|event| event.token == STOP) && !ending {
             ending = true;
             due.extend(0..sources.len());
+        }
+        for (target, source) in newcomers.as_mut().map(Newcomers::look).unwrap_or_default() {
+            printer.add(target.name());
+            sources.push(source);
+            due.insert(sources.len() - 1);
+            due.extend(index.watch(&changes, sources));
         }
         let mut gone = Vec::new();
         changes.drain(|change| match (change.watch, change.name) {
@@ -139,20 +152,25 @@ impl Index {
     fn watch(&mut self, changes: &Inotify, sources: &[Source]) -> Vec<usize> {
         let interest = Watch::MODIFIED | Watch::CREATED | Watch::MOVED | Watch::ITSELF_GONE;
         let mut found = Vec::new();
-        let before: Vec<PathBuf> = self.directories.values().cloned().collect();
+        let before: HashMap<PathBuf, i32> =
+            self.directories.iter().map(|(id, dir)| (dir.clone(), *id)).collect();
         for (number, source) in sources.iter().enumerate() {
             let (Some(dir), Some(name)) = (source.lines.path().parent(), source.lines.path().file_name())
             else {
                 continue;
             };
-            if before.iter().any(|known| known == dir) {
+            let log = log_files::log_of(name.as_bytes()).to_owned();
+            if let Some(watch) = before.get(dir) {
+                let known = self.sources.entry((*watch, log)).or_default();
+                if !known.contains(&number) {
+                    known.push(number);
+                }
                 continue;
             }
             match changes.add_watch(dir, interest) {
                 Ok(id) => {
                     self.missing.remove(dir);
                     self.directories.insert(id.number(), dir.to_owned());
-                    let log = log_files::log_of(name.as_bytes()).to_owned();
                     self.sources.entry((id.number(), log)).or_default().push(number);
                     found.push(number);
                 }

@@ -7,6 +7,7 @@
 //! runs began and ended. Following loses no line over rotation, truncation and replacement ([`crate::log_files`]).
 
 mod follow;
+mod newcomers;
 mod printer;
 mod source;
 mod start;
@@ -23,6 +24,7 @@ use crate::cli::{Exit, Failure, Screen};
 pub(crate) use stream::Stream;
 pub(crate) use when::parse as parse_time;
 
+use newcomers::Newcomers;
 use printer::{Printer, Shape};
 use source::{Source, merge};
 use targets::Target;
@@ -30,7 +32,7 @@ use targets::Target;
 /// Shows the last lines, and what follows if that is wanted.
 pub(crate) fn run(args: &LogsArgs, global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     let targets = wanted(args, global)?;
-    if targets.is_empty() {
+    if targets.is_empty() && !args.follow {
         screen.note("No service has a log.\n");
         return Ok(Exit::Done);
     }
@@ -49,8 +51,7 @@ pub(crate) fn run(args: &LogsArgs, global: &Global, screen: &Screen) -> Result<E
             false
         }
     });
-    let names: Vec<&str> = targets.iter().map(Target::name).collect();
-    let mut printer = Printer::new(screen, &names, &Shape::of(args, screen));
+    let mut printer = Printer::new(screen, targets.iter().map(Target::name), &Shape::of(args, screen));
     let mut all: BTreeSet<usize> = (0..sources.len()).collect();
     let mut failed = |number: usize, error| complain(screen, &targets[number], &error);
     let mut emit = |number: usize, item| printer.print(number, &item);
@@ -59,7 +60,9 @@ pub(crate) fn run(args: &LogsArgs, global: &Global, screen: &Screen) -> Result<E
     }
     if args.follow {
         printer.flush();
-        follow::until_interrupted(&mut sources, screen, &mut printer)?;
+        let status = find_manager(global)?.state_dir.join(targets::STATUS);
+        let newcomers = (!args.own).then(|| Newcomers::start(status, Some(args), &targets)).flatten();
+        follow::until_interrupted(&mut sources, newcomers, screen, &mut printer)?;
         return Ok(Exit::Done);
     }
     for (number, source) in sources.iter_mut().enumerate() {

@@ -1,6 +1,7 @@
 //! Items of logs on their way to the reader: prefixed when they are of several services, harmless on a terminal,
 //! or one JSON object a line.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
@@ -86,7 +87,7 @@ impl Shape {
 /// What happened to a run, in words.
 fn said(kind: Kind) -> String {
     match kind {
-        Kind::Output(_) => String::new(),
+        Kind::Output(..) => String::new(),
         Kind::Started => "started".into(),
         Kind::Exited(code) => format!("exited with code {code}"),
         Kind::Killed(signal) => match i32::try_from(signal) {
@@ -112,30 +113,40 @@ pub(super) struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     /// For these logs, by the names of their services.
-    pub(super) fn new(screen: &'a Screen, names: &[&str], shape: &Shape) -> Self {
-        let look = shape.look;
-        let width = names.iter().map(|name| columns(&harmless(name))).max().unwrap_or(0);
-        let mut colours: Vec<&str> = Vec::new();
+    pub(super) fn new<'n>(screen: &'a Screen, names: impl Iterator<Item = &'n str>, shape: &Shape) -> Self {
+        let mut printer = Self {
+            screen,
+            shape: shape.clone(),
+            prefixes: Vec::new(),
+            names: names.map(str::to_owned).collect(),
+            inside: None,
+            out: Vec::new(),
+            gone: false,
+        };
+        printer.make_prefixes();
+        printer
+    }
+
+    /// One more log.
+    pub(super) fn add(&mut self, name: &str) {
+        self.names.push(name.to_owned());
+        self.make_prefixes();
+    }
+
+    fn make_prefixes(&mut self) {
+        let look = self.shape.look;
+        let width = self.names.iter().map(|name| columns(&harmless(name))).max().unwrap_or(0);
+        let mut colours: HashMap<&str, usize> = HashMap::new();
         let mut prefixes = Vec::new();
-        for &name in names {
+        for name in &self.names {
             // The log of stderr has the colour of its service.
-            let number = colours.iter().position(|known| *known == name).unwrap_or(colours.len());
-            if number == colours.len() {
-                colours.push(name);
-            }
+            let next = colours.len();
+            let number = *colours.entry(name).or_insert(next);
             let colour = Style::new().fg_color(Some(COLOURS[number % COLOURS.len()].into()));
             prefixes.push(look.paint(colour, &format!("{} | ", padded(&harmless(name), width))));
         }
         let several = colours.len() > 1;
-        Self {
-            screen,
-            shape: shape.clone(),
-            prefixes: if several { prefixes } else { vec![String::new(); names.len()] },
-            names: names.iter().map(ToString::to_string).collect(),
-            inside: None,
-            out: Vec::new(),
-            gone: false,
-        }
+        self.prefixes = if several { prefixes } else { vec![String::new(); self.names.len()] };
     }
 
     /// Whether the beginning of a line is worth showing before its end is there: where it is the service's own
@@ -214,10 +225,12 @@ impl<'a> Printer<'a> {
             }
             self.out.extend_from_slice(self.prefixes[number].as_bytes());
         }
+        // A time is shown once, also where the file holds one.
+        let text = if self.shape.stamps { line.said() } else { &line.bytes };
         if self.shape.clean {
-            self.out.extend_from_slice(cleaned(&line.bytes).as_bytes());
+            self.out.extend_from_slice(cleaned(text).as_bytes());
         } else {
-            self.out.extend_from_slice(&line.bytes);
+            self.out.extend_from_slice(text);
         }
         self.inside = Some(number);
         if line.piece.last {
@@ -233,7 +246,7 @@ fn line_of(name: &str, line: &Line) -> Value {
         "run": line.run,
         "at": line.at.and_then(time),
         "stream": match line.channel { Channel::Out => "stdout", Channel::Err => "stderr" },
-        "line": String::from_utf8_lossy(line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes)),
+        "line": String::from_utf8_lossy(line.said().strip_suffix(b"\r").unwrap_or(line.said())),
     });
     if !line.piece.last
         && let Some(object) = object.as_object_mut()
@@ -251,7 +264,7 @@ fn event_of(name: &str, mark: &Mark) -> Value {
         Kind::Exited(code) => ("exited", "code", code),
         Kind::Killed(signal) => ("killed", "signal", signal),
         Kind::Dropped(lines) => ("dropped", "lines", lines),
-        Kind::Ended | Kind::Output(_) => ("ended", "", 0),
+        Kind::Ended | Kind::Output(..) => ("ended", "", 0),
     };
     let mut object = json!({ "service": name, "run": mark.run, "at": time(mark.at), "event": event });
     if !key.is_empty()
@@ -314,7 +327,14 @@ mod tests {
 
     fn line(text: &[u8], first: bool, last: bool) -> Item {
         let (at, run) = (Some(1_700_000_000_123_456_789), Some(7));
-        Item::Line(Line { bytes: text.into(), piece: Piece { first, last }, at, run, channel: Channel::Out })
+        Item::Line(Line {
+            bytes: text.into(),
+            inner: None,
+            piece: Piece { first, last },
+            at,
+            run,
+            channel: Channel::Out,
+        })
     }
 
     fn whole(text: &str) -> Item {
@@ -328,7 +348,7 @@ mod tests {
     /// What is shown of these items of these services.
     fn shown(shape: &Shape, names: &[&str], items: &[(usize, Item)]) -> String {
         let screen = Screen { out: shape.look, err: Look::PLAIN, json: shape.json };
-        let mut printer = Printer::new(&screen, names, shape);
+        let mut printer = Printer::new(&screen, names.iter().copied(), shape);
         for (number, item) in items {
             assert!(printer.print(*number, item));
         }
@@ -338,7 +358,7 @@ mod tests {
     #[test]
     fn in_a_pipe_the_bytes_of_one_service_are_unchanged() {
         let screen = Screen { out: Look::PLAIN, err: Look::PLAIN, json: false };
-        let mut printer = Printer::new(&screen, &["web"], &shape(Look::PLAIN));
+        let mut printer = Printer::new(&screen, ["web"].into_iter(), &shape(Look::PLAIN));
         printer.print(0, &line(b"\x1b[31mred\x00\xff\r", true, true));
         printer.print(0, &line(b"half", true, false));
         assert_eq!(printer.out, b"\x1b[31mred\x00\xff\r\nhalf");
@@ -420,7 +440,7 @@ mod tests {
     #[test]
     fn names_are_aligned_and_coloured() {
         let screen = Screen { out: terminal(true), err: Look::PLAIN, json: false };
-        let printer = Printer::new(&screen, &["a", "a", "long"], &shape(terminal(true)));
+        let printer = Printer::new(&screen, ["a", "a", "long"].into_iter(), &shape(terminal(true)));
         assert_eq!(printer.prefixes[1], "\u{1b}[36ma    | \u{1b}[0m");
         assert_eq!(printer.prefixes[2], "\u{1b}[32mlong | \u{1b}[0m");
     }

@@ -5,14 +5,19 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use relume_os::epoll::EventFd;
 
 use super::follow;
+use super::newcomers::Newcomers;
 use super::printer::{Printer, Shape};
 use super::source::Source;
 use super::targets::{self, Target};
 use crate::cli::Screen;
+
+/// How often it is looked whether all has been shown.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The thread, and how to end it.
 pub(crate) struct Stream {
@@ -21,22 +26,24 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Shows what is written into these logs from now on, each under its service's name.
+    /// Shows what is written into these logs from now on, each under its service's name; and into those of services that
+    /// the status file names later.
     ///
     /// # Errors
     /// When the kernel has no descriptor or thread to give.
-    pub(crate) fn start(logs: Vec<(String, PathBuf)>, screen: &Screen) -> io::Result<Self> {
+    pub(crate) fn start(logs: Vec<(String, PathBuf)>, status: PathBuf, screen: &Screen) -> io::Result<Self> {
         let stop = Arc::new(EventFd::new()?);
         let (own, screen) = (Arc::clone(&stop), screen.clone());
         let logs = logs.into_iter().map(|(name, path)| Target::new(name, Vec::new(), path)).collect();
         let thread = std::thread::Builder::new().name("follow".into()).spawn(move || {
             let targets = targets::with_stderr(targets::one_per_file(logs), true);
-            let names: Vec<&str> = targets.iter().map(Target::name).collect();
-            let mut printer = Printer::new(&screen, &names, &Shape::beside_the_manager(&screen));
+            let newcomers = Newcomers::start(status, None, &targets);
+            let names = targets.iter().map(Target::name);
+            let mut printer = Printer::new(&screen, names, &Shape::beside_the_manager(&screen));
             let sources: io::Result<Vec<Source>> =
                 targets.iter().map(|target| Source::from_now(target.lines())).collect();
             let shown = sources.map_err(|error| error.to_string()).and_then(|mut sources| {
-                let shown = follow::run(&mut sources, &screen, own.as_fd(), &mut printer);
+                let shown = follow::run(&mut sources, newcomers, (&screen, own.as_fd()), &mut printer);
                 for (number, source) in sources.iter_mut().enumerate() {
                     if let Some(item) = source.take_partial() {
                         printer.print(number, &item);
@@ -52,10 +59,14 @@ impl Stream {
         Ok(Self { stop, thread })
     }
 
-    /// Shows what has been written until now, and ends.
-    pub(crate) fn finish(self) {
+    /// Shows what has been written until now, and ends. Where nobody reads what it shows it is left behind after `patience`: a
+    /// terminal that was stopped, or a pager that waits, holds up nothing.
+    pub(crate) fn finish(self, patience: Duration) {
         // It has ended already: nobody reads any more.
         let _ended = self.stop.signal();
-        let _panicked = self.thread.join();
+        let until = Instant::now() + patience;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Which services there are, and where their logs lie: from the manager, or from the status file it left.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use relume_config::Files;
+use relume_proto::StatusFile;
 
 use super::{Named, client, find_manager};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ManagerFlags};
-use crate::cli::commands::{configs, last_status, load_options, refused};
+use crate::cli::commands::{STATUS_LIMIT, configs, last_status, load_options, refused};
 use crate::config_files::Disk;
 use crate::log_files::{self, Lines};
 use crate::output_index::Channel;
@@ -63,12 +66,24 @@ pub(super) fn find(global: &Global) -> Result<Vec<Target>, Failure> {
     }
 }
 
+/// The status file, in the state directory unless the configuration says otherwise.
+pub(super) const STATUS: &str = "status.json";
+
+/// Every service that has a log, by the status file at this path.
+pub(super) fn of_status_file(path: &Path) -> Option<Vec<Target>> {
+    let text = Disk.read(path, STATUS_LIMIT).ok()?;
+    serde_json::from_slice(&text).ok().map(of_status)
+}
+
 fn from_file(found: &Found) -> Option<Vec<Target>> {
-    let services = last_status(found)?;
+    last_status(found).map(of_status)
+}
+
+fn of_status(services: StatusFile) -> Vec<Target> {
     let target = |(name, entry): (String, relume_proto::StatusEntry)| {
         Some(Target::new(name, entry.groups, PathBuf::from(entry.log?)))
     };
-    Some(services.into_iter().filter_map(target).collect())
+    services.into_iter().filter_map(target).collect()
 }
 
 /// Services that share a file are shown once, under the name of the first.

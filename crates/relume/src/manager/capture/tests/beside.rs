@@ -76,7 +76,8 @@ fn compressed(how: Compress, open: fn(&Path) -> Vec<u8>) {
     let ending = if how == Compress::Gzip { "gz" } else { "zst" };
     let packed = |number| PathBuf::from(format!("{}.{ending}", numbered(&path, number).display()));
     let text: Vec<u8> = (0..3_300).flat_map(|n| format!("{n:0>99}\n").into_bytes()).collect();
-    for (part, number) in text.chunks(LIMIT as usize).zip(0u32..) {
+    // The index has its share of each file.
+    for (part, number) in text.chunks(LIMIT as usize - 1_000).zip(0u32..) {
         writer.write_all(part).unwrap();
         if number > 0 {
             rig.wait(|report| matches!(report, Report::Rotated { .. }).then_some(()));
@@ -114,8 +115,8 @@ fn old_files_are_compressed_by_zstd() {
     });
 }
 
-/// Under a flood the disk holds no more than promised although old files are compressed meanwhile.
-/// Seen to fail with the room for the result not counted.
+/// Under a flood the disk holds no more than promised, indexes included, although old files are compressed meanwhile.
+/// Seen to fail with the room for the result not counted, and with the index not counted as a part of its file.
 #[test]
 fn a_flood_has_room_beside_a_compression() {
     const LIMIT: u64 = 200_000;

@@ -3,6 +3,7 @@
 mod beside;
 mod flow;
 mod full;
+mod hands;
 mod rotation;
 mod slots;
 mod trouble;
@@ -40,10 +41,15 @@ impl Rig {
     }
 
     fn with(open_files: usize, slots: Vec<Slot>) -> Self {
+        Self::with_threads(1, open_files, slots)
+    }
+
+    fn with_threads(threads: usize, open_files: usize, slots: Vec<Slot>) -> Self {
         let (send, reports) = channel();
         let on_report = Box::new(move |report| drop(send.send(report)));
         let disk = FakeDisk::default();
-        let start = Start { disk: Box::new(disk.clone()), slots, vault: None, open_files, on_report };
+        let disks = (0..threads).map(|_| Box::new(disk.clone()) as Box<dyn Disk>).collect();
+        let start = Start { disks, slots, vault: None, open_files, on_report };
         let capture = Capture::start_with(start).unwrap();
         Self { capture, reports, dir: tempfile::tempdir().unwrap(), disk, ids: AtomicU64::new(1) }
     }
@@ -219,13 +225,13 @@ impl FakeDisk {
     }
 }
 
-/// Bytes of all files of this log.
+/// Bytes of all files of this log, with their indexes.
 fn on_disk(path: &Path) -> u64 {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     fs::read_dir(path.parent().unwrap())
         .unwrap()
         .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+        .filter(|entry| entry.file_name().to_string_lossy().trim_start_matches('.').starts_with(&name))
         // One that was renamed meanwhile is looked at the next time.
         .map(|entry| entry.metadata().map_or(0, |meta| meta.len()))
         .sum()

@@ -125,7 +125,7 @@ fn a_vault_keeps_what_was_on_its_way() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("output");
     {
-        let (mut vault, mut slots) = Vault::open(&dir).unwrap();
+        let (mut vault, mut slots) = Vault::open(&dir, 1).unwrap();
         assert_eq!(slots.len(), 1);
         slots.push(vault.add().unwrap());
         for (slot, text) in slots.iter_mut().zip([b"first", b"other"]) {
@@ -133,7 +133,7 @@ fn a_vault_keeps_what_was_on_its_way() {
         }
         slots[1].filled(5);
     }
-    let (_, mut slots) = Vault::open(&dir).unwrap();
+    let (_, mut slots) = Vault::open(&dir, 1).unwrap();
     assert_eq!(slots.len(), 2);
     for (slot, text) in slots.iter_mut().zip([b"first", b"other"]) {
         assert!(slot.recover() && slot.outlives_us());
@@ -141,10 +141,10 @@ fn a_vault_keeps_what_was_on_its_way() {
     }
     drop(slots);
     fs::write(dir.join("0"), vec![7; 9000]).unwrap();
-    let (vault, mut slots) = Vault::open(&dir).unwrap();
+    let (mut vault, mut slots) = Vault::open(&dir, 1).unwrap();
     assert!(!slots[0].recover() && slots[1].recover());
     drop(slots);
-    vault.remove();
+    vault.leave(false);
     assert!(!dir.exists());
 }
 
