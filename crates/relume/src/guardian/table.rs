@@ -184,7 +184,12 @@ impl Table {
                 let stranger = ProcessId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? };
                 self.strangers.push(stranger);
             }
-            "exit" => self.exits.push(link::ended(&rest.replace('\t', "\n"))?),
+            "exit" => {
+                let ended = link::ended(&rest.replace('\t', "\n"))?;
+                // A table of an earlier version does not say it.
+                self.told = self.told.max(ended.number);
+                self.exits.push(ended);
+            }
             _ => return None,
         }
         Some(())
