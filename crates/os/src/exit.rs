@@ -89,18 +89,19 @@ pub enum Reaped {
     NotOurs,
 }
 
-/// How the process behind `pidfd` ended; `None` while it runs. Removes nothing. `pid` is what it was known by; it is only
-/// believed while the descriptor confirms it.
+/// How the process behind `pidfd` ended; `None` while it runs, and only then. Removes nothing. `pid` is what it was known by; it is
+/// only believed while the descriptor confirms it.
 pub fn peek(pidfd: &PidFd, pid: u32) -> Result<Option<ExitStatus>> {
     Ok(peek_with_usage(pidfd, pid)?.map(|(status, _)| status))
 }
 
 /// The same, with what it used, where it is a child of ours: of others the kernel does not say.
 pub fn peek_with_usage(pidfd: &PidFd, pid: u32) -> Result<Option<(ExitStatus, Option<Usage>)>> {
-    match wait_by_pidfd(pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)? {
-        Reaped::Exited { status, usage, .. } => return Ok(Some((status, Some(usage)))),
-        Reaped::Alive => return Ok(None),
-        Reaped::NotOurs => {}
+    // A child that has ended is `Alive` to its parent until whoever traces it has seen the end; and it may end between two questions.
+    if let Reaped::Exited { status, usage, .. } =
+        wait_by_pidfd(pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?
+    {
+        return Ok(Some((status, Some(usage))));
     }
     if !pidfd.has_ended()? {
         return Ok(None);

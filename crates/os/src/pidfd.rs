@@ -155,7 +155,12 @@ impl PidFd {
     /// Whether the process has ended: reaped or not, child of ours or not.
     pub fn has_ended(&self) -> Result<bool> {
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        self.poll(Some(&now))
+        loop {
+            // A signal that came in between is no answer.
+            if let Some(ended) = self.poll(Some(&now))? {
+                return Ok(ended);
+            }
+        }
     }
 
     /// Waits until the process has ended, at most `timeout`; whether it has.
@@ -167,7 +172,7 @@ impl PidFd {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(left.subsec_nanos()),
             };
-            if self.poll(Some(&left_spec))? {
+            if self.poll(Some(&left_spec))? == Some(true) {
                 return Ok(true);
             }
             if left.is_zero() {
@@ -176,11 +181,12 @@ impl PidFd {
         }
     }
 
-    fn poll(&self, timeout: Option<&rustix::event::Timespec>) -> Result<bool> {
+    /// Whether it has ended; `None` if a signal came before there was an answer.
+    fn poll(&self, timeout: Option<&rustix::event::Timespec>) -> Result<Option<bool>> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         match rustix::event::poll(&mut fds, timeout) {
-            Ok(n) => Ok(n > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
+            Ok(n) => Ok(Some(n > 0)),
+            Err(rustix::io::Errno::INTR) => Ok(None),
             Err(e) => Err(OsError::new("ask whether a process has ended", e)),
         }
     }

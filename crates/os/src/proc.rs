@@ -59,6 +59,18 @@ pub fn all() -> Result<Vec<Stat>> {
     Ok(pids.filter_map(|pid| stat(pid).ok().flatten()).collect())
 }
 
+/// A thread of this process that waits in the kernel in a way that no signal ends at once (state `D`: a disk, most of all), by its
+/// name. While there is one, neither an exec nor a SIGKILL comes to its end.
+#[must_use]
+pub fn waiting_thread() -> Option<String> {
+    let threads = fs::read_dir("/proc/self/task").ok()?;
+    let waits = |path: std::path::PathBuf| {
+        let thread = parse_stat(&fs::read(path.join("stat")).ok()?)?;
+        (thread.state == 'D').then_some(thread.comm)
+    };
+    threads.flatten().find_map(|thread| waits(thread.path()))
+}
+
 /// Our own children, of all our threads (`/proc/self/task/*/children`; each file lists one thread's). Falls back to a
 /// scan of all processes where the kernel was built without it.
 pub fn children() -> Result<Vec<u32>> {

@@ -14,6 +14,7 @@
 //! A process that overwrites its environment, forks twice and makes a session *between* two looks is lost to this; only a cgroup holds it.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use crate::error::{OsError, Result};
 use crate::pidfd::{PidFd, ProcessId};
@@ -24,6 +25,10 @@ const MOST_ROUNDS: usize = 200;
 
 /// Walks in a row that must find nothing: one alone can miss a process born behind it.
 const ENOUGH_EMPTY: usize = 3;
+
+/// How long a kill waits for the ends of all that it has killed, together. They come within milliseconds; on a machine that is
+/// saturated the rest goes on without being waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How the processes of one run are recognised.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,73 +47,125 @@ pub fn members(marks: &RunMarks<'_>) -> Result<Vec<ProcessId>> {
     Ok(select(marks, &table, std::process::id(), &|pid| carries(marks, pid)))
 }
 
-/// Sends a signal to each process of the run; how many got it. One that forks meanwhile may leave a child without.
+/// Sends a signal to each process of the run; how many got it. One that forks meanwhile may leave a child without. One that may not
+/// be signalled does not keep it from the others: it is told at the end.
 pub fn signal_all(marks: &RunMarks<'_>, signal: i32) -> Result<usize> {
-    let mut reached = 0;
+    let (mut reached, mut refused) = (0, None);
     for id in members(marks)? {
-        if let Some(pidfd) = id.open()? {
-            reached += usize::from(pidfd.send_signal(signal)?);
+        match send(id, signal) {
+            Ok(sent) => reached += usize::from(sent),
+            Err(error) => drop(refused.get_or_insert(error)),
         }
     }
-    Ok(reached)
+    refused.map_or(Ok(reached), Err)
+}
+
+fn send(id: ProcessId, signal: i32) -> Result<bool> {
+    let Some(pidfd) = id.open()? else { return Ok(false) };
+    pidfd.send_signal(signal).map_err(|error| of(id, &error))
+}
+
+/// The same fault, with the process it is about.
+fn of(id: ProcessId, error: &OsError) -> OsError {
+    OsError::new("signal a process of the run", error.errno)
+        .because(format!("process {}: {}", id.pid, error.errno))
 }
 
 /// SIGKILL to every process of the run, with no way to fork past it; how many were killed. Stops what it finds and looks again until nothing
 /// new appears (a stopped process forks no more, and an unkilled parent keeps its children recognisable), then kills all; whole groups in one act
 /// where the kernel can (6.9), because a chain that forks and ends faster than a walk is never caught one by one. `EAGAIN` if
 /// something still appears after many rounds; then everything found until then is killed.
+///
+/// What was killed and has not ended when [`PATIENCE`] is over waits in the kernel, and ends when that lets it. What may not be
+/// signalled is left as it is. Both hold up nobody else's end; the second is told as an error, after all others were killed.
 pub fn kill_all(marks: &RunMarks<'_>) -> Result<usize> {
-    let mut found: HashMap<ProcessId, PidFd> = HashMap::new();
-    let (mut killed, mut empty) = (0, 0);
+    let mut hunt = Hunt::new();
+    let mut empty = 0;
     for _ in 0..MOST_ROUNDS {
-        if freeze_new(marks, &mut found)? {
-            empty = 0;
-            continue;
-        }
-        if found.is_empty() {
-            empty += 1;
-            if empty == ENOUGH_EMPTY {
-                return Ok(killed);
+        match hunt.freeze_new(marks) {
+            Ok(true) => empty = 0,
+            Ok(false) if hunt.stopped.is_empty() => {
+                empty += 1;
+                if empty == ENOUGH_EMPTY {
+                    return hunt.refused.map_or(Ok(hunt.killed), Err);
+                }
             }
-            continue;
+            Ok(false) => hunt.kill_stopped(),
+            Err(error) => {
+                // Nothing stays stopped that was not killed.
+                hunt.kill_stopped();
+                return Err(error);
+            }
         }
-        killed += kill_found(&mut found)?;
     }
-    killed += kill_found(&mut found)?;
-    let text = format!("processes of the run still appear after {MOST_ROUNDS} rounds, {killed} were killed");
+    hunt.kill_stopped();
+    let text =
+        format!("processes of the run still appear after {MOST_ROUNDS} rounds, {} were killed", hunt.killed);
     Err(OsError::new("kill a process tree", crate::error::Errno::AGAIN).because(text))
 }
 
-/// Stops what was not found before; whether there was any.
-fn freeze_new(marks: &RunMarks<'_>, found: &mut HashMap<ProcessId, PidFd>) -> Result<bool> {
-    let mut any = false;
-    for id in members(marks)? {
-        if found.contains_key(&id) {
-            continue;
-        }
-        let Some(pidfd) = id.open()? else { continue };
-        // Only the leader of a group has one to signal, and its group belongs to the run as it does.
-        pidfd.send_signal_to_group(libc::SIGSTOP)?;
-        if pidfd.send_signal(libc::SIGSTOP)? {
-            any = true;
-            found.insert(id, pidfd);
-        }
-    }
-    Ok(any)
+/// What a kill has done so far.
+struct Hunt {
+    /// Stopped, to be killed.
+    stopped: HashMap<ProcessId, PidFd>,
+    /// Nothing more can be done about these: they were killed, or may not be signalled.
+    settled: HashSet<ProcessId>,
+    /// How many were killed.
+    killed: usize,
+    /// The first that may not be signalled.
+    refused: Option<OsError>,
+    /// Until when ends are waited for.
+    deadline: Instant,
 }
 
-/// Kills what was stopped and waits until each has ended: the next walk is to see only what escaped.
-fn kill_found(found: &mut HashMap<ProcessId, PidFd>) -> Result<usize> {
-    let mut killed = 0;
-    for pidfd in found.values() {
-        pidfd.send_signal_to_group(libc::SIGKILL)?;
-        killed += usize::from(pidfd.send_signal(libc::SIGKILL)?);
+impl Hunt {
+    fn new() -> Self {
+        let (stopped, settled) = (HashMap::new(), HashSet::new());
+        Self { stopped, settled, killed: 0, refused: None, deadline: Instant::now() + PATIENCE }
     }
-    for (_, pidfd) in found.drain() {
-        // One in uninterruptible sleep ends later; the next round finds it again.
-        pidfd.wait_ended(std::time::Duration::from_millis(100))?;
+
+    /// Stops what was not found before; whether there was any.
+    fn freeze_new(&mut self, marks: &RunMarks<'_>) -> Result<bool> {
+        let mut any = false;
+        for id in members(marks)? {
+            if self.stopped.contains_key(&id) || self.settled.contains(&id) {
+                continue;
+            }
+            let Some(pidfd) = id.open()? else { continue };
+            // Only the leader of a group has one to signal, and its group belongs to the run as it does. A group that may not be
+            // signalled has members that are looked at one by one.
+            let _refused = pidfd.send_signal_to_group(libc::SIGSTOP);
+            match pidfd.send_signal(libc::SIGSTOP) {
+                Ok(true) => {
+                    any = true;
+                    self.stopped.insert(id, pidfd);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.settled.insert(id);
+                    self.refused.get_or_insert_with(|| of(id, &error));
+                }
+            }
+        }
+        Ok(any)
     }
-    Ok(killed)
+
+    /// Kills what was stopped and waits for the ends of all: the next walk is to see only what escaped.
+    fn kill_stopped(&mut self) {
+        for (id, pidfd) in &self.stopped {
+            let _refused = pidfd.send_signal_to_group(libc::SIGKILL);
+            match pidfd.send_signal(libc::SIGKILL) {
+                Ok(sent) => self.killed += usize::from(sent),
+                // It could be stopped: it has become somebody else since.
+                Err(error) => drop(self.refused.get_or_insert_with(|| of(*id, &error))),
+            }
+        }
+        for (id, pidfd) in self.stopped.drain() {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let _slow = pidfd.wait_ended(left);
+            self.settled.insert(id);
+        }
+    }
 }
 
 fn carries(marks: &RunMarks<'_>, pid: u32) -> bool {

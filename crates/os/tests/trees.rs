@@ -251,6 +251,48 @@ fn the_rest_of_a_family_is_found_after_its_leader_was_reaped() {
     family.wait_all_ended();
 }
 
+/// Able to fail: with the `?` of each signal in place of a note, the user's own process was left stopped, and lived.
+#[test]
+fn what_may_not_be_signalled_keeps_nobody_else_alive_or_stopped() {
+    let _turn = alone();
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root has processes of two users");
+    }
+    // The eldest is root's, and so are two of three: whichever order they are found in, one of them is not the last.
+    let script =
+        "sleep 1000 & echo $!; setpriv --reuid 65534 --clear-groups sleep 1000 & echo $!; exec sleep 1000";
+    let pipe = Pipe::new().unwrap();
+    let fds = SpawnFds { stdout: Some(pipe.write.as_fd()), ..SpawnFds::default() };
+    let leader = Child::start(&sh(script), &fds, SpawnMethod::Clone3).unwrap();
+    drop(pipe.write);
+    let mut said = BufReader::new(File::from(pipe.read)).lines();
+    let mut next = || ProcessId::of(said.next().unwrap().unwrap().parse().unwrap()).unwrap().unwrap();
+    let (roots, users) = (next(), next());
+    let (roots_fd, users_fd) = (roots.open().unwrap().unwrap(), users.open().unwrap().unwrap());
+    let status = |id: ProcessId| std::fs::read_to_string(format!("/proc/{}/status", id.pid)).unwrap();
+    while !status(users).contains("Uid:\t65534\t65534\t65534") {
+        std::thread::yield_now();
+    }
+    let id = leader.spawned.id;
+    let killed = std::thread::spawn(move || {
+        // This thread alone becomes another.
+        let user = rustix::process::Uid::from_raw(65534);
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        tree::kill_all(&RunMarks { leader: Some(id), tag: None, adopters: &[] })
+    });
+    let error = killed.join().unwrap().unwrap_err();
+    let ended = users_fd.wait_ended(LONG).unwrap();
+    let untouched = !roots_fd.has_ended().unwrap() && !leader.spawned.pidfd.has_ended().unwrap();
+    for fd in [&users_fd, &roots_fd] {
+        fd.send_signal(9).unwrap();
+        fd.wait_ended(LONG).unwrap();
+    }
+    assert!(ended, "the user's own process lives");
+    assert!(untouched, "root's were killed by a user");
+    assert_eq!(error.errno, relume_os::Errno::PERM, "{error}");
+    assert!([id.pid, roots.pid].iter().any(|pid| error.to_string().contains(&pid.to_string())), "{error}");
+}
+
 /// Each process replaces itself by a new one as fast as it can: whoever kills what it has listed is always too late.
 #[test]
 fn a_chain_that_forks_as_fast_as_it_can_does_not_outrun_the_kill() {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use common::LONG;
@@ -108,4 +108,34 @@ fn a_blocked_signal_arrives_as_data_with_its_sender() {
     .join()
     .unwrap();
     assert!(SignalFd::new(&[0]).is_err() && signals::block(&[65]).is_err());
+}
+
+/// The parent of vfork(2) waits in the state in which one waits for a disk.
+#[test]
+fn a_thread_that_waits_in_the_kernel_is_named() {
+    let pipe = Pipe::new().unwrap();
+    let read = pipe.read.as_raw_fd();
+    let hung = std::thread::Builder::new().name("hangs".into()).spawn(move || {
+        // SAFETY: without CLONE_VM the child has a copy of all memory; it makes two system calls and nothing else.
+        unsafe {
+            let child = libc::syscall(libc::SYS_clone, libc::CLONE_VFORK | libc::SIGCHLD, 0, 0, 0, 0);
+            if child == 0 {
+                libc::read(read, [0u8; 1].as_mut_ptr().cast(), 1);
+                libc::_exit(0);
+            }
+            let mut status = 0;
+            libc::waitpid(libc::pid_t::try_from(child).unwrap(), &raw mut status, 0)
+        }
+    });
+    let until = |wanted: bool| {
+        let end = std::time::Instant::now() + LONG;
+        while (relume_os::proc::waiting_thread().as_deref() == Some("hangs")) != wanted {
+            assert!(std::time::Instant::now() < end, "{:?}", relume_os::proc::waiting_thread());
+            std::thread::yield_now();
+        }
+    };
+    until(true);
+    rustix::io::write(&pipe.write, b"x").unwrap();
+    assert!(hung.unwrap().join().unwrap() > 0);
+    until(false);
 }

@@ -120,5 +120,12 @@ pub(crate) fn own_program() -> PathBuf {
     candidates.into_iter().find(|path| same(path)).unwrap_or(running)
 }
 
+/// What a process of ours executes to be this very program: by its path, so that people recognise it, unless that path was
+/// given to another program or to none, as an upgrade does.
+pub(crate) fn running_program() -> PathBuf {
+    // The kernel ends the path of a file that is gone with a word of its own, so that no file is there.
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(RUNNING_IMAGE))
+}
+
 /// This program, whatever has become of its file.
 pub(crate) const RUNNING_IMAGE: &str = "/proc/self/exe";

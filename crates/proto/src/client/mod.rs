@@ -155,11 +155,13 @@ impl Client {
                     Err(error) => error,
                 };
                 let undelivered = error.refusal().is_some_and(|why| why.error == ErrorCode::Respawning);
-                match error.kind {
-                    _ if undelivered && Instant::now() < until => tokio::time::sleep(BREATH).await,
-                    ErrorKind::Lost => return Err(error.and("whether the signal was delivered is not known")),
-                    _ => return Err(error),
+                if matches!(error.kind, ErrorKind::Lost) {
+                    return Err(error.and("whether the signal was delivered is not known"));
                 }
+                if !undelivered || Instant::now() >= until {
+                    return Err(error);
+                }
+                tokio::time::sleep(BREATH).await;
             }
         })
     }

@@ -78,6 +78,12 @@ const HEARD: [i32; 7] = [TERM, INT, HUP, QUIT, USR1, CHLD, TSTP];
 /// The pause after a wait that has failed.
 const REST: Duration = Duration::from_millis(50);
 
+/// How long a manager may take to leave: as long as all of what it waits for then may take together.
+const LEAVING: Duration = Duration::from_secs(20);
+
+/// How long it may take to die of SIGKILL.
+const DYING: Duration = Duration::from_secs(1);
+
 /// The name under which the configuration of the present manager is kept.
 pub(crate) const CONFIG: &str = "config";
 
@@ -141,8 +147,20 @@ struct Guardian {
     period: Option<Duration>,
     /// The program of the last manager that was proven.
     good_program: Option<OwnedFd>,
-    /// The exit code, and whether services run on.
-    leave: Option<(u8, bool)>,
+    /// The manager is leaving.
+    leave: Option<Leave>,
+    /// Who was a child of this process before it guarded anything.
+    strangers: Vec<ProcessId>,
+}
+
+/// The end of all, as the manager has announced it.
+struct Leave {
+    code: u8,
+    /// Services run on.
+    detach: bool,
+    /// Until when it is waited for: first until it is killed, then until it is left behind.
+    until: u64,
+    killed: bool,
 }
 
 struct Manager {
@@ -224,9 +242,11 @@ impl Guardian {
             period: watch::until_told(),
             good_program: None,
             leave: None,
+            strangers: Vec::new(),
         };
-        if let Some(table) = table {
-            guardian.take_over(table);
+        match table {
+            Some(table) => guardian.take_over(table),
+            None => guardian.strangers = orphans::before_us(),
         }
         Ok(guardian)
     }
@@ -242,6 +262,7 @@ impl Guardian {
         self.period = table.period;
         self.exits = Exits::of(table.exits.into());
         let why = self.why.insert(table.why).text.clone();
+        self.strangers = table.strangers;
         if let Some(Heir { process, pidfd, channel }) = table.manager
             && let (Some(pidfd), Some(channel)) = (pidfd.take(), channel.take())
         {
@@ -293,6 +314,9 @@ impl Guardian {
                 }
             }
             self.tick(clock::monotonic_ns());
+            if let Some(code) = self.left_behind(clock::monotonic_ns()) {
+                return code;
+            }
         }
     }
 
@@ -302,7 +326,8 @@ impl Guardian {
         let proven = proven.and_then(|manager| Some(manager.ready_at? + nanos(PROVEN)));
         let watch = self.manager.as_ref().and_then(|manager| manager.watch.deadline());
         let start = self.start_at.filter(|_| self.manager.is_none());
-        let at = [proven, watch, start, self.config_good_at].into_iter().flatten().min();
+        let leave = self.leave.as_ref().map(|leave| leave.until);
+        let at = [proven, watch, start, self.config_good_at, leave].into_iter().flatten().min();
         if at == self.armed {
             return;
         }
@@ -339,6 +364,8 @@ impl Guardian {
                 CHLD => self.reap(),
                 TSTP => {}
                 HUP if self.ignores_hangup => {}
+                // Asked again, and nobody is there to hear it.
+                TERM | INT if self.leave.is_some() => self.hurry(),
                 _ => match &mut self.manager {
                     Some(manager) => manager.outbox.push_back(Out::Signal(arrived)),
                     None => self.untold.push_back(arrived),
@@ -401,6 +428,8 @@ impl Guardian {
                 Word::Drop { name } => self.store.drop(&name),
                 Word::Hello => {
                     (manager.ready_at, manager.proven) = (None, false);
+                    // It crashed while it left, and comes back to do that in order.
+                    self.leave = None;
                     manager.watch.restarted(now);
                     self.why = None;
                     self.hand_over();
@@ -411,10 +440,46 @@ impl Guardian {
                     self.period = period;
                 }
                 Word::Ack { upto } => self.exits.acknowledged(upto),
-                Word::Leave { code, detach } => self.leave = Some((code, detach)),
+                Word::Leave { code, detach } => {
+                    self.leave = Some(Leave { code, detach, until: now + nanos(LEAVING), killed: false });
+                }
                 Word::Other => {}
             }
         }
+    }
+
+    /// A manager that is leaving is to end now.
+    fn hurry(&mut self) {
+        if let Some(leave) = &mut self.leave {
+            leave.until = leave.until.min(clock::monotonic_ns());
+        }
+    }
+
+    /// A manager that is leaving is waited for, then killed; one that does not even die of that waits in the kernel, for a
+    /// disk that hangs, and is left behind.
+    fn left_behind(&mut self, now: u64) -> Option<ExitCode> {
+        let (manager, leave) = (self.manager.as_ref()?, self.leave.as_mut()?);
+        if now < leave.until {
+            return None;
+        }
+        if !leave.killed {
+            (leave.killed, leave.until) = (true, now + nanos(DYING));
+            // It may have ended by now, which is what is wanted.
+            drop(manager.pidfd.send_signal(KILL));
+            return None;
+        }
+        complain(&format!(
+            "warning: the manager (pid {}) waits in the kernel, for a disk that does not answer: relume leaves without it",
+            manager.process.pid
+        ));
+        self.leave.as_ref().map(|leave| self.left(leave))
+    }
+
+    fn left(&self, leave: &Leave) -> ExitCode {
+        if !leave.detach {
+            orphans::end_all(&self.strangers);
+        }
+        ExitCode::from(leave.code)
     }
 
     /// The manager has closed its end and is about to end: what is ready for ever would keep us busy until then.
@@ -454,11 +519,8 @@ impl Guardian {
             Ok(Reaped::Exited { status, .. }) => status,
             Ok(Reaped::Alive | Reaped::NotOurs) | Err(_) => ExitStatus::Unknown,
         };
-        if let Some((code, detach)) = self.leave {
-            if !detach {
-                orphans::end_all();
-            }
-            return Some(ExitCode::from(code));
+        if let Some(leave) = &self.leave {
+            return Some(self.left(leave));
         }
         if let (ExitStatus::Code(code), false) = (status, self.ever_ready) {
             return Some(ExitCode::from(u8::try_from(code).unwrap_or(1)));

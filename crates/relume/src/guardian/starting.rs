@@ -186,6 +186,7 @@ impl Guardian {
             kept: self.store.handles(),
             manager: self.manager.as_ref().and_then(heir),
             exits: self.exits.all().copied().collect(),
+            strangers: self.strangers.clone(),
         }
     }
 }

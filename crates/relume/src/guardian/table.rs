@@ -46,6 +46,8 @@ pub(crate) struct Table {
     pub(crate) manager: Option<Heir>,
     /// Ends that no manager has acknowledged.
     pub(crate) exits: Vec<Ended>,
+    /// Children of this process that are none of relume's.
+    pub(crate) strangers: Vec<ProcessId>,
 }
 
 /// A manager that lives on under a new guardian.
@@ -113,6 +115,9 @@ impl Table {
         for ended in &self.exits {
             text.push_str(&format!("exit {}\n", link::exited(ended).replace('\n', "\t")));
         }
+        for ProcessId { pid, start_time } in &self.strangers {
+            text.push_str(&format!("stranger {pid} {start_time}\n"));
+        }
         let mut file = std::fs::File::from(inherit::memory_file("relume-table")?);
         let failed = |error| OsError::new("write what is handed over", relume_os::Errno::of(&error));
         file.write_all(text.as_bytes()).and_then(|()| file.rewind()).map_err(failed)?;
@@ -169,6 +174,11 @@ impl Table {
                     ProcessId { pid: words.next()?.parse().ok()?, start_time: words.next()?.parse().ok()? };
                 let [pidfd, channel] = handles[..] else { return None };
                 self.manager = Some(Heir { process, pidfd, channel });
+            }
+            "stranger" => {
+                let (pid, start_time) = rest.split_once(' ')?;
+                let stranger = ProcessId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? };
+                self.strangers.push(stranger);
             }
             "exit" => self.exits.push(link::ended(&rest.replace('\t', "\n"))?),
             _ => return None,
@@ -229,6 +239,7 @@ mod tests {
             ],
             manager: Some(Heir { process, pidfd: handle(10), channel: handle(11) }),
             exits: vec![Ended { number: 3, process, status: ExitStatus::Code(4), usage }],
+            strangers: vec![ProcessId { pid: 12, start_time: 77 }],
         }
     }
 

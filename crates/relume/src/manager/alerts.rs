@@ -56,6 +56,17 @@ pub(crate) struct Alerts {
     told: HashMap<(ServiceId, u8, String), (Instant, u32)>,
 }
 
+/// How many alerts wait or are on their way, for others to see.
+#[derive(Debug, Clone)]
+pub(crate) struct UnderWay(Arc<Semaphore>);
+
+impl UnderWay {
+    /// Whether there are none.
+    pub(crate) fn none(&self) -> bool {
+        self.0.available_permits() == MOST
+    }
+}
+
 /// What is told.
 struct Dossier {
     fields: Vec<(&'static str, String)>,
@@ -66,6 +77,11 @@ impl Alerts {
     pub(crate) fn new(net: Handle, inbox: Arc<Inbox>) -> Self {
         let (turns, waiting) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(MOST)));
         Self { net, inbox, turns, waiting, told: HashMap::new() }
+    }
+
+    /// What is on its way.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        UnderWay(Arc::clone(&self.waiting))
     }
 
     /// Tells those who want to know of this change, if it is one.

@@ -67,9 +67,6 @@ impl Edge {
     /// Does what is due between guardian and manager, and says when it is due again. All events have been stepped
     /// and noted.
     pub(super) fn attend(&mut self) -> Option<Moment> {
-        if self.attention.next.is_none() {
-            self.begin_attention();
-        }
         if self.attention.lost.is_some() {
             return self.promote();
         }
@@ -85,7 +82,8 @@ impl Edge {
         [late, beat, ends].into_iter().flatten().min()
     }
 
-    fn begin_attention(&mut self) {
+    /// To be called once, before the first wait.
+    pub(super) fn begin_attention(&mut self) {
         self.attention.next = Some(Self::now());
         self.reaped.extend(self.keeper.ended());
         self.keep_config();

@@ -133,7 +133,7 @@ impl Edge {
 
     /// Waits until something happens or the deadline comes.
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> relume_os::Result<()> {
-        let orphans = self.orphans_at.filter(|_| self.spawns_under_way == 0);
+        let orphans = self.orphans_due();
         let attention = self.attend();
         let (respawn, bite) = (self.respawn.deadline(), self.ready_runs.next_bite());
         let first = [deadline, orphans, attention, respawn, bite].into_iter().flatten().min();

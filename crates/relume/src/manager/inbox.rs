@@ -40,6 +40,13 @@ pub(crate) enum News {
         /// The processes, each with a descriptor to wait on.
         members: Vec<(ProcessId, PidFd)>,
     },
+    /// Processes of a run could not be signalled or killed; said once.
+    Refused {
+        /// The run.
+        run: RunId,
+        /// Which, and why.
+        error: String,
+    },
     /// The main process of a `forking` service.
     MainFound {
         /// The run.
@@ -163,6 +170,11 @@ impl Inbox {
             // An eventfd's counter can be full only after 2^64 rings without a look; then it is ringing.
             let _ringing = self.bell.signal();
         }
+    }
+
+    /// Whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// All that has come, oldest first, into an empty `into`.

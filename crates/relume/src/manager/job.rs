@@ -15,6 +15,7 @@ use relume_core::SpawnError;
 use super::archive::Archive;
 use super::units::Unit;
 use crate::config_files::Disk;
+use crate::roles::running_program;
 
 /// Files looked at for one job; more are no inputs but a disk.
 const MOST_FILES: usize = 100_000;
@@ -98,8 +99,7 @@ fn digest(patterns: &[String]) -> Option<String> {
 /// The process that tells; `done`: files have told that it has been done.
 pub(crate) fn argv(unit: &Unit, done: bool) -> Result<Vec<OsString>, SpawnError> {
     let fault = |text: String| SpawnError { text, shortage: false };
-    let exe =
-        std::env::current_exe().map_err(|error| fault(format!("cannot find relume's program: {error}")))?;
+    let exe = running_program();
     let check = unit.config.hooks.check.clone().unwrap_or_default();
     let text = serde_json::to_string(&check).map_err(|error| fault(error.to_string()))?;
     let word = if done { "done" } else { "open" };

@@ -180,6 +180,8 @@ impl Keeper {
             kept: state.handles.iter().map(|(name, handles)| (name.clone(), handles.clone())).collect(),
             manager: None,
             exits: Vec::new(),
+            // The dead guardian's children are init's by now.
+            strangers: Vec::new(),
         }
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use relume_config::{Account, ProbeTarget, Rlimit, RlimitValue, StandIn};
 use relume_core::{Check, Hook, RunKind, SpawnError};
@@ -12,7 +11,9 @@ use relume_os::limits::{Limit, Resource};
 use relume_os::spawn::SpawnRequest;
 use relume_os::users::{self, Credentials};
 
+use super::accounts::Account as Who;
 use super::job;
+use super::spawn::LOOKUP_LIMIT;
 use super::units::Unit;
 use crate::roles::{self, NOFILE, Role};
 use crate::shim::{self, Order, What};
@@ -22,10 +23,6 @@ const OWN_PREFIXES: [&str; 3] = ["RELUME_", "LISTEN_", "WATCHDOG_"];
 
 /// What a service is asked to stop with unless its configuration says otherwise: signal(7).
 const SIGTERM: i32 = 15;
-
-/// How long the system may take to say who a user is. NSS may ask a directory server; one that is down must
-/// not hold up the services of other users for ever.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every service starts with: the environment and limits that relume itself was started with.
 #[derive(Debug)]
@@ -66,18 +63,18 @@ pub(crate) fn nofile() -> relume_os::Result<Limit> {
     told.map_or_else(|| relume_os::limits::get(Resource::NOFILE), Ok)
 }
 
-/// What a process of this run is to be; `done`: of a check, that files have told that it has been done.
+/// What a process of this run is to be, as whom; `done`: of a check, that files have told that it has been done.
 ///
 /// # Errors
-/// When its user or group does not exist or cannot be looked up.
+/// When what it is to be told cannot be put into words.
 pub(crate) fn request(
     unit: &Unit,
     (kind, done): (RunKind, bool),
     tag: &str,
+    credentials: Option<Credentials>,
     (inherited, runtime_dir): (&Inheritance, &Path),
 ) -> Result<SpawnRequest, SpawnError> {
     let launch = &unit.config.launch;
-    let credentials = credentials(launch.user.as_ref(), launch.group.as_ref())?;
     let mut environment = environment(unit, tag, inherited, credentials.as_ref());
     let mut arg0 = None;
     let mut argv = match kind {
@@ -87,7 +84,7 @@ pub(crate) fn request(
         }
     };
     if let (RunKind::Service | RunKind::Job, Some(stand_in)) = (kind, &unit.config.stand_in) {
-        argv = vec![std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()).into_os_string()];
+        argv = vec![roles::running_program().into_os_string()];
         arg0 = Some(format!("relume-shim {}", unit.config.spec.name).into());
         environment.extend(shims_part(unit, stand_in, tag, runtime_dir));
     }
@@ -213,7 +210,21 @@ fn name_of(limit: Rlimit) -> &'static str {
     }
 }
 
-/// Who the service runs as; none: as relume.
+/// Who the service runs as, in the words of its configuration; none: as relume.
+pub(crate) fn account(unit: &Unit) -> Option<Who> {
+    let (user, group) = words(unit.config.launch.user.as_ref(), unit.config.launch.group.as_ref());
+    (user.is_some() || group.is_some()).then_some((user, group))
+}
+
+fn words(user: Option<&Account>, group: Option<&Account>) -> Who {
+    let text = |account: &Account| match account {
+        Account::Id(id) => id.to_string(),
+        Account::Name(name) => name.clone(),
+    };
+    (user.map(text), group.map(text))
+}
+
+/// Who a socket belongs to, asked where it is opened, which is once; none: relume.
 pub(crate) fn credentials(
     user: Option<&Account>,
     group: Option<&Account>,
@@ -221,11 +232,7 @@ pub(crate) fn credentials(
     if user.is_none() && group.is_none() {
         return Ok(None);
     }
-    let text = |account: &Account| match account {
-        Account::Id(id) => id.to_string(),
-        Account::Name(name) => name.clone(),
-    };
-    let (user, group) = (user.map(text), group.map(text));
+    let (user, group) = words(user, group);
     let (answer, answered) = mpsc::channel();
     let asked = user.clone().or_else(|| group.clone()).unwrap_or_default();
     // A thread of its own, left behind if the system never answers: there is no way to cancel NSS.

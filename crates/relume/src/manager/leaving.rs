@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use relume_os::files;
 use relume_os::limits::{Limit, Resource};
@@ -26,6 +26,16 @@ const LAST_FORWARDED: Duration = Duration::from_secs(3);
 /// How long the removal of the last cgroups may take.
 const LAST_ERRANDS: Duration = Duration::from_secs(1);
 
+/// How long what has happened may take to be shown and written down. Disks, terminals and receivers that have not answered
+/// by then are left to the threads that wait for them, which end with the process.
+const LAST_SHOWN: Duration = Duration::from_secs(5);
+
+/// How long the output that `--follow` shows may take to get there, when relume leaves: whoever reads it may have stopped.
+pub(super) const LAST_FOLLOWED: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a thread has ended.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// What is needed to leave.
 pub(crate) struct Leaving {
     pub(crate) publishing: Option<JoinHandle<()>>,
@@ -40,14 +50,19 @@ pub(crate) struct Leaving {
 
 impl Leaving {
     /// All services are down: brings out what is left and takes away what only a running manager has.
+    ///
+    /// Nothing here waits without end. What waits in the kernel all the same, for a disk that hangs, is the guardian's to
+    /// end: it is told first that this manager is leaving.
     pub(crate) fn leave(mut self, edge: Edge, code: i32) {
         let _gone = files::remove(&self.places.socket());
+        edge.keeper.leave(u8::try_from(code).unwrap_or(1));
+        // Whoever comes next makes it anew. At once: what is killed from here on shall not be taken up again.
+        let _gone = files::remove(&self.places.runtime_dir.join("journal"));
         edge.say(Level::Info, "all services are down; relume leaves".into());
         edge.publisher.send(Note::Leave);
         self.end_publishing();
-        orphans::end_all();
+        orphans::end_all(&[]);
         edge.trees.finish(LAST_ERRANDS);
-        edge.keeper.leave(u8::try_from(code).unwrap_or(1));
         drop(edge);
         self.end_streams();
         if let Some(cgroups) = self.cgroups {
@@ -56,8 +71,6 @@ impl Leaving {
             }
             let _litter = cgroups.root.remove();
         }
-        // Whoever comes next makes these anew.
-        let _gone = files::remove(&self.places.runtime_dir.join("journal"));
         let _kept = std::fs::remove_dir(&self.places.runtime_dir);
         let _kept = std::fs::remove_file(self.places.state_dir.join("run"));
     }
@@ -65,17 +78,17 @@ impl Leaving {
     /// The services run on: the journal stays for the next relume, which finds them by it.
     pub(crate) fn leave_running(mut self, edge: Edge) {
         let _gone = files::remove(&self.places.socket());
+        edge.keeper.detach();
         edge.journal.left(Edge::now().0);
         edge.publisher.send(Note::Leave);
         self.end_publishing();
         self.end_streams();
-        edge.keeper.detach();
     }
 
     fn end_publishing(&mut self) {
         if let Some(thread) = self.publishing.take() {
-            // It has panicked: what it had to show is lost, the services are down all the same.
-            let _panicked = thread.join();
+            // Hung or panicked, what it had to show is lost; the services are down all the same.
+            let _hung = ended_within(&thread, LAST_SHOWN);
         }
     }
 
@@ -85,7 +98,20 @@ impl Leaving {
             forwarding.finish(LAST_FORWARDED);
         }
         if let Some(streaming) = self.streaming.take() {
-            streaming.finish();
+            streaming.finish(LAST_FOLLOWED);
         }
     }
+}
+
+/// Waits for the end of a thread, but not for ever; whether it has ended. To join one that waits for a disk is to wait for
+/// the disk.
+pub(crate) fn ended_within<T>(thread: &JoinHandle<T>, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while !thread.is_finished() {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
 }

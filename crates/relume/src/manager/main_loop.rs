@@ -24,8 +24,8 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> En
         return End::Down(code);
     }
     edge.say_back();
-    // What the guardian has said while it handed over is no news to epoll.
-    edge.hear_guardian();
+    // Before clients are served: the first of them is to see safe mode.
+    edge.begin_attention();
     loop {
         while let Some(event) = edge.events.pop_front() {
             let ended = run_ended(&event);

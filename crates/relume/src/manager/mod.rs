@@ -10,6 +10,7 @@
 //!
 //! Threads speak through queues. Towards the supervise thread there is one, [`inbox`]; from it, one to each.
 
+mod accounts;
 mod alerts;
 mod api;
 mod archive;

@@ -60,7 +60,7 @@ impl Edge {
                     RunKind::Alert(which) => self.dossiers.remove(&(run.service, which)).unwrap_or_default(),
                     RunKind::Service | RunKind::Job | RunKind::Hook(_) | RunKind::Probe(_) => Vec::new(),
                 };
-                self.spawning.order(Order { run, kind, unit, main_pid, told });
+                self.spawning.order(Order { run, kind, unit, main_pid, told, credentials: None });
             }
             None => {
                 // The core's services and ours come from one configuration; a hook of a service that has just
@@ -88,7 +88,7 @@ impl Edge {
                         self.say(Level::Warn, format!("{}: {error}", name_of(core, id)));
                     }
                 }
-                tree @ Tree::Marked { .. } => self.trees.signal(tree, signal),
+                tree @ Tree::Marked { .. } => self.trees.signal(id, tree, signal),
             },
         }
     }
@@ -113,10 +113,10 @@ impl Edge {
             Tree::Cgroup(cgroup) => {
                 if cgroup.kill().is_err() {
                     // Before Linux 5.14 there is no cgroup.kill.
-                    self.trees.kill(&run.tree);
+                    self.trees.kill(id, &run.tree);
                 }
             }
-            tree @ Tree::Marked { .. } => self.trees.kill(tree),
+            tree @ Tree::Marked { .. } => self.trees.kill(id, tree),
         }
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, Snapshot, State, Survivor};
+use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, State, Survivor};
 use relume_os::exit::{self, ExitStatus, Usage};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
@@ -21,7 +21,8 @@ use super::edge::Edge;
 use super::journal::{Kept, Remains};
 use super::keeper::{self, Kept as Fds};
 use super::publish::Note;
-use super::ready::Ears;
+use super::ready::{Ears, look_for_line};
+use super::respawn::Back;
 use super::runs::{Run, Stage};
 use super::spawn::Ground;
 use super::translate::{number, to_exit, to_mark};
@@ -43,25 +44,28 @@ pub(crate) struct Found {
     pub(crate) ears: Option<Ears>,
 }
 
-/// Finds every run that an earlier manager of this place had. `planned`: that was this very process, between two events and with no
+/// Finds every run that an earlier manager of this place had. After a planned respawn that was this very process, between two events and with no
 /// start under way. Then the journal is complete, and nobody else can have reaped a process of ours: what was kept is believed, and
 /// whether it lives is seen by the first wait.
 pub(crate) fn find(
     ground: &Ground,
     units: &Units,
-    (remains, planned): (Option<&Remains>, bool),
+    (remains, back): (Option<&Remains>, Option<&Back>),
     fds: &mut Fds,
 ) -> Vec<Found> {
+    let planned = back.is_some_and(Back::is_planned);
     let mut all = Vec::new();
     let mut known = BTreeSet::new();
-    let recorded = remains.map(|remains| &remains.runs).into_iter().flatten();
-    for (run, kept) in recorded {
+    let recorded = remains.into_iter().flat_map(|all| all.runs.iter().map(move |one| (all, one)));
+    for (remains, (run, kept)) in recorded {
         if !planned {
             known.insert((kept.name.clone(), run.generation));
         }
+        let state = remains.snapshot.services.get(&run.service).map(|record| &record.state);
         // Of one that is being stopped, or is only starting, its main process may have ended before.
-        let runs = planned && remains.is_some_and(|remains| is_running(&remains.snapshot, *run));
-        all.push(recorded_run(ground, units, (run.generation, runs), kept.clone(), fds));
+        let runs = planned && matches!(state, Some(State::Running { run: present, .. }) if present == run);
+        let starting = matches!(state, Some(State::Starting { .. })).then_some(*run);
+        all.push(recorded_run(ground, units, (run.generation, runs, starting), kept.clone(), fds));
     }
     let others = if planned { Vec::new() } else { unrecorded(ground) };
     for (name, generation) in others {
@@ -76,16 +80,12 @@ pub(crate) fn find(
     all
 }
 
-fn is_running(memory: &Snapshot, run: RunId) -> bool {
-    let state = memory.services.get(&run.service).map(|record| &record.state);
-    matches!(state, Some(State::Running { run: present, .. }) if *present == run)
-}
-
-/// `runs`: it was running a moment ago, and its process is believed by what was kept.
+/// `runs`: it was running a moment ago, and its process is believed by what was kept. `starting`: the run is one whose start may wait
+/// for a line of its output.
 fn recorded_run(
     ground: &Ground,
     units: &Units,
-    (generation, runs): (u64, bool),
+    (generation, runs, starting): (u64, bool, Option<RunId>),
     kept: Kept,
     fds: &mut Fds,
 ) -> Found {
@@ -123,7 +123,7 @@ fn recorded_run(
         _ if alive => Some(Stage::Rest { members: BTreeMap::new() }),
         _ => None,
     };
-    let streams = reattach(ground, units, generation, &kept, fds);
+    let streams = reattach(ground, units, (generation, starting), &kept, fds);
     if let Some(exit) = ended {
         streams.iter().for_each(|id| ground.capture.mark(*id, to_mark(exit)));
     }
@@ -171,7 +171,7 @@ fn unrecorded_run(
         return None;
     };
     let kept = Kept { pid: main.pid, start_time: main.start_time, ..blank };
-    Some(recorded_run(ground, units, (generation, false), kept, fds))
+    Some(recorded_run(ground, units, (generation, false, None), kept, fds))
 }
 
 /// Runs that the kernel shows: cgroups, or tags where there are none.
@@ -233,7 +233,15 @@ fn members(tree: &Tree) -> Vec<ProcessId> {
 
 /// The read ends of a run's output go to capture again: those that were kept, or, where both halves had died,
 /// the service's own pipes opened through its descriptors.
-fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &mut Fds) -> Vec<StreamId> {
+///
+/// The line that a start waits for is looked for from the first byte: what stands in the pipe is read at once.
+fn reattach(
+    ground: &Ground,
+    units: &Units,
+    (generation, starting): (u64, Option<RunId>),
+    kept: &Kept,
+    fds: &mut Fds,
+) -> Vec<StreamId> {
     let held = fds.remove(&keeper::output_name(&kept.name, generation)).unwrap_or_default();
     let ends: Vec<OwnedFd> = if held.is_empty() {
         let ends = reopen(kept);
@@ -250,7 +258,8 @@ fn reattach(ground: &Ground, units: &Units, generation: u64, kept: &Kept, fds: &
         let id = StreamId(ground.next_stream.fetch_add(1, Ordering::Relaxed));
         let origin = Origin::of(generation, unit.err.as_ref().is_some_and(|err| Arc::ptr_eq(err, log)));
         let stream = Stream { id, log: Arc::clone(log), pipe, who: kept.name.clone(), origin, begins: false };
-        if ground.capture.attach(stream).is_ok() {
+        let look = starting.and_then(|run| look_for_line(&unit, run, &ground.inbox));
+        if ground.capture.attach_looking(stream, look).is_ok() {
             streams.push(id);
         }
     }

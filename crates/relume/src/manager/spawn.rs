@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use relume_config::Stderr;
@@ -19,15 +19,17 @@ use relume_os::error::Errno;
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
+use relume_os::users::{self, Credentials};
 
-use super::capture::{Capture, LogTarget, Look, Origin, Stream, StreamId};
+use super::accounts::{Accounts, Resolve};
+use super::capture::{Capture, LogTarget, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::job::{self, Judgement};
 use super::keeper::{self, Keeper};
 use super::launch::{self, Inheritance};
 use super::limiting::Unlimited;
 use super::listening::{self, Listening};
-use super::ready::{Ears, Mouth, Stored};
+use super::ready::{Ears, Mouth, Stored, look_for_line};
 use super::units::Unit;
 
 /// A start that takes longer counts as stuck. A start takes well under a millisecond; five on a machine that
@@ -36,6 +38,10 @@ const STUCK: Duration = Duration::from_millis(500);
 
 /// Threads that may be stuck or at work at once. Behind more hung file systems than this, starts wait.
 const MOST_THREADS: usize = 4;
+
+/// How long the system may take to say who a user is. NSS may ask a directory server; one that is down must
+/// not keep a start under way for ever.
+pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// One process to start.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub(crate) struct Order {
     pub(crate) main_pid: Option<u32>,
     /// Variables that only this process gets.
     pub(crate) told: Vec<(String, String)>,
+    /// As whom, once the system has said so; none: as relume.
+    pub(crate) credentials: Option<Credentials>,
 }
 
 /// What there is of a process that was started.
@@ -108,9 +116,11 @@ pub(crate) struct Ground {
     pub(crate) archive: super::archive::Archive,
 }
 
-/// The queue of the spawn threads.
+/// The queue of the spawn threads, and of those that wait to know as whom.
 pub(crate) struct Spawning {
     shared: Arc<Shared>,
+    /// From the first that has to wait.
+    accounts: OnceLock<Accounts<Order>>,
 }
 
 struct Shared {
@@ -144,26 +154,55 @@ impl Spawning {
         add_thread(&shared)?;
         let watched = Arc::clone(&shared);
         std::thread::Builder::new().name("spawn-watch".into()).spawn(move || watch(&watched))?;
-        Ok(Self { shared })
+        Ok(Self { shared, accounts: OnceLock::new() })
     }
 
     /// Never waits; the answer comes as news.
     pub(crate) fn order(&self, order: Order) {
-        let mut queue = self.shared.lock();
-        queue.orders.push_back(order);
-        // The watching thread is left asleep where an idle one will take the order: it would only be in its way.
-        let behind = queue.orders.len() > queue.idle;
-        drop(queue);
-        self.shared.changed.notify_one();
-        if behind {
-            self.shared.behind.notify_one();
+        let Some(account) = launch::account(&order.unit) else { return self.shared.queue(order) };
+        if self.accounts.get().is_none() {
+            match accounts(&self.shared) {
+                Ok(accounts) => drop(self.accounts.set(accounts)),
+                Err(error) => {
+                    let text = format!("cannot look up its user: {error}");
+                    let error = SpawnError { text, shortage: true };
+                    return self.shared.ground.inbox.send(News::SpawnFailed { run: order.run, error });
+                }
+            }
+        }
+        if let Some(accounts) = self.accounts.get() {
+            accounts.ask(account, order);
         }
     }
+}
+
+/// Those who wait are queued when the system has said who they are.
+fn accounts(shared: &Arc<Shared>) -> std::io::Result<Accounts<Order>> {
+    let own = Arc::clone(shared);
+    let resolve: Resolve = Arc::new(|(user, group)| {
+        users::resolve(user.as_deref(), group.as_deref()).map_err(|error| error.to_string())
+    });
+    Accounts::start(resolve, LOOKUP_LIMIT, move |order: Order, found| match found {
+        Ok(who) => own.queue(Order { credentials: Some(who), ..order }),
+        Err(error) => own.ground.inbox.send(News::SpawnFailed { run: order.run, error }),
+    })
 }
 
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self, order: Order) {
+        let mut queue = self.lock();
+        queue.orders.push_back(order);
+        // The watching thread is left asleep where an idle one will take the order: it would only be in its way.
+        let behind = queue.orders.len() > queue.idle;
+        drop(queue);
+        self.changed.notify_one();
+        if behind {
+            self.behind.notify_one();
+        }
     }
 
     /// Waits for an order.
@@ -258,7 +297,8 @@ impl Ground {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
         let ground = (&self.inherited, self.runtime_dir.as_path());
-        let mut request = launch::request(&order.unit, (order.kind, done), &tag, ground)?;
+        let who = order.credentials.clone();
+        let mut request = launch::request(&order.unit, (order.kind, done), &tag, who, ground)?;
         if let Some(pid) = order.main_pid {
             request.environment.push(("RELUME_MAIN_PID".into(), pid.to_string().into()));
         }
@@ -419,11 +459,10 @@ impl Ground {
 
     /// The line that makes the service ready is looked for where its output passes.
     fn look_for_line(&self, order: &Order, output: &Output) {
-        let line = super::ready::awaited_line(&order.unit).filter(|_| order.kind == RunKind::Service);
-        for id in line.into_iter().flat_map(|_| &output.streams) {
-            let (inbox, run) = (Arc::clone(&self.inbox), order.run);
-            let found = move || inbox.send(News::LineSeen { run });
-            self.capture.look_for(*id, Look::new(line.unwrap_or_default(), Box::new(found)));
+        for id in output.streams.iter().filter(|_| order.kind == RunKind::Service) {
+            if let Some(look) = look_for_line(&order.unit, order.run, &self.inbox) {
+                self.capture.look_for(*id, look);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use relume_core::{Event, Exit, Rest, RunId};
+use relume_core::{Event, Exit, Moment, Rest, RunId};
 use relume_os::epoll::{Interest, Watch};
 use relume_os::exit::{self, ExitStatus};
 use relume_os::pidfd::{PidFd, ProcessId};
@@ -48,6 +48,9 @@ const SI_KERNEL: i32 = 0x80;
 /// How long after the end of a child orphans are looked for. Zombies cost a process id each and nothing
 /// else, so a second would do; a fifth of it leaves room for a machine that is slow.
 const ORPHANS_WAIT: Duration = Duration::from_millis(200);
+
+/// How much longer they wait while a spawn is under way: it takes milliseconds, unless it hangs.
+const ORPHANS_AT_LAST: Duration = Duration::from_secs(2);
 
 impl Edge {
     /// Turns all that is ready into events.
@@ -143,6 +146,9 @@ impl Edge {
                 News::Due { name, overlap } => self.due.push(Due { name, overlap }),
                 News::Say(text) => self.say(Level::Error, text),
                 News::Walked { run, members } => self.walked(run, members),
+                News::Refused { run, error } => {
+                    self.say(Level::Warn, format!("{}: {error}", self.name_of_run(run)));
+                }
                 News::MainFound { run, process, pidfd } => self.main_found(run, process, pidfd),
                 News::Claimed { run, found } => self.claimed(run, found),
                 News::Probed { run, number, what } => self.probed(run, number, what),
@@ -219,6 +225,9 @@ impl Edge {
         if let Some(ears) = ears {
             self.listen(id, ears);
         }
+        if self.spawns_under_way == 0 {
+            self.ready_runs.forget_early_lines();
+        }
     }
 
     /// Waits for the end of a process. Where the kernel has no memory for that the end would go unnoticed:
@@ -242,8 +251,13 @@ impl Edge {
         }
     }
 
+    /// The main process of a run has ended, or may have.
+    ///
+    /// That it has is told by its own descriptor and by nothing else: a daemon that was moved out of its cgroup leaves that
+    /// empty and lives, and to take that for an end would start another beside it.
     pub(super) fn main_ended(&mut self, id: RunId) {
-        if self.holds_end(id) {
+        let Some((_, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
+        if matches!(pidfd.has_ended(), Ok(false)) || self.holds_end(id) {
             return;
         }
         let Some((process, pidfd)) = self.runs.get(&id).and_then(|run| run.main()) else { return };
@@ -251,6 +265,7 @@ impl Edge {
         let _gone = self.epoll.delete(pidfd);
         let (exit, usage) = match exit::peek_with_usage(pidfd, process.pid) {
             Ok(Some((status, usage))) => (to_exit(status), usage),
+            // It has ended; how, the kernel does not say.
             Ok(None) | Err(_) => (Exit::Unknown, None),
         };
         // Not our child: whoever has reaped it tells.
@@ -338,7 +353,7 @@ impl Edge {
             }
             self.emptying.remove(&watch);
             if matches!(stage, Stage::Main { .. }) {
-                // The main process that was found is a zombie by now: its own end is told first.
+                // Where the main process that was found is a zombie by now, its own end is told first.
                 self.main_ended(id);
             } else {
                 self.emptied(id);
@@ -456,19 +471,45 @@ impl Edge {
         self.orphans_at.get_or_insert_with(|| Self::now().after(ORPHANS_WAIT));
     }
 
-    /// Reaps them when it is time. Never while a spawn is under way: what looks like an orphan could be the
-    /// process of a run that is only about to be told.
+    /// When orphans are to be looked for.
+    pub(super) fn orphans_due(&self) -> Option<Moment> {
+        let patience = if self.spawns_under_way > 0 { ORPHANS_AT_LAST } else { Duration::ZERO };
+        self.orphans_at.map(|at| at.after(patience))
+    }
+
+    /// Reaps them when it is time. While a spawn is under way, what looks like an orphan could be the process of a run that is
+    /// only about to be told: then they wait, and are reaped when all spawns under way are seen to hang before their exec.
     pub(crate) fn reap_orphans(&mut self) {
-        if self.spawns_under_way > 0 || self.orphans_at.is_none_or(|at| at > Self::now()) {
+        let now = Self::now();
+        if self.orphans_due().is_none_or(|at| at > now) {
             return;
         }
         self.orphans_at = None;
-        let Ok(children) = relume_os::proc::children() else { return };
+        let Ok(mut children) = relume_os::proc::children() else { return };
         let own: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
-        for pid in children.into_iter().filter(|pid| !own.contains(pid)) {
+        children.retain(|pid| !own.contains(pid));
+        if self.spawns_under_way > 0 {
+            children = self.beside_spawns(children);
+            // Others end meanwhile.
+            self.orphans_at = Some(now);
+        }
+        for pid in children {
             // One that lives stays. To look into /proc first would cost ten times as much for each.
             let _reaped = exit::reap_orphan(pid);
         }
+    }
+
+    /// Those of our children that have ended and are no spawn's, as far as that can be told: where each spawn under way has a child
+    /// that lives and still runs our program, as one does whose exec waits for a dead mount.
+    fn beside_spawns(&self, children: Vec<u32>) -> Vec<u32> {
+        let ended = |pid: &u32| matches!(relume_os::proc::stat(*pid), Ok(Some(stat)) if stat.is_zombie());
+        let (ended, living): (Vec<u32>, Vec<u32>) = children.into_iter().partition(ended);
+        // The name alone: to look at the file itself could wait for its disk.
+        let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = program("self");
+        let before_exec =
+            living.iter().filter(|pid| own.is_some() && program(&pid.to_string()) == own).count();
+        if u32::try_from(before_exec) == Ok(self.spawns_under_way) { ended } else { Vec::new() }
     }
 
     pub(crate) fn say(&self, level: Level, text: String) {

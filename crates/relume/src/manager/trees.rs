@@ -2,6 +2,9 @@
 //!
 //! With cgroup v2 the kernel says when a tree is empty and kills it in one go; all that is left for this
 //! thread is to remove directories. Without it a tree is found by walking: by descent, session and tag.
+//!
+//! Two threads: what signals and kills waits for ends, and a process that hangs in the kernel does not end; what
+//! looks, waits for nothing, because the end of every run is told only after a look at what it has left.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -39,10 +42,6 @@ pub(crate) enum Tree {
 enum Errand {
     /// Say who is left of it, as `News::Walked`.
     Walk(RunId, Tree),
-    /// Send each of its processes a signal.
-    Signal(Tree, i32),
-    /// Kill it, with no way to fork past it.
-    Kill(Tree),
     /// Say whether this process is one of its own, as `News::Claimed`.
     Claim(RunId, Tree, u32),
     /// Remove the empty cgroup.
@@ -55,11 +54,25 @@ enum Errand {
     End,
 }
 
-/// The thread's queue. Bounded by the number of runs: each has at most a few errands under way.
+/// Something to do to a tree.
+#[derive(Debug)]
+enum Blow {
+    /// Send each of its processes a signal.
+    Signal(RunId, Tree, i32),
+    /// Kill it, with no way to fork past it.
+    Kill(RunId, Tree),
+    /// Nothing more will come.
+    End,
+}
+
+/// The threads' queues. Bounded by the number of runs: each has at most a few errands under way.
 pub(crate) struct Trees {
+    /// What looks and tidies up.
     errands: Sender<Errand>,
+    /// What signals and kills.
+    blows: Sender<Blow>,
     inbox: Arc<Inbox>,
-    thread: JoinHandle<()>,
+    threads: [JoinHandle<()>; 2],
 }
 
 /// The variable that marks every process of a run.
@@ -71,22 +84,24 @@ const PID_FILE_LOOK: Duration = Duration::from_millis(20);
 
 impl Trees {
     pub(crate) fn start(inbox: Arc<Inbox>) -> std::io::Result<Self> {
-        let (errands, queue) = channel();
-        let own = Arc::clone(&inbox);
-        let thread = std::thread::Builder::new().name("trees".into()).spawn(move || work(&queue, &own))?;
-        Ok(Self { errands, inbox, thread })
+        let ((errands, queue), (blows, others)) = (channel(), channel());
+        let (own, also) = (Arc::clone(&inbox), Arc::clone(&inbox));
+        let looks = std::thread::Builder::new().name("trees".into()).spawn(move || work(&queue, &own))?;
+        let strikes =
+            std::thread::Builder::new().name("kill".into()).spawn(move || strike(&others, &also))?;
+        Ok(Self { errands, blows, inbox, threads: [looks, strikes] })
     }
 
     pub(crate) fn walk(&self, run: RunId, tree: &Tree) {
         self.send(Errand::Walk(run, tree.clone()));
     }
 
-    pub(crate) fn signal(&self, tree: &Tree, signal: i32) {
-        self.send(Errand::Signal(tree.clone(), signal));
+    pub(crate) fn signal(&self, run: RunId, tree: &Tree, signal: i32) {
+        self.blow(Blow::Signal(run, tree.clone(), signal));
     }
 
-    pub(crate) fn kill(&self, tree: &Tree) {
-        self.send(Errand::Kill(tree.clone()));
+    pub(crate) fn kill(&self, run: RunId, tree: &Tree) {
+        self.blow(Blow::Kill(run, tree.clone()));
     }
 
     pub(crate) fn remove(&self, cgroup: RunCgroup) {
@@ -96,8 +111,9 @@ impl Trees {
     /// Does what is left and ends, unless that takes too long.
     pub(crate) fn finish(&self, patience: Duration) {
         self.send(Errand::End);
+        self.blow(Blow::End);
         let began = std::time::Instant::now();
-        while !self.thread.is_finished() && began.elapsed() < patience {
+        while !self.threads.iter().all(JoinHandle::is_finished) && began.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -123,6 +139,10 @@ impl Trees {
     fn send(&self, errand: Errand) {
         // The thread ends only with the program.
         let _ended = self.errands.send(errand);
+    }
+
+    fn blow(&self, blow: Blow) {
+        let _ended = self.blows.send(blow);
     }
 
     /// Looks for the main process of a `forking` service until it is found or `cancelled`.
@@ -162,9 +182,6 @@ fn work(queue: &Receiver<Errand>, inbox: &Inbox) {
                     let open = |process: ProcessId| Some((process, process.open().ok()??));
                     inbox.send(News::Walked { run, members: members.into_iter().filter_map(open).collect() });
                 }
-                // A process that is gone needs no signal.
-                Errand::Signal(tree, signal) => drop(signal_all(&tree, signal)),
-                Errand::Kill(tree) => drop(kill_all(&tree)),
                 Errand::Claim(run, tree, pid) => {
                     let process = members(&tree).into_iter().find(|process| process.pid == pid);
                     let found = process.and_then(|process| Some((process, process.open().ok()??)));
@@ -217,6 +234,32 @@ impl Emptied {
     fn remove(&mut self) {
         self.late.append(&mut self.fresh);
         self.late.retain(|cgroup| matches!(cgroup.remove(), Ok(Removal::Busy)));
+    }
+}
+
+/// Signals and kills, in order.
+fn strike(queue: &Receiver<Blow>, inbox: &Inbox) {
+    // Runs that refused: said once, though a kill is repeated for as long as something lives.
+    let mut refusing: HashSet<RunId> = HashSet::new();
+    while let Ok(first) = queue.recv() {
+        // What piled up behind a kill that had to wait may name a run twice; to kill it once is to kill it.
+        let mut killed: HashSet<RunId> = HashSet::new();
+        for blow in std::iter::once(first).chain(queue.try_iter().collect::<Vec<_>>()) {
+            let (run, done) = match blow {
+                // A process that is gone needs no signal.
+                Blow::Signal(run, tree, signal) => (run, signal_all(&tree, signal).map(drop)),
+                Blow::Kill(run, _) if !killed.insert(run) => continue,
+                Blow::Kill(run, tree) => (run, kill_all(&tree)),
+                Blow::End => return,
+            };
+            match done {
+                Err(error) if refusing.insert(run) => {
+                    inbox.send(News::Refused { run, error: error.to_string() })
+                }
+                Err(_) => {}
+                Ok(()) => drop(refusing.remove(&run)),
+            }
+        }
     }
 }
 

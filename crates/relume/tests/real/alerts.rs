@@ -129,3 +129,39 @@ fn a_webhook_that_comes_back_is_told_once_and_what_a_service_says_stays_text() {
         "{said}"
     );
 }
+
+/// Able to fail: without the look at what is under way the connection was cut by the exec, before there was an answer.
+#[test]
+fn an_alert_on_its_way_is_not_cut_off_by_a_respawn() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ((arrived, arrival), (tell, told)) = (channel(), channel());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = [0; 4096];
+        let mut got = stream.read(&mut bytes).unwrap();
+        arrived.send(()).unwrap();
+        // A server that takes its time. Who is cut off closes the connection.
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(700))).unwrap();
+        let ended = loop {
+            match stream.read(&mut bytes) {
+                Ok(0) => break "cut off".to_owned(),
+                Ok(more) => got += more,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break "whole".to_owned(),
+                Err(error) => break error.to_string(),
+            }
+        };
+        write!(stream, "HTTP/1.1 204 Fine\r\n\r\n").unwrap();
+        tell.send((ended, got)).unwrap();
+    });
+    let relume = Relume::with(&json!({
+        "alerts": {"on": ["failed"], "webhook": format!("http://127.0.0.1:{port}/")},
+        "services": {"web": {"command": "true; exit 3", "restart_policy": "never"}}}));
+    arrival.recv_timeout(PATIENCE).unwrap();
+    relume.ok(&["respawn"]);
+    assert_eq!(relume.status().manager()["respawns"], 1);
+    let (ended, got) = told.recv_timeout(PATIENCE).unwrap();
+    assert!(ended == "whole" && got > 0, "{ended}");
+    assert!(!relume.told().contains("the alert to"), "{}", relume.told());
+    relume.down();
+}

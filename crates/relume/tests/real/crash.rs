@@ -34,7 +34,7 @@ fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
             assert_eq!((status.pid("web"), status.restarts("web")), (first.pid("web"), 0), "{signal:?}");
         }
     }
-    let events = relume.ok(&["events"]);
+    let events = relume.ok(&["events", "-n", "all"]);
     for name in ["SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"] {
         assert!(events.contains(&format!("came back after {name}")), "{events}");
     }

@@ -147,7 +147,7 @@ fn versions() -> Vec<PathBuf> {
     all
 }
 
-/// Shown to fail: with a fact, and with a member of a process, of another name.
+/// Seen to fail where `web` is another life by its configuration, and so is started anew instead of being adopted.
 #[test]
 fn what_each_earlier_version_has_left_frozen_is_taken_over() {
     for version in versions() {
@@ -175,7 +175,6 @@ fn what_each_earlier_version_has_left_frozen_is_taken_over() {
     }
 }
 
-/// Shown to fail: with a journal whose version is not looked at.
 #[test]
 fn what_a_later_version_has_left_is_refused_and_stays_as_it_is() {
     for version in versions() {

@@ -32,6 +32,8 @@ fn noting(more: Value) -> Relume {
         "command": [fixture("never-ready")], "autostart": false, "groups": ["spare"]}}}))
         .up();
     wait_for_note(&relume, "ready");
+    // It can note that before relume has heard that it was started, and until then it is not running.
+    relume.wait_state("web", "running");
     relume
 }
 

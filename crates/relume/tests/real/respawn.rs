@@ -1,6 +1,7 @@
 //! relume replaces itself: the same pid, the same services, nothing lost, and whoever waits does not notice.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -169,7 +170,7 @@ fn write_config(relume: &Relume, text: &str, age: Duration) {
 
 const SETTLED: Duration = Duration::from_secs(31);
 
-/// Shown to fail: with a successor that reads the files again, for each of the three.
+/// Shown to fail: with a successor that reads the files again.
 #[test]
 fn a_respawn_takes_up_a_changed_config_that_was_left_alone_and_goes_on_with_the_one_in_force_otherwise() {
     let relume = Relume::with(&printers(1));
@@ -204,7 +205,7 @@ fn a_respawn_takes_up_a_changed_config_that_was_left_alone_and_goes_on_with_the_
 }
 
 /// Managers are replaced, and killed, while signals are sent: a signal that was sent arrives once, and where that is not certain the
-/// command says so. Shown to fail: with a client that asks again whatever has happened.
+/// command says so.
 #[test]
 fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
     let count = "i=0; trap 'i=$((i+1)); echo $i' USR1; echo ready; while :; do sleep 0.01; done";
@@ -243,5 +244,35 @@ fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
     });
     let arrived = relume.lines("counts").len() - 1;
     assert!((surely..=surely + perhaps).contains(&arrived), "{arrived} of {surely} and perhaps {perhaps}");
+    relume.down();
+}
+
+/// Able to fail: each trial that could not begin counted as a start that never ended, and no respawn came after it.
+#[test]
+fn a_respawn_for_which_there_was_no_thread_does_not_stand_in_the_way_of_the_next() {
+    let builder = crate::harness::Builder::new().config(&printers(1));
+    // Root is not held to this limit.
+    let user = crate::harness::is_root().then_some(64_971);
+    let relume = user.into_iter().fold(builder, |builder, user| builder.by_user(user)).up();
+    relume.wait_state("p0", "running");
+    let manager = relume.manager().pid.to_string();
+    let prlimit = |words: &[&str]| {
+        let mut command = std::process::Command::new("prlimit");
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        let output = command.args(["--pid", &manager]).args(words).output().unwrap();
+        assert!(output.status.success(), "{}", crate::harness::text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let limit = |most: &str| drop(prlimit(&[&format!("--nproc={most}:")]));
+    let before = prlimit(&["--nproc", "--raw", "--noheadings", "--output=SOFT"]);
+    limit("1");
+    let refused = relume.run(&["respawn"]);
+    let told = crate::harness::text(&refused);
+    assert!(refused.status.code() == Some(1) && told.contains("cannot be tried"), "{told}");
+    limit(before.trim());
+    relume.ok(&["respawn"]);
+    assert_eq!(respawns(&relume.status()), 1);
     relume.down();
 }

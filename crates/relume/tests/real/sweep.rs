@@ -136,7 +136,7 @@ fn a_death_at_any_act_of_a_respawn_is_made_good() {
     sweep("respawn", |_, _| {}, |relume| drop(relume.run(&["respawn"])), up);
 }
 
-/// More than a log file holds is printed at once, each time. Shown to fail: with slots in ordinary memory.
+/// More than a log file holds is printed at once, each time.
 #[test]
 fn a_death_at_any_act_of_a_rotation_is_made_good() {
     let burst = "n=0; burst() { seq -f 'still %.0f' $((n+1)) $((n+500)); n=$((n+500)); }

@@ -35,7 +35,6 @@ fn kill_manager(relume: &Relume) {
     wait_for_manager(relume, &old);
 }
 
-/// Shown to fail: before there were such events, for all but the respawn.
 #[test]
 fn every_time_without_supervision_is_an_event_with_its_cause_and_length() {
     let relume = Relume::with(&printers(2));
@@ -84,7 +83,6 @@ fn every_time_without_supervision_is_an_event_with_its_cause_and_length() {
     relume.down();
 }
 
-/// Shown to fail: before there were such events.
 #[test]
 fn safe_mode_and_its_end_are_events() {
     let relume = Relume::with(&printers(1));
@@ -109,7 +107,6 @@ fn safe_mode_and_its_end_are_events() {
     relume.down();
 }
 
-/// Shown to fail: before there was such an event.
 #[test]
 fn an_upgrade_that_is_refused_is_an_event() {
     let relume = Builder::new().config(&printers(1)).by_link().up();

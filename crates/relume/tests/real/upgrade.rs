@@ -46,6 +46,28 @@ fn a_program_that_was_replaced_takes_over() {
     relume.down();
 }
 
+/// Able to fail: what relume starts of itself was looked for at the path of a file that is gone.
+#[test]
+fn what_stands_in_for_others_starts_also_after_the_program_was_replaced() {
+    let builder = Builder::new().with_own_program();
+    let (note, up) = (builder.path("notes"), builder.path("up"));
+    let relume = builder
+        .config(&json!({"services": {
+            "thing": {"type": "external", "autostart": false, "start_command": format!("touch {up}"),
+                "stop_command": format!("rm {up}"), "status_command": ["test", "-e", up]},
+            "job": {"type": "oneshot", "autostart": false, "unless": "false",
+                "command": format!("echo done >> {note}")}}}))
+        .up();
+    let aside = relume.path("new");
+    std::fs::copy(relume.program(), &aside).unwrap();
+    std::fs::rename(&aside, relume.program()).unwrap();
+    relume.ok(&["start", "thing", "job"]);
+    relume.wait_state("thing", "running");
+    relume.wait_state("job", "completed");
+    assert_eq!(std::fs::read_to_string(note).unwrap(), "done\n");
+    relume.down();
+}
+
 #[test]
 fn a_program_that_cannot_take_over_leaves_the_old_manager_at_work() {
     let relume = printer();

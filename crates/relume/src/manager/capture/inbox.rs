@@ -123,7 +123,7 @@ impl Inbox {
         Some(Halt { inbox: self, _passes: passes })
     }
 
-    pub(super) fn attach(&self, stream: Stream) -> Result<(), Refused> {
+    pub(super) fn attach(&self, stream: Stream, look: Option<Look>) -> Result<(), Refused> {
         let mut state = self.lock();
         let hand = state.hand_for(&stream.log.path);
         if state.closed[hand] {
@@ -136,6 +136,8 @@ impl Inbox {
             return Err(Refused::Full);
         }
         state.live.insert(stream.id, hand);
+        // In one with the stream: its pipe may be read as soon as the thread knows of it.
+        state.orders[hand].each.extend(look.map(|look| (stream.id, Order::Look(look))));
         state.orders[hand].attach.push(stream);
         drop(state);
         self.ring(hand);

@@ -279,7 +279,12 @@ impl Capture {
 
     /// From now on the pipe's bytes go to the file. Answered by `Report::Finished` after [`Capture::finish`].
     pub(crate) fn attach(&self, stream: Stream) -> Result<(), Refused> {
-        self.inbox.attach(stream)
+        self.inbox.attach(stream, None)
+    }
+
+    /// The same, with a text that is looked for from the first byte on.
+    pub(crate) fn attach_looking(&self, stream: Stream, look: Option<Look>) -> Result<(), Refused> {
+        self.inbox.attach(stream, look)
     }
 
     /// Tells once when a text passes in the stream; to be said before there is anybody to write.

@@ -298,7 +298,8 @@ impl Worker {
             let got = pipe.read(slot.begin(&file.target, pipe.origin, place, (&lead, wanted)));
             slot.filled(got);
             pipe.bytes += got as u64;
-            pipe.looked_at(slot.pending());
+            // What a form puts around the bytes is not looked at, and what led was looked at before.
+            pipe.looked_at(slot.unstaged().get(lead.len()..).unwrap_or_default());
             if let Some(last) = &mut pipe.last_bytes {
                 // A pipe that gives less than it said has another reader; what it took is not ours to wait for.
                 *last = if got == 0 { 0 } else { *last - (got as u64).min(*last) };

@@ -6,13 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use relume_os::files::{self, Durability};
 
 use super::{Level, Note, Publisher};
+use crate::manager::leaving::ended_within;
 
 /// Both kinds of file are meant to be read by others.
 const MODE: u32 = 0o644;
+
+/// How long the last files may take when relume leaves.
+const LAST_FILES: Duration = Duration::from_secs(2);
 
 /// The queue of the store thread.
 #[derive(Debug)]
@@ -57,12 +62,11 @@ impl Store {
         });
     }
 
-    /// Writes what is left and ends the thread.
+    /// Writes what is left and ends the thread; one that waits for a disk is left behind.
     pub(super) fn finish(&mut self) {
         self.change(|latest| latest.closing = true);
         if let Some(thread) = self.thread.take() {
-            // It has panicked: there is nothing left to write.
-            let _panicked = thread.join();
+            let _hung = ended_within(&thread, LAST_FILES);
         }
     }
 

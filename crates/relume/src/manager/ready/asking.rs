@@ -129,9 +129,14 @@ impl Edge {
 
     /// The line that the readiness of a run waits for was seen in its output.
     pub(crate) fn line_seen(&mut self, id: RunId) {
-        if let Some(voice) = self.ready_runs.voices.get_mut(&id) {
-            voice.line = true;
-            self.ask_on(id);
+        match self.ready_runs.voices.get_mut(&id) {
+            Some(voice) => {
+                voice.line = true;
+                self.ask_on(id);
+            }
+            // Of a run that is gone nothing is to be remembered.
+            None if self.runs.contains_key(&id) || self.spawns_under_way == 0 => {}
+            None => drop(self.ready_runs.lines.insert(id)),
         }
     }
 

@@ -28,7 +28,7 @@ mod tls;
 mod watchdog;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use relume_core::{Event, Health, Moment, Record, RunId, State};
@@ -41,8 +41,9 @@ pub(crate) use stored::Stored;
 
 use super::capture::Look;
 use super::edge::Edge;
-use super::inbox::News;
+use super::inbox::{Inbox, News};
 use super::publish::{Level, Note};
+use super::units::Unit;
 use prober::Asking;
 use stored::Sent;
 use watchdog::Dogs;
@@ -64,6 +65,8 @@ pub(crate) struct Readying {
     voices: HashMap<RunId, Voice>,
     /// Whose socket or pipe a token of the epoll set stands for.
     tokens: HashMap<u64, RunId>,
+    /// Runs whose line was seen before they were heard of: capture is told at once, the start comes by way of its thread.
+    lines: HashSet<RunId>,
     next_asking: u64,
     dogs: Dogs,
     stored: Arc<Stored>,
@@ -109,6 +112,13 @@ struct Claim {
     ended: bool,
 }
 
+/// What looks for the line that a start of the run waits for, if it waits for one.
+pub(crate) fn look_for_line(unit: &Unit, run: RunId, inbox: &Arc<Inbox>) -> Option<Look> {
+    let text = awaited_line(unit)?;
+    let inbox = Arc::clone(inbox);
+    Some(Look::new(text, Box::new(move || inbox.send(News::LineSeen { run }))))
+}
+
 impl Readying {
     pub(crate) fn new(prober: Prober, stored: Arc<Stored>) -> Self {
         Self {
@@ -116,9 +126,15 @@ impl Readying {
             stored,
             voices: HashMap::new(),
             tokens: HashMap::new(),
+            lines: HashSet::new(),
             next_asking: 0,
             dogs: Dogs::default(),
         }
+    }
+
+    /// No start is under way: whatever was seen early was of a run that has been told of by now, or is gone.
+    pub(crate) fn forget_early_lines(&mut self) {
+        self.lines.clear();
     }
 
     /// When the next service has been silent for too long.
@@ -153,7 +169,7 @@ impl Edge {
             said,
             awaited: false,
             told_ready: false,
-            line: false,
+            line: self.ready_runs.lines.remove(&id),
             running: None,
             over: false,
             health: Health::default(),
@@ -186,21 +202,7 @@ impl Edge {
         voice.over = record.is_none_or(|record| matches!(record.state, State::Stopping { .. }));
         match since {
             Some(since) => self.began_running(id, since, watchdog),
-            None => {
-                self.look_again(id);
-                self.ask_on(id);
-            }
-        }
-    }
-
-    /// The line that a start waits for may come from now on.
-    fn look_again(&self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let Some(text) = awaited_line(&run.unit) else { return };
-        for stream in &run.streams {
-            let inbox = Arc::clone(&self.inbox);
-            let found = Box::new(move || inbox.send(News::LineSeen { run: id }));
-            self.capture.look_for(*stream, Look::new(text, found));
+            None => self.ask_on(id),
         }
     }
 
@@ -358,7 +360,7 @@ impl Edge {
         }
     }
 
-    fn name_of_run(&self, id: RunId) -> String {
+    pub(crate) fn name_of_run(&self, id: RunId) -> String {
         self.runs.get(&id).map_or_else(|| format!("run {id}"), |run| run.unit.config.spec.name.clone())
     }
 }

@@ -20,8 +20,8 @@ use tokio::task::AbortHandle;
 use super::probe::{Question, subject};
 use crate::manager::inbox::{Inbox, News};
 
-/// Before the first probe. No program listens sooner, and while it is being loaded it has the processor to itself: asked at
-/// once, a thousand services come up half as fast again.
+/// Before the first probe. Hardly a program listens sooner, and while it is being loaded a probe of it, and whoever has to
+/// answer that nobody is there, would only take the processor from it.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 
 /// Between the first probe and the second: a delay that nobody notices, and 20 connections a second at most.

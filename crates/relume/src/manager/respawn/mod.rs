@@ -20,12 +20,12 @@ mod crash;
 mod successor;
 mod trial;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use relume_core::{Away, Moment};
 use tokio::sync::{oneshot, watch};
 
+use super::alerts::UnderWay;
 use super::edge::Edge;
 use super::inbox::{Inbox, News};
 use super::reload::Reading;
@@ -36,6 +36,13 @@ pub(crate) use trial::{Proved, try_out};
 
 /// How long it may take until no start is under way and the door is closed; connections have a second of it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long alerts on their way are waited for before a respawn begins: longer than nearly every
+/// server takes to answer. One that has not answered by then may not be told.
+const ALERTED: Duration = Duration::from_secs(5);
+
+/// How soon it is looked again whether an alert is told, or whether a thread still waits in the kernel: a disk takes milliseconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a client is told: the respawn it asked for goes on, with what it should know of the configuration; or why not.
 pub(crate) type Answer = Result<Option<String>, String>;
@@ -50,6 +57,10 @@ pub(crate) struct Respawning {
     door: watch::Sender<bool>,
     /// Why it was not done last; said once.
     refused: Option<String>,
+    /// Alerts on their way, which an exec would cut off.
+    alerts: UnderWay,
+    /// They are waited for: until when, and when to look again.
+    hold: Option<(Moment, Moment)>,
 }
 
 enum Phase {
@@ -60,6 +71,8 @@ enum Phase {
     Closing {
         leap: Leap,
         until: Moment,
+        /// When to look again, if nothing happens.
+        look_at: Moment,
         closed: bool,
     },
 }
@@ -78,7 +91,7 @@ impl Cause {
             Self::Asked => (Away::Asked, "asked"),
             Self::Schedule => (Away::Schedule, "schedule"),
         };
-        let upgrade = proved.other_program.then_some(", upgrade").unwrap_or_default();
+        let upgrade = if proved.other_program { ", upgrade" } else { "" };
         let note = proved.note.map(|note| format!("; {note}")).unwrap_or_default();
         Leap { why, detail: format!("{word}{upgrade}{note}"), recording: proved.recording }
     }
@@ -86,8 +99,9 @@ impl Cause {
 
 impl Respawning {
     /// Every so often from now on; none: only when asked.
-    pub(crate) fn new(every: Option<Duration>, door: watch::Sender<bool>) -> Self {
-        let mut new = Self { every, due: None, phase: Phase::Idle, asked: Vec::new(), door, refused: None };
+    pub(crate) fn new(every: Option<Duration>, door: watch::Sender<bool>, alerts: UnderWay) -> Self {
+        let (phase, asked) = (Phase::Idle, Vec::new());
+        let mut new = Self { every, due: None, phase, asked, door, refused: None, alerts, hold: None };
         new.schedule();
         new
     }
@@ -95,9 +109,9 @@ impl Respawning {
     /// When there is something to do here.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         match &self.phase {
-            Phase::Idle => self.due,
+            Phase::Idle => self.hold.map(|(_, look_at)| look_at).or(self.due),
             Phase::Trying(_) => None,
-            Phase::Closing { until, .. } => Some(*until),
+            Phase::Closing { look_at, .. } => Some(*look_at),
         }
     }
 
@@ -117,7 +131,8 @@ impl Respawning {
                     let _gone = answer.send(Ok(proved.note.clone()));
                 }
                 let until = Edge::now().after(PATIENCE);
-                self.phase = Phase::Closing { leap: cause.leap(proved), until, closed: false };
+                self.phase =
+                    Phase::Closing { leap: cause.leap(proved), until, look_at: until, closed: false };
                 // Without a net thread there is no door.
                 if self.door.send(true).is_err() {
                     self.closed();
@@ -159,12 +174,12 @@ impl Respawning {
         news.then(|| format!("not respawned, this manager goes on: {why}"))
     }
 
-    fn begin(&mut self, cause: Cause, inbox: &Arc<Inbox>, sources: trial::Sources) -> Option<String> {
-        self.phase = Phase::Trying(cause);
-        match trial::begin(inbox, sources) {
-            Ok(()) => None,
-            Err(error) => self.give_up(format!("the program cannot be tried: {error}")),
-        }
+    /// Whether alerts on their way are waited for: for a while, because whom they are for may not listen.
+    fn holds_for_alerts(&mut self, now: Moment) -> bool {
+        let until = self.hold.map_or_else(|| now.after(ALERTED), |(until, _)| until);
+        let holds = !self.alerts.none() && now < until;
+        self.hold = holds.then(|| (until, until.min(now.after(LOOK_AGAIN))));
+        holds
     }
 }
 
@@ -172,7 +187,6 @@ impl Edge {
     /// Goes on with a respawn; how, when the moment has come.
     pub(crate) fn consider_respawn(&mut self) -> Option<Leap> {
         let now = Self::now();
-        let quiet = self.spawns_under_way == 0 && self.reading == Reading::Idle && self.events.is_empty();
         let said = match std::mem::replace(&mut self.respawn.phase, Phase::Idle) {
             Phase::Idle => {
                 let due = self.respawn.due.is_some_and(|due| due <= now);
@@ -180,24 +194,52 @@ impl Edge {
                 if !due && cause == Cause::Schedule {
                     return None;
                 }
-                // The trial is a child that nobody supervises: its end must not be taken for an orphan's.
-                self.spawns_under_way += 1;
-                let sources = trial::Sources::of(&self.units, &self.source);
-                let inbox = Arc::clone(&self.inbox);
-                self.respawn.begin(cause, &inbox, sources)
+                if self.respawn.holds_for_alerts(now) {
+                    return None;
+                }
+                self.try_out(cause)
             }
-            Phase::Closing { leap, closed: true, .. } if quiet => return Some(leap),
-            Phase::Closing { until, closed, .. } if until <= now => {
-                let what = if closed { "a service is being started" } else { "connections do not end" };
-                self.respawn.give_up(format!("{what}, for {} s now", PATIENCE.as_secs()))
-            }
-            phase @ (Phase::Trying(_) | Phase::Closing { .. }) => {
+            phase @ Phase::Trying(_) => {
                 self.respawn.phase = phase;
                 None
+            }
+            Phase::Closing { leap, until, closed, .. } => {
+                // What an alert has led to may be a command that is to be started.
+                let quiet =
+                    self.spawns_under_way == 0 && self.reading == Reading::Idle && self.inbox.is_empty();
+                let ready = closed && quiet && self.events.is_empty();
+                // An exec waits for every thread, and one that waits in the kernel does not even die.
+                let hangs = ready.then(relume_os::proc::waiting_thread).flatten();
+                if ready && hangs.is_none() {
+                    return Some(leap);
+                }
+                if now < until {
+                    let look_at = if hangs.is_some() { until.min(now.after(LOOK_AGAIN)) } else { until };
+                    self.respawn.phase = Phase::Closing { leap, until, look_at, closed };
+                    return None;
+                }
+                let what = match hangs {
+                    Some(thread) => format!("a disk does not answer (thread {thread:?} waits for it)"),
+                    None if closed => "a service is being started".to_owned(),
+                    None => "connections do not end".to_owned(),
+                };
+                self.respawn.give_up(format!("{what}, for {} s now", PATIENCE.as_secs()))
             }
         };
         self.refused(said);
         None
+    }
+
+    fn try_out(&mut self, cause: Cause) -> Option<String> {
+        self.respawn.phase = Phase::Trying(cause);
+        match trial::begin(&self.inbox, trial::Sources::of(&self.units, &self.source)) {
+            Ok(()) => {
+                // The trial is a child that nobody supervises: its end must not be taken for an orphan's.
+                self.spawns_under_way += 1;
+                None
+            }
+            Err(error) => self.respawn.give_up(format!("the program cannot be tried: {error}")),
+        }
     }
 
     /// What came of the trial.

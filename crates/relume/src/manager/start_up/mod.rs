@@ -169,8 +169,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let limits = inherited.limits().to_vec();
     let shared = (Arc::clone(&capture), Arc::clone(&inbox), Arc::clone(&keeper), archive.clone());
     let ground = ground((inherited, cgroups.clone()), shared, &places, (&units, &mut fds))?;
-    let planned = back.as_ref().is_some_and(Back::is_planned);
-    let found = recovery::find(&ground, &units, (remains.as_ref(), planned), &mut fds);
+    let found = recovery::find(&ground, &units, (remains.as_ref(), back.as_ref()), &mut fds);
     let (open, opened) = channel();
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
@@ -180,13 +179,15 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let office =
         Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, sampler, closing };
     let net = api::start(door, office)?;
-    shown.publisher.send(Note::Alerts(Box::new(Alerts::new(net.clone(), Arc::clone(&inbox)))));
+    let alerts = Alerts::new(net.clone(), Arc::clone(&inbox));
+    let alerting = alerts.under_way();
+    shown.publisher.send(Note::Alerts(Box::new(alerts)));
 
     let mut edge = edge(Parts {
         inbox,
         capture: Arc::clone(&capture),
         publisher: shown.publisher,
-        respawn: Respawning::new(units.manager.self_respawn, close),
+        respawn: Respawning::new(units.manager.self_respawn, close, alerting),
         units,
         source,
         net,

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use relume_os::epoll::EventFd;
 
@@ -14,6 +15,9 @@ use super::printer::{Printer, Shape};
 use super::source::Source;
 use super::targets::{self, Target};
 use crate::cli::Screen;
+
+/// How often it is looked whether all has been shown.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The thread, and how to end it.
 pub(crate) struct Stream {
@@ -55,10 +59,14 @@ impl Stream {
         Ok(Self { stop, thread })
     }
 
-    /// Shows what has been written until now, and ends.
-    pub(crate) fn finish(self) {
+    /// Shows what has been written until now, and ends. Where nobody reads what it shows it is left behind after `patience`: a
+    /// terminal that was stopped, or a pager that waits, holds up nothing.
+    pub(crate) fn finish(self, patience: Duration) {
         // It has ended already: nobody reads any more.
         let _ended = self.stop.signal();
-        let _panicked = self.thread.join();
+        let until = Instant::now() + patience;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
     }
 }
