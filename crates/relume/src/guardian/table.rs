@@ -249,7 +249,7 @@ mod tests {
             manager: Some(Heir { process, pidfd: handle(10), channel: handle(11) }),
             exits: vec![Ended { number: 3, process, status: ExitStatus::Code(4), usage }],
             told: 3,
-            strangers: vec![ProcessId { pid: 12, start_time: 77 }],
+            strangers: Vec::new(),
         }
     }
 
@@ -268,6 +268,13 @@ mod tests {
             assert_eq!(read.read(entry), Some(()), "{entry:?}");
         }
         assert_eq!(format!("{read:?}"), format!("{:?}", sample()));
+    }
+
+    #[test]
+    fn strangers_stay_strangers() {
+        let strangers = vec![ProcessId { pid: 12, start_time: 77 }];
+        let text = written(&Table { strangers: strangers.clone(), ..sample() });
+        assert_eq!(Table::parse(&text).unwrap().strangers, strangers);
     }
 
     /// Those of each version stay for ever. A new one is made as tests/real/frozen.rs says.

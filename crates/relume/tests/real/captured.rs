@@ -38,7 +38,6 @@ fn dropped(relume: &Relume, name: &str) -> u64 {
 
 /// The file system of the logs is full for a while. A service that may wait loses nothing; of one that may not, relume
 /// says exactly how many lines went, and cuts none; relume itself hardly works meanwhile, and logging is back within a second.
-/// Seen to fail with a retry every three seconds.
 #[test]
 fn a_full_disk_loses_nothing_that_is_not_announced() {
     let can = std::process::Command::new("unshare").args(["-m", "true"]).status();
@@ -168,7 +167,7 @@ fn what_stands_in_the_place_of_a_log_disturbs_nobody() {
 }
 
 /// A flood through rotations, with and without compression: what is kept is the end of it, in order and once, and all files
-/// with their indexes never take more than was promised. Seen to fail with the index not counted.
+/// with their indexes never take more than was promised.
 #[test]
 fn a_flood_rotates_within_its_disk() {
     const LIMIT: u64 = 1_000_000;
@@ -298,7 +297,6 @@ fn anonymous_kib(process: &Process) -> u64 {
 
 /// One service floods, many others print, readers stand still: what others print is in their logs soon, and commands are
 /// answered. The promise is a p99 of 100 ms and of 50 ms on a machine of its own; here others work, too.
-/// Seen to fail with a turn that lasts as long as there is something: the lines of others never came.
 #[test]
 fn a_flood_delays_nobody() {
     let quiet = figure("RELUME_QUIET", 12);
@@ -357,7 +355,7 @@ fn delay(line: String) -> f64 {
 }
 
 /// Each life that ended is marked in the log's index, whatever the order in which relume hears of its end and of the end of
-/// its output; also that of a life which ended while no manager was there. Seen to fail with marks for open pipes only.
+/// its output; also that of a life which ended while no manager was there.
 #[test]
 fn every_end_of_a_run_is_marked() {
     let relume = Relume::with(&json!({"services": {
@@ -418,7 +416,7 @@ fn lines_of_other_forms_are_shown_with_one_time() {
 }
 
 /// Whoever follows all logs sees services that are added meanwhile, and not what was in an old log of theirs; `up --follow`
-/// too. Seen to fail without the look at the status file.
+/// too. Seen to fail with the old log of the new one read from its beginning.
 #[test]
 fn who_follows_sees_services_that_come_later() {
     let service =

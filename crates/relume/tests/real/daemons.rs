@@ -34,7 +34,10 @@ fn a_daemon_that_is_moved_out_of_its_cgroup_is_still_the_one_life_of_its_service
     eventually("its cgroup is empty", || events().contains("populated 0").then_some(()));
     // Has gone through the supervise thread, behind the news that the cgroup is empty.
     relume.ok(&["restart", "other"]);
-    let status = relume.status();
+    // What cannot be known of an end is waited for, half a second long: so this has to be looked at for longer.
+    let status = relume.wait_until("a second has passed", |status| {
+        status.service("other")["uptime_s"].as_f64().is_some_and(|uptime| uptime > 1.0)
+    });
     assert_eq!((status.pid("daemon"), status.restarts("daemon")), (pid, 0), "{status}");
     let daemon = Process::of(pid).unwrap();
     daemon.signal(Signal::KILL);

@@ -110,7 +110,7 @@ fn certificate(builder: &Builder, name: &str, host: &str) -> Option<()> {
 }
 
 /// A TLS receiver that is not ours, which writes what it is sent into a file.
-fn tls_receiver(builder: &Builder, name: &str) -> (u16, std::process::Child) {
+fn tls_receiver(builder: &Builder, name: &str) -> (u16, Receiving) {
     let [port] = crate::harness::free_ports::<1>();
     let out = std::fs::File::create(builder.path(&format!("{name}.heard"))).unwrap();
     let child = std::process::Command::new("openssl")
@@ -121,7 +121,16 @@ fn tls_receiver(builder: &Builder, name: &str) -> (u16, std::process::Child) {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    (port, child)
+    (port, Receiving(child))
+}
+
+/// A receiver, which ends with the test, however that ends.
+struct Receiving(std::process::Child);
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let _ended = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
 
 /// Over TLS lines arrive at a receiver whose certificate is trusted, and at no other; why not is said in words.
@@ -134,7 +143,7 @@ fn lines_go_over_tls_to_whom_is_trusted() {
         return crate::harness::skip("the receivers are openssl's");
     }
     let names = ["good", "foreign", "elsewhere"];
-    let mut receivers = names.map(|name| tls_receiver(&builder, name));
+    let receivers = names.map(|name| tls_receiver(&builder, name));
     for (port, _) in &receivers {
         eventually("it listens", || TcpStream::connect(("127.0.0.1", *port)).ok());
     }
@@ -163,8 +172,4 @@ fn lines_go_over_tls_to_whom_is_trusted() {
     eprintln!("{told:#?}");
     assert!(!heard(1).contains("hello") && !heard(2).contains("hello"));
     relume.down();
-    for (_, child) in &mut receivers {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
 }

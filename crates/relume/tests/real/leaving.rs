@@ -87,7 +87,7 @@ fn children_of_the_shell_that_became_relume_are_not_its_own_to_end() {
 
 /// A daemon that has become root's by a set-user-id program: relume of an ordinary user may not kill it.
 ///
-/// Able to fail: with a second of patience for each of a hundred rounds this took more than three minutes.
+/// Able to fail: with a second of patience in each of a hundred rounds relume was still there after half a minute.
 #[test]
 fn an_orphan_that_cannot_be_killed_does_not_keep_relume_from_leaving() {
     if !is_root() {
