@@ -45,6 +45,31 @@ pub enum Received {
     Closed,
 }
 
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// It is on its way.
+    Sent,
+    /// The channel is full just now: epoll tells when there is room.
+    Full,
+    /// The kernel lacks something just now (memory; room for descriptors that nobody has taken yet), and nobody tells when it has
+    /// it again.
+    Short,
+}
+
+/// Whether a message could not be sent because nobody holds the other end any more.
+#[must_use]
+pub fn is_gone(error: &OsError) -> bool {
+    [libc::EPIPE, libc::ECONNRESET, libc::ENOTCONN].contains(&error.errno.raw())
+}
+
+/// Whether an error is one that passes: it says nothing about the channel.
+fn passes(errno: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    [Errno::NOMEM, Errno::NOBUFS, Errno::TOOMANYREFS, Errno::MFILE, Errno::NFILE, Errno::INTR]
+        .contains(&errno)
+}
+
 impl Channel {
     /// Two ends that belong together, close-on-exec, non-blocking.
     pub fn pair() -> Result<(Self, Self)> {
@@ -60,11 +85,11 @@ impl Channel {
         Self { fd }
     }
 
-    /// Sends a message whole or not at all; false: the channel is full just now. Never waits.
+    /// Sends a message whole or not at all. Never waits.
     ///
     /// # Errors
-    /// `EPIPE` when the other end is closed; no signal is raised.
-    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
+    /// `EPIPE` and the like when the other end is closed ([`is_gone`]), without a signal; others where the message can never be sent.
+    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Sending> {
         crate::tally::act();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -73,8 +98,9 @@ impl Channel {
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match sendmsg(&self.fd, &[IoSlice::new(bytes)], &mut ancillary, flags) {
-            Ok(_) => Ok(true),
-            Err(rustix::io::Errno::AGAIN) => Ok(false),
+            Ok(_) => Ok(Sending::Sent),
+            Err(rustix::io::Errno::AGAIN) => Ok(Sending::Full),
+            Err(e) if passes(e) => Ok(Sending::Short),
             Err(e) => Err(OsError::new("send a message", e)),
         }
     }
@@ -88,6 +114,7 @@ impl Channel {
         let got = match recvmsg(&self.fd, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
             Ok(got) => got,
             Err(rustix::io::Errno::AGAIN) => return Ok(Received::Nothing),
+            Err(e) if passes(e) => return Ok(Received::Nothing),
             Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Closed),
             Err(e) => return Err(OsError::new("receive a message", e)),
         };
@@ -137,7 +164,7 @@ mod tests {
     fn a_message_arrives_whole_with_its_descriptors() {
         let (one, other) = Channel::pair().unwrap();
         let pipe = Pipe::new().unwrap();
-        assert!(one.send(b"FDSTORE=1", &[pipe.write.as_fd()]).unwrap());
+        assert_eq!(one.send(b"FDSTORE=1", &[pipe.write.as_fd()]).unwrap(), Sending::Sent);
         let Received::Message(message) = other.receive().unwrap() else { panic!("no message") };
         assert_eq!(message.bytes, b"FDSTORE=1");
         rustix::io::write(&message.fds[0], b"x").unwrap();
@@ -149,7 +176,7 @@ mod tests {
     fn what_the_other_end_has_not_read_is_known() {
         let (one, other) = Channel::pair().unwrap();
         assert!(!one.has_unread().unwrap());
-        assert!(one.send(b"x", &[]).unwrap());
+        assert_eq!(one.send(b"x", &[]).unwrap(), Sending::Sent);
         assert!(one.has_unread().unwrap());
         assert!(matches!(other.receive().unwrap(), Received::Message(_)));
         assert!(!one.has_unread().unwrap());
@@ -161,13 +188,26 @@ mod tests {
         assert!(matches!(one.receive().unwrap(), Received::Nothing));
         drop(other);
         assert!(matches!(one.receive().unwrap(), Received::Closed));
-        assert!(one.send(b"x", &[]).is_err());
+        assert!(is_gone(&one.send(b"x", &[]).unwrap_err()));
+    }
+
+    #[test]
+    fn what_can_never_be_sent_does_not_look_like_an_end_that_is_gone() {
+        let (one, _other) = Channel::pair().unwrap();
+        let pipe = Pipe::new().unwrap();
+        let many = vec![pipe.write.as_fd(); 4 * MOST_FDS];
+        assert!(!is_gone(&one.send(b"x", &many).unwrap_err()));
+        assert_eq!(one.send(b"x", &[]).unwrap(), Sending::Sent, "the channel is none the worse for it");
+        for errno in [rustix::io::Errno::NOMEM, rustix::io::Errno::NOBUFS, rustix::io::Errno::TOOMANYREFS] {
+            assert!(passes(errno), "{errno}");
+        }
+        assert!(!passes(rustix::io::Errno::PIPE));
     }
 
     #[test]
     fn a_full_channel_refuses_instead_of_waiting() {
         let (one, _other) = Channel::pair().unwrap();
-        let sent = (0..1_000_000).take_while(|_| one.send(&[0; 512], &[]).unwrap()).count();
+        let sent = (0..1_000_000).take_while(|_| one.send(&[0; 512], &[]).unwrap() == Sending::Sent).count();
         assert!(sent > 10 && sent < 1_000_000, "{sent}");
     }
 }

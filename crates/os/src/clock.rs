@@ -12,6 +12,12 @@ pub fn monotonic_ns() -> u64 {
     to_ns(clock_gettime(ClockId::Monotonic))
 }
 
+/// Now in the unit of start times (field 22 of `/proc/PID/stat`): ticks after boot, of which the kernel shows 100 a second.
+#[must_use]
+pub fn boot_ticks() -> u64 {
+    to_ns(clock_gettime(ClockId::Boottime)) / 10_000_000
+}
+
 /// Wall time as the duration since 1970-01-01 UTC (`CLOCK_REALTIME`); it may jump. A clock set before 1970 reads as 0.
 #[must_use]
 pub fn realtime() -> Duration {
@@ -59,5 +65,9 @@ mod tests {
         assert!(monotonic_ns() >= first);
         assert!(realtime() > Duration::from_secs(1_600_000_000));
         assert_eq!(boot_id().unwrap().len(), 36);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let started = crate::proc::stat(child.id()).unwrap().unwrap().start_time;
+        assert!(boot_ticks().abs_diff(started) < 1000, "{started}");
+        child.wait().unwrap();
     }
 }

@@ -17,6 +17,7 @@ mod port_holders;
 mod recorded;
 mod roles;
 mod room;
+mod settled;
 mod shim;
 mod sizes;
 mod systemd;

@@ -105,7 +105,7 @@ impl System {
 }
 
 /// Places the user has chosen; `None` where the default holds. Relative paths are relative to `base`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The folder of the configuration, or the working directory without one.
     pub(crate) base: PathBuf,
@@ -150,7 +150,7 @@ pub(crate) struct Places {
     pub(crate) status_file: PathBuf,
     /// One `NAME.pid` for each service that runs.
     pub(crate) pid_dir: PathBuf,
-    /// Why the state is not where it was wanted: to be said at start.
+    /// What is not as it was wanted, such as the place of the state: to be said at start.
     pub(crate) moved: Option<String>,
 }
 
@@ -193,14 +193,27 @@ impl Places {
             runtime_dir,
             moved,
         };
-        make_dirs(&places.log_dir, SHARED_MODE)?;
-        make_dirs(&places.pid_dir, SHARED_MODE)?;
-        for file in [&places.log_file, &places.status_file] {
-            if let Some(dir) = file.parent() {
-                make_dirs(dir, SHARED_MODE)?;
-            }
-        }
+        places.make_shared_dirs()?;
         Ok(places)
+    }
+
+    /// Makes the directories again that are missing: all that can be made.
+    ///
+    /// # Errors
+    /// The first that cannot be made, or is not as it should be.
+    pub(crate) fn restore(&self, around: &Surroundings) -> io::Result<()> {
+        let state = own_dir(&self.state_dir, STATE_MODE, around.uid);
+        let runtime = own_dir(&self.runtime_dir, RUNTIME_MODE, around.uid);
+        state.and(runtime).and(self.make_shared_dirs())
+    }
+
+    fn make_shared_dirs(&self) -> io::Result<()> {
+        let files = [&self.log_file, &self.status_file];
+        let dirs = [&self.log_dir, &self.pid_dir].map(|dir| dir.as_path()).into_iter();
+        let dirs = dirs.chain(files.into_iter().filter_map(|file| file.parent()));
+        // All of them, whatever one of them says.
+        let made: Vec<io::Result<()>> = dirs.map(|dir| make_dirs(dir, SHARED_MODE)).collect();
+        made.into_iter().collect()
     }
 
     /// Points `STATE_DIR/run` to the runtime directory, in one step.

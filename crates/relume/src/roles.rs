@@ -25,6 +25,9 @@ pub(crate) const NOFILE: &str = "RELUME_NOFILE";
 /// The path by which the program was started, absolute: what lies there is executed when relume begins anew.
 const PROGRAM: &str = "RELUME_PROGRAM";
 
+/// Where everything is, as it was settled when relume was started ([`crate::settled`]).
+pub(crate) const PLACES: &str = "RELUME_PLACES";
+
 /// Set for the process that `up --detach` has put in the background.
 pub(crate) const IN_BACKGROUND: &str = "RELUME_IN_BACKGROUND";
 

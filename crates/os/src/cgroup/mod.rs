@@ -56,6 +56,12 @@ pub enum Removal {
 }
 
 impl RunCgroup {
+    /// The one whose directory this is, as an earlier process of ours has noted it.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {

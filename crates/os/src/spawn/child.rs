@@ -45,6 +45,8 @@ pub(super) struct Work<'a> {
     pub(super) shared_files: bool,
     /// Highest descriptor that may be open, for closing one by one where close_range is missing.
     pub(super) highest_open: i32,
+    /// Where the child writes its own pid, when the kernel did not.
+    pub(super) trace: Option<*mut u64>,
     pub(super) outcome: Outcome,
 }
 
@@ -100,6 +102,11 @@ type Step = Result<(), (SpawnStep, usize, i32)>;
 pub(super) unsafe extern "C" fn run(argument: *mut c_void) -> ! {
     // SAFETY: the caller's promise.
     let work = unsafe { &mut *argument.cast::<Work<'_>>() };
+    if let Some(trace) = work.trace {
+        let pid = call(libc::SYS_getpid, [0; 5]).unsigned_abs();
+        // SAFETY: a number that outlives the spawn, in memory that we share; volatile because its reader is another process.
+        unsafe { trace.write_volatile(pid as u64) };
+    }
     let result = set_up(work).and_then(|()| execute(work));
     if let Err((step, index, errno)) = result {
         // SAFETY: a plain store through our exclusive reference; volatile because the reader is another process's thread.

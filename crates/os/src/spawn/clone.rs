@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use super::sys::{self, Entry};
 use crate::error::{Errno, OsError, Result};
@@ -20,6 +21,7 @@ const GUARD: usize = 64 * 1024;
 const CLONE_VM: u64 = 0x100;
 const CLONE_FILES: u64 = 0x400;
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -50,6 +52,8 @@ pub(super) struct CloneWay<'a> {
     pub(super) share_files: bool,
     /// The cgroup to be born in; needs `clone3`.
     pub(super) cgroup: Option<BorrowedFd<'a>>,
+    /// Where the kernel writes the child's pid before the child runs; needs `clone3`.
+    pub(super) trace: Option<&'a AtomicU64>,
 }
 
 /// Memory for the child to run in; reused for every spawn of its owner, who waits until the child has left it.
@@ -102,9 +106,12 @@ pub(super) unsafe fn clone(
     let pidfd_pointer = (&raw mut pidfd).expose_provenance();
     let mask = block_everything();
     let result = if way.clone3 {
+        let traced = if way.trace.is_some() { CLONE_PARENT_SETTID } else { 0 };
         let args = CloneArgs {
-            flags: flags | if way.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+            flags: flags | traced | if way.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
             pidfd: pidfd_pointer as u64,
+            // The lower half of the number: all machines that relume runs on are little-endian.
+            parent_tid: way.trace.map_or(0, |trace| trace.as_ptr().expose_provenance() as u64),
             exit_signal: libc::SIGCHLD as u64,
             stack: stack.low().expose_provenance() as u64,
             stack_size: STACK as u64,
@@ -182,7 +189,7 @@ unsafe extern "C" fn leave(_: *mut c_void) -> ! {
 /// Tries once whether the kernel still tells how a process ended after it was reaped (`PIDFD_GET_INFO` of Linux 6.15).
 pub(crate) fn status_outlives_reap() -> Result<bool> {
     let mut stack = Stack::new()?;
-    let way = CloneWay { clone3: false, share_files: false, cgroup: None };
+    let way = CloneWay { clone3: false, share_files: false, cgroup: None, trace: None };
     // SAFETY: the child exits at once.
     let cloned = unsafe { clone(&mut stack, way, leave, std::ptr::null_mut()) };
     let (_, pidfd) = cloned.map_err(|e| OsError::new("create a process", e))?;
@@ -197,7 +204,7 @@ pub(crate) fn into_cgroup_survives(dir: BorrowedFd<'_>) -> Result<bool> {
         return Ok(false);
     }
     let mut stack = Stack::new()?;
-    let way = CloneWay { clone3: true, share_files: false, cgroup: Some(dir) };
+    let way = CloneWay { clone3: true, share_files: false, cgroup: Some(dir), trace: None };
     // SAFETY: the child exits at once.
     let pidfd = match unsafe { clone(&mut stack, way, leave, std::ptr::null_mut()) } {
         Ok((_, pidfd)) => pidfd,
@@ -221,7 +228,7 @@ pub(crate) fn move_into_cgroup_works(path: &Path) -> Result<()> {
     let procs = File::options().write(true).open(&path).map_err(|e| OsError::at("open", &path, e))?;
     let mut fd = procs.as_raw_fd();
     let mut stack = Stack::new()?;
-    let way = CloneWay { clone3: false, share_files: false, cgroup: None };
+    let way = CloneWay { clone3: false, share_files: false, cgroup: None, trace: None };
     // SAFETY: the child makes one system call and exits; `fd` outlives it.
     let cloned = unsafe { clone(&mut stack, way, enter, (&raw mut fd).cast()) };
     let (_, pidfd) = cloned.map_err(|e| OsError::new("create a process", e))?;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -99,6 +100,17 @@ impl Spawner {
         plan: &SpawnPlan,
         fds: &SpawnFds<'_>,
     ) -> std::result::Result<Spawned, SpawnError> {
+        self.spawn_traced(plan, fds, None)
+    }
+
+    /// As [`Spawner::spawn`]. The child's pid is in `trace`, which must be 0, before the child does anything: a trace in memory that
+    /// outlives this process names the child also when this process dies in the middle.
+    pub fn spawn_traced(
+        &mut self,
+        plan: &SpawnPlan,
+        fds: &SpawnFds<'_>,
+        trace: Option<&AtomicU64>,
+    ) -> std::result::Result<Spawned, SpawnError> {
         crate::tally::act();
         let (placements, born, procs) = match self.place(fds) {
             Ok(placed) => placed,
@@ -125,9 +137,10 @@ impl Spawner {
             highest_needed: slots.max().unwrap_or(2).max(2),
             shared_files: clone3,
             highest_open: if clone3 { 0 } else { highest_open() },
+            trace: trace.filter(|_| !clone3).map(AtomicU64::as_ptr),
             outcome: Outcome::Begun,
         };
-        let way = CloneWay { clone3, share_files: clone3, cgroup: born };
+        let way = CloneWay { clone3, share_files: clone3, cgroup: born, trace };
         let argument = (&raw mut work).cast();
         // SAFETY: `work` outlives the call and nobody else touches it; `child::run` keeps to bare system calls and execs or exits.
         let cloned = unsafe { clone::clone(&mut self.stack, way, child::run, argument) };

@@ -20,10 +20,16 @@ pub(super) struct Exits {
 }
 
 impl Exits {
-    /// Those of an earlier guardian in this process.
-    pub(super) fn of(ring: VecDeque<Ended>) -> Self {
-        let last = ring.back().map_or(0, |ended| ended.number);
+    /// Those of an earlier guardian in this process, who had counted up to `last`. All of them may be acknowledged, and a manager
+    /// that lives on would take a number that comes again for one that it knows.
+    pub(super) fn of(ring: VecDeque<Ended>, last: u64) -> Self {
+        let last = ring.back().map_or(0, |ended| ended.number).max(last);
         Self { ring, last }
+    }
+
+    /// The number of the last end.
+    pub(super) fn last(&self) -> u64 {
+        self.last
     }
 
     /// Reaps every child that has ended, except the manager, whose end is dealt with elsewhere; their ends.
@@ -59,5 +65,29 @@ impl Exits {
     /// Those that a new manager has to be told, oldest first.
     pub(super) fn all(&self) -> impl Iterator<Item = &Ended> {
         self.ring.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relume_os::exit::{ExitStatus, Usage};
+
+    use super::*;
+
+    fn ended(number: u64) -> Ended {
+        let process = ProcessId { pid: 7, start_time: number };
+        Ended { number, process, status: ExitStatus::Code(0), usage: Usage::default() }
+    }
+
+    /// With the count begun anew, the manager that lives on acknowledges nothing any more, and everything is told again.
+    #[test]
+    fn the_count_goes_on_in_a_new_guardian_though_all_is_acknowledged() {
+        let mut exits = Exits::of([ended(1), ended(2)].into(), 2);
+        exits.acknowledged(2);
+        assert_eq!((exits.all().count(), exits.last()), (0, 2));
+        let next = Exits::of(exits.all().copied().collect(), exits.last());
+        assert_eq!(next.last(), 2);
+        // A table of an earlier version does not say it.
+        assert_eq!(Exits::of([ended(5)].into(), 0).last(), 5);
     }
 }

@@ -18,13 +18,21 @@ pub(crate) enum Word {
         /// Which.
         fds: Vec<OwnedFd>,
     },
+    /// Such descriptors have come, and there was no room for all of them.
+    Lost {
+        /// Under which name.
+        name: String,
+    },
     /// Close what is kept under this name.
     Drop {
         /// Which name.
         name: String,
     },
     /// It begins anew in the same process and wants all that is kept.
-    Hello,
+    Hello {
+        /// The signal of the crash after which it does so; none: it does so on purpose.
+        crash: Option<i32>,
+    },
     /// It supervises.
     Ready,
     /// It lives, and shall be replaced when it has not said so for this long; none: it is not watched.
@@ -126,8 +134,11 @@ impl Why {
 /// What the first message after the last kept descriptor begins with.
 const KEPT_ALL: &str = "KEPT_ALL";
 
-/// The manager wants all that is kept.
-pub(crate) const HELLO: &str = "HELLO=1";
+/// The manager wants all that is kept; `crash`: it begins anew after a crash by this signal.
+pub(crate) fn hello(crash: Option<i32>) -> String {
+    let crash = crash.map(|signal| format!("\nCRASH={signal}"));
+    format!("HELLO=1{}", crash.unwrap_or_default())
+}
 
 /// It supervises.
 pub(crate) const READY: &str = "READY=1";
@@ -237,7 +248,9 @@ pub(super) fn receive(channel: &Channel) -> Option<Word> {
     let Ok(Received::Message(message)) = channel.receive() else { return None };
     let Ok(text) = std::str::from_utf8(&message.bytes) else { return Some(Word::Other) };
     let name = || value(text, "FDNAME").unwrap_or_default().to_owned();
-    Some(if value(text, "FDSTORE").is_some() {
+    Some(if value(text, "FDSTORE").is_some() && message.fds_lost {
+        Word::Lost { name: name() }
+    } else if value(text, "FDSTORE").is_some() {
         Word::Keep { name: name(), fds: message.fds }
     } else if value(text, "FDSTOREREMOVE").is_some() {
         Word::Drop { name: name() }
@@ -247,7 +260,7 @@ pub(super) fn receive(channel: &Channel) -> Option<Word> {
     } else if let Some(upto) = number(text, "ACK") {
         Word::Ack { upto }
     } else if value(text, "HELLO").is_some() {
-        Word::Hello
+        Word::Hello { crash: number(text, "CRASH") }
     } else if value(text, "READY").is_some() {
         Word::Ready
     } else if let Some(code) = number(text, "LEAVE") {

@@ -36,7 +36,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use relume_os::channel::Channel;
+use relume_os::channel::{Channel, Sending, is_gone};
 use relume_os::epoll::{Epoll, Interest, Ready, Timer};
 use relume_os::exit::{self, ExitStatus, Reaped};
 use relume_os::pidfd::{PidFd, ProcessId};
@@ -45,7 +45,8 @@ use relume_os::spawn::Spawner;
 use relume_os::{clock, exec, limits, prctl};
 
 use crate::orphans;
-use crate::roles::{LOCK_FD, Role, own_program};
+use crate::roles::{LOCK_FD, PLACES, Role, own_program};
+use crate::settled::Settled;
 use crate::systemd;
 use exits::Exits;
 use judge::{Death, Judge, Mode, PROVEN};
@@ -90,16 +91,14 @@ pub(crate) const CONFIG: &str = "config";
 /// The name under which the last configuration is kept that has held for [`PROVEN`].
 pub(crate) const GOOD_CONFIG: &str = "config.good";
 
-/// Turns the process that the user started into the guardian, which keeps its pid. Comes back only if that
-/// fails.
-pub(crate) fn become_guardian(lock: &impl AsFd) -> relume_os::OsError {
+/// Turns the process that the user started into the guardian, which keeps its pid and hands on the places that are settled.
+/// Comes back only if that fails.
+pub(crate) fn become_guardian(lock: &impl AsFd, settled: &Settled) -> relume_os::OsError {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    exec::replace(
-        &own_program(),
-        &argv,
-        &systemd::with_own_watchdog(Role::Guardian.environment()),
-        &[(lock.as_fd(), LOCK_FD)],
-    )
+    let mut environment = systemd::with_own_watchdog(Role::Guardian.environment());
+    environment.retain(|(key, _)| key != PLACES);
+    environment.push(settled.handed_on());
+    exec::replace(&own_program(), &argv, &environment, &[(lock.as_fd(), LOCK_FD)])
 }
 
 /// The guardian's whole life.
@@ -134,6 +133,8 @@ struct Guardian {
     manager: Option<Manager>,
     /// When the next manager is started, while there is none.
     start_at: Option<u64>,
+    /// When to try again to tell the manager what could not be sent.
+    flush_at: Option<u64>,
     /// When the present configuration has held for long enough.
     config_good_at: Option<u64>,
     /// Signals that no manager has been told yet.
@@ -233,6 +234,7 @@ impl Guardian {
             store: Store::default(),
             manager: None,
             start_at: None,
+            flush_at: None,
             config_good_at: None,
             untold: VecDeque::new(),
             exits: Exits::default(),
@@ -260,7 +262,7 @@ impl Guardian {
         }
         self.ever_ready = true;
         self.period = table.period;
-        self.exits = Exits::of(table.exits.into());
+        self.exits = Exits::of(table.exits.into(), table.told);
         let why = self.why.insert(table.why).text.clone();
         self.strangers = table.strangers;
         if let Some(Heir { process, pidfd, channel }) = table.manager
@@ -327,7 +329,8 @@ impl Guardian {
         let watch = self.manager.as_ref().and_then(|manager| manager.watch.deadline());
         let start = self.start_at.filter(|_| self.manager.is_none());
         let leave = self.leave.as_ref().map(|leave| leave.until);
-        let at = [proven, watch, start, self.config_good_at, leave].into_iter().flatten().min();
+        let at =
+            [proven, watch, start, self.config_good_at, self.flush_at, leave].into_iter().flatten().min();
         if at == self.armed {
             return;
         }
@@ -344,6 +347,10 @@ impl Guardian {
         if self.config_good_at.is_some_and(|at| at <= now) {
             self.config_good_at = None;
             self.store.copy(CONFIG, GOOD_CONFIG);
+        }
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_at = None;
+            self.flush();
         }
         let Some(manager) = &mut self.manager else { return };
         match manager.watch.look(now) {
@@ -389,22 +396,35 @@ impl Guardian {
     /// Tells the manager what it is to hear, as far as there is room in the channel.
     fn flush(&mut self) {
         let Some(manager) = &mut self.manager else { return };
+        let mut full = false;
         while let Some(next) = manager.outbox.front() {
             let sent = match next {
                 Out::Text(text) => manager.channel.send(text.as_bytes(), &[]),
                 Out::Signal(arrived) => manager.channel.send(link::signal(*arrived).as_bytes(), &[]),
                 Out::Kept(name) => match self.store.get(name) {
                     Some(fds) => manager.channel.send(link::kept(name).as_bytes(), &fds),
-                    None => Ok(true),
+                    None => Ok(Sending::Sent),
                 },
             };
             match sent {
-                // What cannot be sent at all is not waited with; a manager that is gone is noticed elsewhere.
-                Ok(true) | Err(_) => drop(manager.outbox.pop_front()),
-                Ok(false) => break,
+                Ok(Sending::Sent) => drop(manager.outbox.pop_front()),
+                Ok(Sending::Full) => {
+                    full = true;
+                    break;
+                }
+                Ok(Sending::Short) => {
+                    self.flush_at = Some(clock::monotonic_ns() + nanos(REST));
+                    break;
+                }
+                // What it was not told, the next one is.
+                Err(error) if is_gone(&error) => break,
+                Err(error) => {
+                    complain(&format!("error: the manager cannot be told something: {error}"));
+                    drop(manager.outbox.pop_front());
+                }
             }
         }
-        let writing = !manager.outbox.is_empty();
+        let writing = full;
         if writing != manager.writing {
             let interest = Interest { writable: writing, ..Interest::READ };
             let _gone = self.epoll.modify(&manager.channel, CHANNEL, interest);
@@ -426,13 +446,22 @@ impl Guardian {
                     }
                 }
                 Word::Drop { name } => self.store.drop(&name),
-                Word::Hello => {
+                Word::Lost { name } => {
+                    // A part of them would stand for the whole.
+                    self.store.drop(&name);
+                    complain(&format!("error: the guardian has no room for the descriptors of {name}"));
+                }
+                Word::Hello { crash } => {
+                    let supervised = manager.ready_at.map(|at| Duration::from_nanos(now.saturating_sub(at)));
+                    let mode = manager.mode;
                     (manager.ready_at, manager.proven) = (None, false);
                     // It crashed while it left, and comes back to do that in order.
                     self.leave = None;
                     manager.watch.restarted(now);
                     self.why = None;
-                    self.hand_over();
+                    if crash.is_none_or(|signal| !self.has_crashed_too_often(signal, supervised, mode)) {
+                        self.hand_over();
+                    }
                 }
                 Word::Ready => self.supervised(now),
                 Word::Alive { period } => {

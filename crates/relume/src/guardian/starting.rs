@@ -11,14 +11,16 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use relume_os::channel::Channel;
 use relume_os::clock;
 use relume_os::epoll::Interest;
+use relume_os::exit::ExitStatus;
 use relume_os::inherit::Handle;
 use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawned};
 
-use super::judge::Mode;
+use super::judge::{Death, Mode};
 use super::link::Why;
 use super::table::{self, Heir, Table};
 use super::watch::Watch;
@@ -169,6 +171,21 @@ impl Guardian {
         }
     }
 
+    /// The manager has begun anew by itself after a crash, which counts like a death: crashes that are too far apart for it to give
+    /// up would else go on for ever. Whether it is killed, so that the next one can be started in safe mode.
+    pub(super) fn has_crashed_too_often(
+        &mut self,
+        signal: i32,
+        supervised: Option<Duration>,
+        mode: Mode,
+    ) -> bool {
+        let status = ExitStatus::Signal { number: signal, core_dumped: false };
+        self.judge.died(Death { status, supervised, by_watchdog: false });
+        let Some(manager) = self.manager.as_ref().filter(|_| self.judge.mode() > mode) else { return false };
+        // Its end is noticed as any other.
+        manager.pidfd.send_signal(KILL).unwrap_or(false)
+    }
+
     /// All that another program in this process has to know.
     fn table(&self) -> Table {
         let heir = |manager: &Manager| {
@@ -186,6 +203,7 @@ impl Guardian {
             kept: self.store.handles(),
             manager: self.manager.as_ref().and_then(heir),
             exits: self.exits.all().copied().collect(),
+            told: self.exits.last(),
             strangers: self.strangers.clone(),
         }
     }

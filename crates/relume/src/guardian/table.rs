@@ -46,6 +46,8 @@ pub(crate) struct Table {
     pub(crate) manager: Option<Heir>,
     /// Ends that no manager has acknowledged.
     pub(crate) exits: Vec<Ended>,
+    /// The number of the last end that was told: a manager that lives on acknowledges by them.
+    pub(crate) told: u64,
     /// Children of this process that are none of relume's.
     pub(crate) strangers: Vec<ProcessId>,
 }
@@ -112,6 +114,7 @@ impl Table {
             let handles = [handle_text(pidfd), handle_text(channel)].join(",");
             text.push_str(&format!("manager {handles} {} {}\n", process.pid, process.start_time));
         }
+        text.push_str(&format!("told {}\n", self.told));
         for ended in &self.exits {
             text.push_str(&format!("exit {}\n", link::exited(ended).replace('\n', "\t")));
         }
@@ -175,12 +178,18 @@ impl Table {
                 let [pidfd, channel] = handles[..] else { return None };
                 self.manager = Some(Heir { process, pidfd, channel });
             }
+            "told" => self.told = rest.parse().ok()?,
             "stranger" => {
                 let (pid, start_time) = rest.split_once(' ')?;
                 let stranger = ProcessId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? };
                 self.strangers.push(stranger);
             }
-            "exit" => self.exits.push(link::ended(&rest.replace('\t', "\n"))?),
+            "exit" => {
+                let ended = link::ended(&rest.replace('\t', "\n"))?;
+                // A table of an earlier version does not say it.
+                self.told = self.told.max(ended.number);
+                self.exits.push(ended);
+            }
             _ => return None,
         }
         Some(())
@@ -239,6 +248,7 @@ mod tests {
             ],
             manager: Some(Heir { process, pidfd: handle(10), channel: handle(11) }),
             exits: vec![Ended { number: 3, process, status: ExitStatus::Code(4), usage }],
+            told: 3,
             strangers: Vec::new(),
         }
     }

@@ -78,6 +78,9 @@ impl Edge {
         self.acknowledge();
         let now = Self::now();
         let late = (!self.keeper.catch_up()).then(|| now.after(LOOK_AGAIN));
+        if let Some(text) = self.keeper.trouble() {
+            self.say(Level::Warn, text);
+        }
         let beat = self.beat(now);
         [late, beat, ends].into_iter().flatten().min()
     }

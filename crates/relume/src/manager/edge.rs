@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use relume_core::{Event, Fact, Moment, RunId, ServiceId, Snapshot};
 use relume_os::clock;
@@ -48,6 +49,9 @@ pub(crate) const GUARDIAN: u64 = 4;
 /// descriptor that the same batch has closed.
 pub(crate) const FIRST_PROCESS: u64 = 16;
 
+/// Between two attempts at a checkpoint that finds no room.
+const CHECKPOINT_AGAIN: Duration = Duration::from_secs(1);
+
 /// The supervise thread's side of the world.
 pub(crate) struct Edge {
     pub(crate) epoll: Epoll,
@@ -89,6 +93,8 @@ pub(crate) struct Edge {
     pub(crate) operations: Operations,
     /// Notes have not found room: a checkpoint is due.
     pub(crate) checkpoint_due: bool,
+    /// When to try one again; none: the last one was written.
+    pub(crate) checkpoint_again: Option<Moment>,
     /// Leave, and the services running.
     pub(crate) leave_running: bool,
     /// Opens the door to clients, once.
@@ -136,7 +142,8 @@ impl Edge {
         let orphans = self.orphans_due();
         let attention = self.attend();
         let (respawn, bite) = (self.respawn.deadline(), self.ready_runs.next_bite());
-        let first = [deadline, orphans, attention, respawn, bite].into_iter().flatten().min();
+        let first =
+            [deadline, orphans, attention, respawn, bite, self.checkpoint_again].into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
         let woken = self.epoll.wait(&mut self.ready, None);
         self.journal.alive(Self::now().0);
@@ -202,12 +209,24 @@ impl Edge {
     /// Writes a checkpoint where notes have found no room. Then `facts`, which are part of it, are noted once
     /// more: a successor that has to tell what has happened finds each of them.
     pub(crate) fn checkpoint(&mut self, memory: &Snapshot, facts: &[Fact]) {
-        if !std::mem::take(&mut self.checkpoint_due) {
+        let now = Self::now();
+        // To put all in words again and again would keep this thread from its work.
+        if !self.checkpoint_due || self.checkpoint_again.is_some_and(|at| now < at) {
             return;
         }
         if let Err(error) = self.journal.checkpoint(memory, &self.kept, self.operations.all()) {
             // Supervision goes on; a successor would know less.
-            return self.say(Level::Error, format!("the journal cannot grow: {error}"));
+            if self.checkpoint_again.is_none() {
+                let text =
+                    format!("the journal cannot grow: {error}; a manager that came back now would know less");
+                self.say(Level::Error, text);
+            }
+            self.checkpoint_again = Some(now.after(CHECKPOINT_AGAIN));
+            return;
+        }
+        self.checkpoint_due = false;
+        if self.checkpoint_again.take().is_some() {
+            self.say(Level::Info, "the journal has room again and is complete".into());
         }
         for fact in facts {
             // Without room it is in the checkpoint all the same.

@@ -11,19 +11,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use relume_os::channel::{Channel, Received};
+use relume_os::channel::{Channel, Received, Sending, is_gone};
 use relume_os::inherit::Handle;
 use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
-use relume_os::{exec, sockets};
+use relume_os::{OsError, exec, sockets};
 
 use crate::guardian::link::{self, Ended, Why};
 use crate::guardian::table::Table;
 use crate::guardian::{CONFIG, GOOD_CONFIG};
 use crate::roles::CHANNEL_FD;
-
-use super::launch::original_limits;
 
 /// What the guardian says.
 #[derive(Debug)]
@@ -63,6 +61,26 @@ struct State {
     handles: BTreeMap<String, Vec<Handle>>,
     /// What is kept and used by nobody here: it stays open for a guardian that this process may become.
     held: BTreeMap<String, OwnedFd>,
+    /// What somebody should hear of.
+    trouble: Option<String>,
+}
+
+impl State {
+    /// Without a guardian there is nobody to keep anything. What cannot be sent for another reason is missing there.
+    fn unsent(&mut self, error: OsError) {
+        if is_gone(&error) {
+            self.late.clear();
+        } else {
+            self.trouble = Some(format!("the guardian does not keep what it should: {error}"));
+        }
+    }
+}
+
+/// This process was a manager before and has executed itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Anew {
+    /// After a crash of its own, by this signal.
+    pub(crate) crash: Option<i32>,
 }
 
 /// What the guardian had to say before this manager began.
@@ -73,20 +91,29 @@ struct Told {
     other: VecDeque<String>,
     why: Option<Why>,
     ignores_hangup: bool,
+    /// Names of which the descriptors had no room here.
+    lost: usize,
 }
 
 impl Keeper {
     /// Takes over the channel that the guardian left, and waits for all that it kept: the guardian sends it
-    /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked.
-    pub(crate) fn take_over(anew: bool) -> relume_os::Result<(Arc<Self>, Kept)> {
+    /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked. One that is silent for
+    /// `watchdog` is killed, and its place taken as soon as this process supervises; what it kept is found again as after the
+    /// death of both halves.
+    pub(crate) fn take_over(
+        (anew, watchdog): (Option<Anew>, Option<Duration>),
+        limits: Vec<(Resource, Limit)>,
+    ) -> relume_os::Result<(Arc<Self>, Kept)> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
         let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
-        let limits = original_limits()?;
-        while anew && !channel.send(link::HELLO.as_bytes(), &[]).unwrap_or(true) {
-            std::thread::sleep(Duration::from_micros(100));
+        let mut patience = Patience::new(watchdog, pidfd.as_ref());
+        if let Some(Anew { crash }) = anew {
+            let hello = link::hello(crash);
+            let late = || matches!(channel.send(hello.as_bytes(), &[]), Ok(Sending::Full | Sending::Short));
+            while late() && patience.wait() {}
         }
-        let (mut kept, mut told) = receive_all(&channel)?;
+        let (mut kept, mut told) = receive_all(&channel, &mut patience)?;
         let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
         for (name, fds) in &kept {
             state.handles.insert(name.clone(), handles_of(fds.iter().map(AsFd::as_fd)));
@@ -94,6 +121,11 @@ impl Keeper {
         for name in [CONFIG, GOOD_CONFIG] {
             let held = kept.remove(name).and_then(|fds| fds.into_iter().next());
             state.held.extend(held.map(|fd| (name.to_owned(), fd)));
+        }
+        if told.lost > 0 {
+            let lost = told.lost;
+            let text = "descriptors that the guardian keeps had no room here (too many open files): they are opened again";
+            state.trouble = Some(format!("{lost} {text}"));
         }
         let state = Mutex::new(state);
         Ok((Arc::new(Self { channel, guardian, pidfd, state, told, limits }), kept))
@@ -158,6 +190,11 @@ impl Keeper {
         self.channel.has_unread().unwrap_or(false)
     }
 
+    /// Whether the guardian has all that was said: what is under way would die with this image.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.lock().late.is_empty() && !self.is_unheard()
+    }
+
     /// Kills a guardian that does not answer; its place is taken when its channel closes.
     pub(crate) fn kill_guardian(&self) -> relume_os::Result<()> {
         let kill = relume_os::signals::parse("KILL").unwrap_or(9);
@@ -166,7 +203,7 @@ impl Keeper {
 
     /// Says what is late; whether all is said.
     pub(crate) fn catch_up(&self) -> bool {
-        self.flush(&mut self.lock().late)
+        self.flush(&mut self.lock())
     }
 
     /// What this process has to hand over to be the guardian.
@@ -180,6 +217,7 @@ impl Keeper {
             kept: state.handles.iter().map(|(name, handles)| (name.clone(), handles.clone())).collect(),
             manager: None,
             exits: Vec::new(),
+            told: 0,
             // The dead guardian's children are init's by now.
             strangers: Vec::new(),
         }
@@ -190,31 +228,39 @@ impl Keeper {
     }
 
     fn say(&self, state: &mut State, text: &str, fds: &[BorrowedFd<'_>]) {
-        if self.flush(&mut state.late) {
+        if self.flush(state) {
             match self.channel.send(text.as_bytes(), fds) {
-                // Without a guardian there is nobody to keep anything.
-                Ok(true) | Err(_) => return,
-                Ok(false) => {}
+                Ok(Sending::Sent) => return,
+                Ok(Sending::Full | Sending::Short) => {}
+                Err(error) => return state.unsent(error),
             }
         }
-        let copies = fds.iter().filter_map(|fd| fd.try_clone_to_owned().ok()).collect();
-        state.late.push_back((text.to_owned(), copies));
+        let copies = fds.iter().map(|fd| fd.try_clone_to_owned()).collect::<Result<Vec<_>, _>>();
+        match copies {
+            Ok(copies) => state.late.push_back((text.to_owned(), copies)),
+            Err(error) => state.trouble = Some(format!("the guardian does not keep what it should: {error}")),
+        }
     }
 
     /// Sends what is late, in order; whether all is sent.
-    fn flush(&self, late: &mut VecDeque<(String, Vec<OwnedFd>)>) -> bool {
-        while let Some((text, fds)) = late.front() {
+    fn flush(&self, state: &mut State) -> bool {
+        while let Some((text, fds)) = state.late.front() {
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             match self.channel.send(text.as_bytes(), &fds) {
-                Ok(true) => drop(late.pop_front()),
-                Ok(false) => return false,
-                Err(_) => {
-                    late.clear();
-                    return true;
+                Ok(Sending::Full | Sending::Short) => return false,
+                Ok(Sending::Sent) => drop(state.late.pop_front()),
+                Err(error) => {
+                    state.late.pop_front();
+                    state.unsent(error);
                 }
             }
         }
         true
+    }
+
+    /// What is to be said about it, once.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.take()
     }
 
     /// What the guardian says next; none: nothing now.
@@ -253,11 +299,61 @@ fn handles_of<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> Vec<Handle> {
     fds.filter_map(|fd| Handle::of(fd).ok()).collect()
 }
 
-fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
+/// How long the guardian may be silent while it is waited for: where no period is configured there is still nobody who supervises.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The shortest, whatever the period.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
+
+/// How long one that was killed may take to be gone.
+const DYING: Duration = Duration::from_secs(1);
+
+/// The guardian answers within a millisecond; only where it has not is it looked at less often.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Most that counts of one pause: who is stopped himself blames nobody.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits for the guardian, within limits.
+struct Patience<'a> {
+    left: Duration,
+    whole: Duration,
+    guardian: Option<&'a PidFd>,
+    killed: bool,
+}
+
+impl<'a> Patience<'a> {
+    fn new(watchdog: Option<Duration>, guardian: Option<&'a PidFd>) -> Self {
+        let whole = watchdog.unwrap_or(SILENCE).max(SHORTEST_SILENCE);
+        Self { left: whole, whole, guardian, killed: false }
+    }
+
+    /// It has said something.
+    fn heard(&mut self) {
+        self.left = self.whole;
+    }
+
+    /// Waits a moment; false: long enough.
+    fn wait(&mut self) -> bool {
+        let soon = self.whole.saturating_sub(self.left) < SOON;
+        let began = std::time::Instant::now();
+        std::thread::sleep(if soon { Duration::from_micros(100) } else { Duration::from_millis(2) });
+        self.left = self.left.saturating_sub(began.elapsed().min(PAUSE));
+        if self.left.is_zero() && !self.killed {
+            let kill = relume_os::signals::parse("KILL").unwrap_or(9);
+            let _gone = self.guardian.map(|guardian| guardian.send_signal(kill));
+            (self.killed, self.left) = (true, DYING);
+        }
+        !self.left.is_zero()
+    }
+}
+
+fn receive_all(channel: &Channel, patience: &mut Patience<'_>) -> relume_os::Result<(Kept, Told)> {
     let (mut all, mut told) = (Kept::new(), Told::default());
     loop {
         match channel.receive()? {
             Received::Message(message) => {
+                patience.heard();
                 let text = String::from_utf8_lossy(&message.bytes).into_owned();
                 if link::is_kept_all(&text) {
                     told.why = link::value(&text, "WHY").map(Why::of);
@@ -265,7 +361,12 @@ fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
                     return Ok((all, told));
                 }
                 if let Some(name) = link::value(&text, "KEPT") {
-                    all.insert(name.to_owned(), message.fds);
+                    // A part of them would stand for the whole, each in the place of another.
+                    if message.fds_lost {
+                        told.lost += 1;
+                    } else {
+                        all.insert(name.to_owned(), message.fds);
+                    }
                 } else if let Some(ended) = link::ended(&text) {
                     told.ended.push(ended);
                 } else {
@@ -273,7 +374,9 @@ fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
                 }
             }
             // The guardian is sending: it does nothing else until it has sent all.
-            Received::Nothing => std::thread::sleep(Duration::from_micros(100)),
+            Received::Nothing if patience.wait() => {}
+            // It does not even die: what it keeps is not to be had.
+            Received::Nothing => return Ok((all, told)),
             // Gone in the middle: this process takes its place as soon as it supervises.
             Received::Closed => return Ok((all, told)),
         }
@@ -283,6 +386,12 @@ fn receive_all(channel: &Channel) -> relume_os::Result<(Kept, Told)> {
 /// The name under which a run's pidfd is kept.
 pub(crate) fn process_name(service: &str, generation: u64) -> String {
     format!("process/{service}/{generation}")
+}
+
+/// Service and generation of a run's pidfd.
+pub(crate) fn process(kept: &str) -> Option<(&str, u64)> {
+    let (service, generation) = kept.strip_prefix("process/")?.rsplit_once('/')?;
+    Some((service, generation.parse().ok()?))
 }
 
 /// The name under which the read ends of a run's output are kept.

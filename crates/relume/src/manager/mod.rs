@@ -15,6 +15,7 @@ mod alerts;
 mod api;
 mod archive;
 mod attention;
+mod births;
 mod capture;
 mod disks;
 mod edge;
@@ -55,9 +56,9 @@ use std::process::ExitCode;
 pub(crate) use respawn::try_out;
 
 use crate::cli::Screen;
-use crate::places::Places;
 use crate::recorded::Recording;
 use crate::roles::Role;
+use crate::settled::Settled;
 
 /// What `relume up` has settled before the manager begins.
 pub(crate) struct Options {
@@ -70,7 +71,7 @@ pub(crate) struct Options {
     /// Files that others can write are used all the same.
     pub(crate) trust: bool,
     /// Where everything is; its directories exist.
-    pub(crate) places: Places,
+    pub(crate) settled: Settled,
     /// The services to start, with what they depend on; empty: those that start by themselves.
     pub(crate) names: Vec<String>,
     /// Show the output of the services on the terminal.

@@ -9,16 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, State, Survivor};
+use relume_os::cgroup::RunCgroup;
 use relume_os::exit::{self, ExitStatus, Usage};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
 use relume_os::tree::{self, RunMarks};
 
+use super::births;
 use super::capture::{Origin, Stream, StreamId};
 use super::edge::Edge;
-use super::journal::{Kept, Remains};
+use super::journal::{Home, Kept, Remains};
 use super::keeper::{self, Kept as Fds};
 use super::publish::Note;
 use super::ready::{Ears, look_for_line};
@@ -28,6 +31,19 @@ use super::spawn::Ground;
 use super::translate::{number, to_exit, to_mark};
 use super::trees::Tree;
 use super::units::{Unit, Units};
+use crate::roles::{ROLE, Role};
+
+/// How long a child may take to execute its program. It takes microseconds, on a disk that answers.
+const UNBORN: Duration = Duration::from_secs(2);
+
+/// How long one that was killed may take to die.
+const DYING: Duration = Duration::from_millis(100);
+
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Stands for a process of which nothing is left.
+const GONE: ProcessId = ProcessId { pid: 0, start_time: 0 };
 
 /// One run that was found.
 #[derive(Debug)]
@@ -67,10 +83,19 @@ pub(crate) fn find(
         let starting = matches!(state, Some(State::Starting { .. })).then_some(*run);
         all.push(recorded_run(ground, units, (run.generation, runs, starting), kept.clone(), fds));
     }
-    let others = if planned { Vec::new() } else { unrecorded(ground) };
+    if !planned {
+        for (name, generation, process) in born(ground).into_iter().chain(held(fds)) {
+            // The guardian may still hold what is over and noted.
+            let open = lives(process) || is_awaited(remains, &name, generation);
+            if open && known.insert((name.clone(), generation)) {
+                all.extend(unrecorded_run(ground, units, (name, generation, Some(process)), fds));
+            }
+        }
+    }
+    let others = if planned { Vec::new() } else { unrecorded(ground, remains.is_none()) };
     for (name, generation) in others {
-        if !known.contains(&(name.clone(), generation)) {
-            all.extend(unrecorded_run(ground, units, name, generation, fds));
+        if known.insert((name.clone(), generation)) {
+            all.extend(unrecorded_run(ground, units, (name, generation, None), fds));
         }
     }
     // Of starts that never became a process.
@@ -115,6 +140,10 @@ fn recorded_run(
         (ended, _) => ended,
     };
     let tree = tree_of(ground, &kept, generation, process);
+    let kept = match &tree {
+        Tree::Cgroup(cgroup) => Kept { home: Home::Cgroup(cgroup.path().to_owned()), ..kept },
+        Tree::Marked { .. } => kept,
+    };
     let ended = ended.map(|exit| for_want_of_memory(exit, &tree));
     let alive = ended.is_some() && anybody(&tree);
     let rest = if ended.is_none() || alive { Rest::Alive } else { Rest::Gone };
@@ -142,16 +171,79 @@ fn recorded_run(
     Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, usage, run, kept, ears }
 }
 
-/// A run of which the journal knows no process: the manager died between starting and noting it.
+fn lives(process: ProcessId) -> bool {
+    let stat = relume_os::proc::stat(process.pid).ok().flatten();
+    stat.is_some_and(|stat| stat.start_time == process.start_time && !stat.is_zombie())
+}
+
+/// Whether the journal has the run as one that may have a process.
+fn is_awaited(remains: Option<&Remains>, name: &str, generation: u64) -> bool {
+    let of_run = |run: RunId| run.generation == generation;
+    remains.is_some_and(|remains| {
+        remains.snapshot.services.values().any(|record| {
+            let own =
+                record.state.run().is_some_and(of_run) || record.sides.iter().any(|side| of_run(side.run));
+            record.name == name && own
+        })
+    })
+}
+
+/// Starts that were under way when the manager died, and have come to a process.
+fn born(ground: &Ground) -> Vec<(String, u64, ProcessId)> {
+    let all = births::left(&ground.runtime_dir).into_iter();
+    let known = all.filter_map(|birth| {
+        let ended =
+            || ground.keeper.ended().iter().map(|ended| ended.process).find(|process| birth.is(*process));
+        let process = birth.process().or_else(ended).unwrap_or(birth.unseen());
+        // One in a cgroup is found there and ended there; without any it must be known what it is before another is started.
+        let lost = ground.cgroups.is_none() && !is_itself(process);
+        (!lost).then_some((birth.name, birth.generation, process))
+    });
+    known.collect()
+}
+
+/// Whether the child has executed its program, or ended. Until then it is a part of the dead manager, with its memory and its
+/// environment. One that hangs there is killed: it will not come to life when the disk answers.
+fn is_itself(process: ProcessId) -> bool {
+    let unborn = || {
+        let role = relume_os::proc::environ(process.pid, ROLE);
+        role.is_some_and(|role| role == Role::Manager.word().as_bytes()) && process.exists().unwrap_or(false)
+    };
+    let end = Instant::now() + UNBORN;
+    while unborn() {
+        if Instant::now() >= end {
+            let pidfd = process.open().ok().flatten();
+            // What does not even die now dies before it can execute anything.
+            let _killed =
+                pidfd.map(|pidfd| pidfd.send_signal(number::KILL).and_then(|_| pidfd.wait_ended(DYING)));
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}
+
+/// Processes that the guardian keeps: it was told of them before the journal was.
+fn held(fds: &Fds) -> Vec<(String, u64, ProcessId)> {
+    let named = fds.iter().filter_map(|(kept, fds)| {
+        let (name, generation) = keeper::process(kept)?;
+        let pidfd = PidFd::from_owned(fds.first()?.try_clone().ok()?);
+        // None: it has ended, and somebody has reaped it.
+        let process = pidfd.pid().ok()?.and_then(|pid| ProcessId::of(pid).ok()?);
+        Some((name.to_owned(), generation, process.unwrap_or(GONE)))
+    });
+    named.collect()
+}
+
+/// A run of which the journal knows no process: the manager died between starting and noting it. `main` is its first
+/// process, where that is known.
 fn unrecorded_run(
     ground: &Ground,
     units: &Units,
-    name: String,
-    generation: u64,
+    (name, generation, main): (String, u64, Option<ProcessId>),
     fds: &mut Fds,
 ) -> Option<Found> {
     let tag = ground.tag(&name, generation);
-    let nobody = ProcessId { pid: 0, start_time: 0 };
     let blank = Kept {
         name: name.clone(),
         kind: RunKind::Service,
@@ -161,9 +253,11 @@ fn unrecorded_run(
         pipes: Vec::new(),
         began: Edge::now().0,
         ears: None,
+        home: Home::Unknown,
     };
-    let tree = tree_of(ground, &blank, generation, nobody);
-    let main = members(&tree).into_iter().min_by_key(|process| (process.start_time, process.pid));
+    let tree = tree_of(ground, &blank, generation, GONE);
+    let eldest = || members(&tree).into_iter().min_by_key(|process| (process.start_time, process.pid));
+    let main = main.or_else(eldest);
     let Some(main) = main else {
         if let Tree::Cgroup(cgroup) = &tree {
             let _litter = cgroup.remove();
@@ -174,11 +268,17 @@ fn unrecorded_run(
     Some(recorded_run(ground, units, (generation, false, None), kept, fds))
 }
 
-/// Runs that the kernel shows: cgroups, or tags where there are none.
-fn unrecorded(ground: &Ground) -> Vec<(String, u64)> {
-    if let Some(cgroups) = &ground.cgroups {
-        return cgroups.root.runs().unwrap_or_default();
+/// Runs that the kernel shows: cgroups, and tags where there are none, or where nobody knows whether all runs were started with
+/// them (`forgotten`).
+fn unrecorded(ground: &Ground, forgotten: bool) -> Vec<(String, u64)> {
+    let cgroups = ground.cgroups.as_ref().map(|cgroups| cgroups.root.runs().unwrap_or_default());
+    match cgroups {
+        Some(runs) if !forgotten => runs,
+        runs => runs.into_iter().flatten().chain(tagged(ground)).collect(),
     }
+}
+
+fn tagged(ground: &Ground) -> BTreeSet<(String, u64)> {
     let own = format!("{}/", ground.id);
     let tags = relume_os::proc::all().unwrap_or_default().into_iter().filter(|stat| !stat.is_zombie());
     let tags = tags.filter_map(|stat| relume_os::proc::environ(stat.pid, super::trees::TAG));
@@ -187,13 +287,22 @@ fn unrecorded(ground: &Ground) -> Vec<(String, u64)> {
         let (name, generation) = tag.strip_prefix(&own)?.rsplit_once('/')?;
         Some((name.to_owned(), generation.parse().ok()?))
     };
-    let runs: BTreeSet<(String, u64)> = tags.filter_map(named).collect();
-    runs.into_iter().collect()
+    tags.filter_map(named).collect()
 }
 
 fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> Tree {
-    match &ground.cgroups {
-        Some(cgroups) => Tree::Cgroup(cgroups.root.run(&kept.name, generation)),
+    let cgroup = match &kept.home {
+        Home::Cgroup(path) => Some(RunCgroup::at(path.clone())),
+        Home::Open => None,
+        Home::Unknown => {
+            let likely = ground.cgroups.as_ref().map(|cgroups| cgroups.root.run(&kept.name, generation));
+            likely.filter(|cgroup| cgroup.path().is_dir())
+        }
+    };
+    // One that cannot be asked (another mount, other rights) would look empty for ever.
+    let can_be_asked = |cgroup: &RunCgroup| ground.cgroups.is_some() || cgroup.populated().is_ok();
+    match cgroup.filter(can_be_asked) {
+        Some(cgroup) => Tree::Cgroup(cgroup),
         None => Tree::Marked { leader, tag: kept.tag.clone() },
     }
 }

@@ -22,6 +22,7 @@ use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 use relume_os::users::{self, Credentials};
 
 use super::accounts::{Accounts, Resolve};
+use super::births;
 use super::capture::{Capture, LogTarget, Origin, Stream, StreamId};
 use super::inbox::{Inbox, News};
 use super::job::{self, Judgement};
@@ -37,7 +38,7 @@ use super::units::Unit;
 const STUCK: Duration = Duration::from_millis(500);
 
 /// Threads that may be stuck or at work at once. Behind more hung file systems than this, starts wait.
-const MOST_THREADS: usize = 4;
+pub(crate) const MOST_THREADS: usize = 4;
 
 /// How long the system may take to say who a user is. NSS may ask a directory server; one that is down must
 /// not keep a start under way for ever.
@@ -237,13 +238,24 @@ fn watch(shared: &Arc<Shared>) {
 
 fn add_thread(shared: &Arc<Shared>) -> std::io::Result<()> {
     let own = Arc::clone(shared);
-    let mut spawner = Spawner::new()?;
-    std::thread::Builder::new().name("spawn".into()).spawn(move || work(&own, &mut spawner))?;
+    let index = shared.lock().threads;
+    let mut cradle = Cradle {
+        spawner: Spawner::new()?,
+        // Without one a start works as well, and is only harder to find for a successor.
+        slot: births::Slot::open(&shared.ground.runtime_dir, index, MOST_THREADS).ok(),
+    };
+    std::thread::Builder::new().name("spawn".into()).spawn(move || work(&own, &mut cradle))?;
     shared.lock().threads += 1;
     Ok(())
 }
 
-fn work(shared: &Shared, spawner: &mut Spawner) {
+/// What a thread starts processes with.
+struct Cradle {
+    spawner: Spawner,
+    slot: Option<births::Slot>,
+}
+
+fn work(shared: &Shared, cradle: &mut Cradle) {
     loop {
         let mut queue = shared.lock();
         let order = loop {
@@ -268,7 +280,7 @@ fn work(shared: &Shared, spawner: &mut Spawner) {
                 continue;
             }
         };
-        let news = match shared.ground.start(spawner, &order, done) {
+        let news = match shared.ground.start(cradle, &order, done) {
             Ok(started) => News::Spawned { run, started },
             Err(error) => News::SpawnFailed { run, error },
         };
@@ -293,7 +305,7 @@ impl Ground {
         format!("{}/{name}/{generation}", self.id)
     }
 
-    fn start(&self, spawner: &mut Spawner, order: &Order, done: bool) -> Result<Started, SpawnError> {
+    fn start(&self, cradle: &mut Cradle, order: &Order, done: bool) -> Result<Started, SpawnError> {
         let name = &order.unit.config.spec.name;
         let tag = self.tag(name, order.run.generation);
         let ground = (&self.inherited, self.runtime_dir.as_path());
@@ -315,11 +327,17 @@ impl Ground {
             let cgroup = self.cgroup(name, order.run.generation)?;
             let place = (self.cgroups.as_ref(), cgroup.as_ref());
             self.unlimited.limit((&order.unit, order.run, order.kind), place, (&self.keeper, &self.inbox));
-            self.spawn(spawner, &plan, &output, cgroup)
+            let trace = cradle.slot.as_mut().map(|slot| slot.begin(name, generation));
+            self.spawn((&mut cradle.spawner, trace), &plan, &output, cgroup)
         });
+        if let Ok((_, pidfd, _)) = &made {
+            self.keeper.keep(&keeper::process_name(name, generation), &[pidfd.as_fd()]);
+        }
+        if let Some(slot) = &cradle.slot {
+            slot.end();
+        }
         match made {
             Ok((process, pidfd, cgroup)) => {
-                self.keeper.keep(&keeper::process_name(name, generation), &[pidfd.as_fd()]);
                 let (kind, unit) = (order.kind, Arc::clone(&order.unit));
                 let Output { streams, pipes, .. } = output;
                 Ok(Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit, ears })
@@ -379,7 +397,7 @@ impl Ground {
 
     fn spawn(
         &self,
-        spawner: &mut Spawner,
+        (spawner, trace): (&mut Spawner, Option<&AtomicU64>),
         plan: &SpawnPlan,
         output: &Output,
         cgroup: Option<RunCgroup>,
@@ -406,7 +424,7 @@ impl Ground {
             extra: &extra,
             cgroup: entry,
         };
-        match spawner.spawn(plan, &fds) {
+        match spawner.spawn_traced(plan, &fds, trace) {
             Ok(spawned) => Ok((spawned.id, spawned.pidfd, cgroup)),
             Err(error) => {
                 litter(&cgroup);

@@ -18,7 +18,7 @@ use crate::output_index::Kind;
 
 use super::edge::{CGROUPS, Edge, FIRST_PROCESS, GUARDIAN, INBOX, SIGNALS, TIMER};
 use super::inbox::{News, Reloaded};
-use super::journal::Kept;
+use super::journal::{Home, Kept};
 use super::keeper::{self, Word};
 use super::publish::{Level, Note};
 use super::ready::Ears;
@@ -212,6 +212,7 @@ impl Edge {
             pipes,
             began: began.0,
             ears: ears.as_ref().map(Ears::kept),
+            home: cgroup.as_ref().map_or(Home::Open, |cgroup| Home::Cgroup(cgroup.path().to_owned())),
         };
         self.note_began(id, kept);
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::answers::Answers;
+use crate::harness::halves::kill_both;
 use crate::harness::{Process, Relume, Status, eventually, fixture, skip};
 
 /// A service that never says anything of itself, with these keys.
@@ -290,4 +291,28 @@ fn the_client_of_systemd_is_understood() {
         "command": "systemd-notify --ready --status='three workers' && exec sleep 1000", "type": "notify"}}}));
     let status = relume.wait_state("web", "running");
     assert_eq!(status.reason("web"), "three workers", "{status}");
+}
+
+/// While both halves are dead there is no socket to be heard in. With the deadline counted from the last sign that was heard, it is
+/// killed as soon as relume is back.
+#[test]
+fn a_service_that_was_not_heard_because_relume_was_dead_is_not_killed_for_that() {
+    let program = "
+while True:
+    try: tell('READY=1\\nWATCHDOG=1')
+    except OSError: pass
+    time.sleep(0.1)
+";
+    let relume = Relume::with(&json!({"services": {
+        "dog": {"command": python(program), "type": "notify", "watchdog": "2s", "retry_delay": "20s"}}}));
+    let before = relume.wait_state("dog", "running");
+    kill_both(&before);
+    relume.wait_for_end();
+    // More than its period.
+    std::thread::sleep(Duration::from_secs(3));
+    relume.up_again();
+    std::thread::sleep(Duration::from_secs(1));
+    let after = relume.status();
+    assert_eq!((after.state("dog"), after.pid("dog")), ("running", before.pid("dog")), "{after}");
+    relume.down();
 }

@@ -10,6 +10,7 @@
 mod alerts;
 mod apply;
 mod archive;
+mod births;
 mod captured;
 mod clients;
 mod clock_jumps;
@@ -40,6 +41,7 @@ mod leaving;
 mod lifecycle;
 mod log_line;
 mod pid1;
+mod places;
 mod planted;
 mod random_operations;
 mod readiness;

@@ -78,6 +78,29 @@ fn managers_that_die_of_a_fault_again_and_again_lead_to_safe_mode_and_it_says_so
     relume.down();
 }
 
+/// Five seconds apart: never three in ten seconds, which is what the process itself looks at. Shown to fail: with a HELLO that does
+/// not tell of the crash.
+#[test]
+#[cfg(debug_assertions)]
+fn crashes_that_are_some_seconds_apart_lead_to_safe_mode_too() {
+    let relume = Relume::with(&printers(2));
+    let first = relume.wait_until("all run", |status| pids(status).len() == 2);
+    let mut status = relume.status();
+    for crash in 0..3 {
+        if crash > 0 {
+            std::thread::sleep(Duration::from_millis(5_100));
+        }
+        manager(&status).signal(Signal::USR2);
+        let before = status.manager()["recoveries"].as_u64();
+        status = eventually("another life of the manager", || {
+            relume.try_status().filter(|now| now.manager()["recoveries"].as_u64() > before)
+        });
+    }
+    let status = relume.wait_until("safe mode", |status| status.manager()["state"] == "safe_mode");
+    assert_eq!(pids(&status), pids(&first));
+    crate::harness::halves::down(&relume);
+}
+
 /// What stands where the program was, while relume runs.
 fn put_in_place(relume: &Relume, name: &str, bytes: Option<&[u8]>) {
     use std::os::unix::fs::PermissionsExt;

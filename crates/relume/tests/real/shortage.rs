@@ -133,3 +133,57 @@ fn started_with_too_few_descriptors_it_starts_what_it_can_and_still_answers() {
     });
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
+
+/// More descriptors come back from the guardian than relume was started with the right to have open. Shown to fail: with the limit
+/// raised after they have come.
+#[test]
+fn a_new_manager_has_room_for_all_that_the_guardian_keeps() {
+    const MANY: usize = 60;
+    let service = json!({"command": [fixture("never-ready")]});
+    let services: Map<String, Value> = (0..MANY).map(|n| (format!("s{n}"), service.clone())).collect();
+    let relume = Builder::new()
+        .through(&["prlimit", "--nofile=100:2000"])
+        .config(&json!({ "services": services }))
+        .up();
+    let before = relume.wait_until("all run", all_run);
+    let old = manager(&before);
+    old.signal(Signal::KILL);
+    let after = crate::harness::halves::wait_for_manager(&relume, &old);
+    assert_eq!(crate::harness::halves::pids(&after), crate::harness::halves::pids(&before));
+    let told = relume.told();
+    assert!(!told.contains("had no room here"), "{told}");
+    relume.down();
+}
+
+/// A directory stands where the larger journal would be made. Shown to fail: with an attempt at each step, which says so each time.
+#[test]
+fn a_journal_that_cannot_grow_is_tried_now_and_then_and_said_once() {
+    const MANY: usize = 1500;
+    let service = json!({"command": ["sleep", "1000"], "autostart": false});
+    // As long as a name may be.
+    let name = |n: usize| format!("{n:x<60}");
+    let config = |count: usize| {
+        let services: Map<String, Value> = (0..count).map(|n| (name(n), service.clone())).collect();
+        json!({ "services": services }).to_string()
+    };
+    let relume = Relume::with(&serde_json::from_str(&config(1)).unwrap());
+    let in_the_way = relume.path("runtime").join("journal.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    std::fs::write(relume.path("relume.json"), config(MANY)).unwrap();
+    relume.ok(&["apply"]);
+    eventually("it is said", || relume.told().contains("the journal cannot grow").then_some(()));
+    for n in 0..20 {
+        relume.ok(&["start", &name(n)]);
+    }
+    let said = read(&relume.state("relume.log")).matches("the journal cannot grow").count();
+    assert_eq!(said, 1, "{}", relume.told());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    eventually("it is whole again", || relume.told().contains("the journal has room again").then_some(()));
+    let before = relume.status();
+    let old = manager(&before);
+    old.signal(Signal::KILL);
+    let after = crate::harness::halves::wait_for_manager(&relume, &old);
+    let run = |status: &Status| status.service(&name(19))["run"].clone();
+    assert_eq!(run(&after), run(&before), "all is in it");
+    relume.down();
+}

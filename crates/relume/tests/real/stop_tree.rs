@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::harness::halves::kill_both;
 use crate::harness::{Builder, Process, Relume, eventually, fixture};
 
 /// Leader, child, ignorer, setsid parent and child, daemon.
@@ -215,4 +216,28 @@ fn the_check_sees_survivors_when_only_the_leader_is_killed() {
     }
     assert_eq!(survivors.len(), FAMILY - 1);
     eventually("they are gone", || relume.living_fixtures().is_empty().then_some(()));
+}
+
+/// A service is where it was started, whatever the relume that has adopted it would do with a new one. With `tree_of` asking only
+/// whether there are cgroups now, the service is taken for alone and its children live on.
+#[test]
+fn a_family_is_stopped_whole_by_a_relume_that_has_cgroups_or_has_them_no_more() {
+    for mode in [Mode::WithoutCgroups, Mode::Best] {
+        let (relume, family) = with_family(mode, &[]);
+        let before = relume.status();
+        kill_both(&before);
+        relume.wait_for_end();
+        let mut command = relume.command(&["up"]);
+        match mode {
+            Mode::WithoutCgroups => command.env_remove("RELUME_CGROUP"),
+            Mode::Best => command.env("RELUME_CGROUP", "off"),
+        };
+        relume.adopt(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        relume.wait_until_it_answers();
+        assert_eq!(relume.status().pid("family"), before.pid("family"), "it is adopted");
+        relume.ok(&["stop", "family"]);
+        let left: Vec<&Process> = family.iter().filter(|process| process.lives()).collect();
+        assert!(left.is_empty(), "{left:#?}\n{}", relume.told());
+        relume.down();
+    }
 }

@@ -61,6 +61,23 @@ fn a_guardian_that_hangs_is_replaced_and_no_service_notices() {
     down(&relume);
 }
 
+/// A manager that begins anew asks the guardian for what it keeps. Shown to fail: with `Patience` without an end.
+#[test]
+fn a_manager_that_begins_anew_while_the_guardian_hangs_takes_its_place() {
+    let relume = Relume::with(&watched("2s"));
+    let services = all_run(&relume);
+    let hung = guardian(&relume.status());
+    hung.signal(Signal::STOP);
+    let began = Instant::now();
+    drop(relume.run(&["respawn"]));
+    let status = wait_for_guardian(&relume, &hung);
+    let took = began.elapsed();
+    assert!(took < 2 * PERIOD + Duration::from_secs(3), "{took:?}");
+    assert!(!hung.lives(), "it was killed");
+    assert_eq!(pids(&status), services);
+    down(&relume);
+}
+
 /// Once with a word on its way that the guardian has not read. Shown to fail: with a guardian, and with a manager, that does not look
 /// whether it comes late itself.
 #[test]

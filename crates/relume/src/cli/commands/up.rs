@@ -10,9 +10,10 @@ use crate::cli::args::{Global, UpArgs};
 use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager;
-use crate::places::{Places, Surroundings, Wanted};
+use crate::places::{Places, Surroundings};
 use crate::recorded::Recorder;
 use crate::roles::{IN_BACKGROUND, Role};
+use crate::settled::Settled;
 use crate::{systemd, trust};
 
 /// Runs the manager until it leaves.
@@ -44,28 +45,30 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
             .map_err(|distrust| Failure::new(Exit::Usage, distrust.message).help(distrust.help))?;
     }
     let names = meant(&config, &args.names)?;
-    let places = Places::settle(&wanted(&config.manager), &Surroundings::from_env())
-        .map_err(|error| Failure::new(Exit::NotWell, error.to_string()))?;
-    if places.log_dir != config.manager.log_dir {
+    let mut settled = settle(&config.manager)?;
+    settled.hold(&mut config.manager);
+    if settled.places.log_dir != config.manager.log_dir {
         // The place beside the config cannot be written. From now on it is as if the other had been asked for.
         load.overrides.push(Override {
             key: "log_dir".into(),
-            value: places.log_dir.display().to_string(),
+            value: settled.places.log_dir.display().to_string(),
             origin: "log_dir".into(),
         });
         config = read(&load).config;
+        settled.hold(&mut config.manager);
     }
+    let places = &settled.places;
     if Role::of_this_process() == Role::Command {
         if args.detach && std::env::var_os(IN_BACKGROUND).is_none() {
-            return detached::run(args, &config, &places, screen);
+            return detached::run(args, &config, places, screen);
         }
-        if systemd::hand_over(&places) {
+        if systemd::hand_over(places) {
             return Ok(Exit::Done.into());
         }
-        refuse_second(&places)?;
+        refuse_second(places)?;
     }
     if Role::of_this_process() == Role::Trial {
-        return Ok(manager::try_out(&places));
+        return Ok(manager::try_out(places));
     }
     let recording = last_good.unwrap_or_else(|| recorder.finish());
     let options = manager::Options {
@@ -73,7 +76,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         recording,
         load,
         trust: global.trust,
-        places,
+        settled,
         names,
         follow: args.follow,
         screen: screen.clone(),
@@ -100,17 +103,18 @@ impl Named for &ServiceConfig {
     }
 }
 
-fn wanted(manager: &ManagerConfig) -> Wanted {
-    Wanted {
-        base: manager.config_dir.clone(),
-        state_dir: manager.state_dir.clone(),
-        runtime_dir: manager.runtime_dir.clone(),
-        log_dir: Some(manager.log_dir.clone()),
-        log_file: manager.log_file.clone(),
-        state_file: manager.state_file.clone(),
-        status_file: manager.status_file.clone(),
-        pid_dir: manager.pid_dir.clone(),
+/// Settled once: a manager, and a trial, use what they were handed.
+fn settle(manager: &ManagerConfig) -> Result<Settled, Failure> {
+    let around = Surroundings::from_env();
+    let Some(mut settled) = Settled::inherited() else {
+        return Settled::anew(manager, &around)
+            .map_err(|error| Failure::new(Exit::NotWell, error.to_string()));
+    };
+    if Role::of_this_process() == Role::Manager {
+        settled.compare(manager);
+        settled.restore(&around);
     }
+    Ok(settled)
 }
 
 /// A manager that answers is named. One that does not is found by the lock, which the manager takes.

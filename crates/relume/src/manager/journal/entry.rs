@@ -1,6 +1,7 @@
 //! What is noted in the journal.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use relume_core::{Fact, Outcome, RunId, RunKind, ServiceId, Snapshot, Ticket};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,21 @@ pub(crate) struct Kept {
     /// How it says that it is ready; none for what is no service's own process.
     #[serde(default)]
     pub(crate) ears: Option<KeptEars>,
+    /// Where its processes are.
+    #[serde(default)]
+    pub(crate) home: Home,
+}
+
+/// Where the processes of a run are. That another manager has cgroups says nothing about how this run was started.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Home {
+    /// Nobody has noted it.
+    #[default]
+    Unknown,
+    /// Anywhere: they are known by session, descent and tag.
+    Open,
+    /// In this cgroup.
+    Cgroup(PathBuf),
 }
 
 /// A map whose keys are no strings, as a list of pairs.

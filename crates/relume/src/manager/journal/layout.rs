@@ -17,6 +17,7 @@
 use std::sync::atomic::Ordering;
 
 use relume_os::mapping::Mapping;
+use relume_os::{Errno, OsError};
 
 /// Bytes before the first half: one page.
 pub(super) const HEADER: usize = 4096;
@@ -120,13 +121,19 @@ impl Layout {
         true
     }
 
-    /// Begins the other half with a note that fits, and makes it the active one.
-    pub(super) fn begin_other_half(&mut self, map: &mut Mapping, note: &[u8]) {
+    /// Begins the other half with a note, and makes it the active one.
+    ///
+    /// # Errors
+    /// When the note does not fit; then all is as it was.
+    pub(super) fn begin_other_half(&mut self, map: &mut Mapping, note: &[u8]) -> relume_os::Result<()> {
         let other = 1 - self.active;
-        let Some(used) = self.put(map, other, 0, note) else { return };
+        let Some(used) = self.put(map, other, 0, note) else {
+            return Err(OsError::new("begin the other half of the journal", Errno::NOSPC));
+        };
         map.publish(AT_USED + 8 * other, used as u64);
         map.publish(AT_ACTIVE, other as u64);
         (self.active, self.used) = (other, used);
+        Ok(())
     }
 
     pub(super) fn put(&self, map: &mut Mapping, half: usize, used: usize, note: &[u8]) -> Option<usize> {

@@ -18,8 +18,8 @@ use relume_os::clock;
 use relume_os::mapping::Mapping;
 
 use super::operations::Operation;
-pub(crate) use entry::Kept;
 use entry::{Checkpoint, Entry};
+pub(crate) use entry::{Home, Kept};
 use layout::{HEADER, Layout, notes};
 
 /// What an earlier manager of this boot has left.
@@ -96,6 +96,8 @@ pub(crate) struct Journal {
     map: Mapping,
     layout: Layout,
     scratch: Vec<u8>,
+    /// A note has found no room since the last checkpoint.
+    has_hole: bool,
 }
 
 /// Room in each half beside that of the services.
@@ -113,7 +115,13 @@ impl Journal {
         let length = wanted.max(usize::try_from(known).unwrap_or(0));
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
-        let mut journal = Self { path: path.to_owned(), map, layout: Layout::default(), scratch: Vec::new() };
+        let mut journal = Self {
+            path: path.to_owned(),
+            map,
+            layout: Layout::default(),
+            scratch: Vec::new(),
+            has_hole: false,
+        };
         let remains = match Layout::read(&journal.map, &boot) {
             Some(layout) => {
                 journal.layout = layout;
@@ -136,7 +144,7 @@ impl Journal {
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
         let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(()) };
-        let journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new() };
+        let journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false };
         match journal.read() {
             Some(Remains { unread: 0, .. }) => Ok(()),
             Some(Remains { unread, .. }) => {
@@ -187,11 +195,20 @@ impl Journal {
         let operations = operations.values().cloned().collect();
         let whole = Checkpoint { snapshot, runs, began, recoveries, respawns, operations };
         let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
+        let half = self.layout.half();
         // As much again for what is noted after it, or the next one would follow at once.
-        if bytes.len() * 2 > self.layout.half() {
-            return self.grow(bytes.len() * 4, &bytes);
+        let grown = if bytes.len() * 2 > half {
+            self.grow(bytes.len() * 4, &bytes).map(|()| true)
+        } else {
+            Ok(false)
+        };
+        match grown {
+            Ok(true) => {}
+            // A quarter as much will do where there is no more to be had.
+            Err(error) if bytes.len() / 4 * 5 > half => return Err(error),
+            Ok(false) | Err(_) => self.layout.begin_other_half(&mut self.map, &bytes)?,
         }
-        self.layout.begin_other_half(&mut self.map, &bytes);
+        self.has_hole = false;
         Ok(())
     }
 
@@ -212,24 +229,42 @@ impl Journal {
         self.layout.respawns = respawns;
     }
 
+    /// After a note that was too long for the room that is left a shorter one would still fit, and tell what came of something
+    /// that is not told: the journal stays as it was then until a checkpoint says all.
     fn append(&mut self, entry: &Entry) -> Room {
+        if self.has_hole {
+            return Room::None;
+        }
         self.scratch = encode(entry);
-        if self.layout.append(&mut self.map, &self.scratch) { Room::Left } else { Room::None }
+        self.has_hole = !self.layout.append(&mut self.map, &self.scratch);
+        if self.has_hole { Room::None } else { Room::Left }
     }
 
-    /// A longer file that begins with this checkpoint. The old one is in force until the new one, with all that it is to hold,
-    /// has its name.
+    /// A longer file, with `checkpoint` in it before it takes the place of the old one: at any moment one of the two says all.
     fn grow(&mut self, half: usize, checkpoint: &[u8]) -> relume_os::Result<()> {
         let aside = self.path.with_extension("new");
         let _stale = relume_os::files::remove(&aside)?;
-        let mut map = Mapping::open(&aside, HEADER + 2 * half)?;
+        let grown = self.larger(&aside, half, checkpoint);
+        let (map, layout) = grown
+            .and_then(|grown| {
+                relume_os::files::rename(&aside, &self.path)?;
+                Ok(grown)
+            })
+            .inspect_err(|_| {
+                // It may hold the room that others wait for.
+                let _litter = relume_os::files::remove(&aside);
+            })?;
+        (self.map, self.layout) = (map, layout);
+        Ok(())
+    }
+
+    fn larger(&self, path: &Path, half: usize, checkpoint: &[u8]) -> relume_os::Result<(Mapping, Layout)> {
+        let mut map = Mapping::open(path, HEADER + 2 * half)?;
         let Layout { began, recoveries, respawns, .. } = self.layout;
         let mut layout = Layout::fresh(&mut map, &clock::boot_id()?);
         (layout.began, layout.recoveries, layout.respawns) = (began, recoveries, respawns);
-        layout.begin_other_half(&mut map, checkpoint);
-        relume_os::files::rename(&aside, &self.path)?;
-        (self.layout, self.map) = (layout, map);
-        Ok(())
+        layout.begin_other_half(&mut map, checkpoint)?;
+        Ok((map, layout))
     }
 
     fn read(&self) -> Option<Remains> {

@@ -22,6 +22,7 @@ fn kept(pid: u32) -> Kept {
         pipes: vec![(1, 2)],
         began: 9,
         ears: None,
+        home: Home::Cgroup("/a/cgroup".into()),
     }
 }
 
@@ -177,4 +178,81 @@ fn an_earlier_half_that_is_being_written_over_is_not_told_again() {
     let seqs: Vec<u64> =
         remains.past.read().iter().flat_map(|(_, facts)| facts.iter().map(|f| f.seq)).collect();
     assert_eq!(seqs, (21..=30).collect::<Vec<_>>());
+}
+
+/// A runtime directory in which no second journal can be made, as when there is no room for one.
+fn without_room(path: &Path) -> std::path::PathBuf {
+    let aside = path.with_extension("new");
+    std::fs::create_dir(&aside).unwrap();
+    aside
+}
+
+/// A memory that is too large for a journal of no services.
+fn large() -> Snapshot {
+    let mut memory = Snapshot::default();
+    (1..=2_000).for_each(|seq| memory.fold(&added(seq)));
+    memory
+}
+
+/// With the layout assigned before the file has its name, what is noted afterwards goes astray.
+#[test]
+fn a_journal_that_cannot_grow_goes_on_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    let mut memory = Snapshot::default();
+    journal.checkpoint(&memory, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    let aside = without_room(&path);
+    assert!(journal.checkpoint(&large(), &BTreeMap::new(), &BTreeMap::new()).is_err());
+    write(&mut journal, &mut memory, &BTreeMap::new(), &added(1));
+    drop(journal);
+    let (mut journal, remains) = Journal::open(&path, 0).unwrap();
+    assert_eq!(remains.unwrap().snapshot, memory);
+    std::fs::remove_dir(aside).unwrap();
+    journal.checkpoint(&large(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    drop(journal);
+    assert_eq!(Journal::open(&path, 0).unwrap().1.unwrap().snapshot, large());
+}
+
+/// With the checkpoint written after the rename, a manager that dies between the two leaves an empty journal: every service
+/// would be started a second time.
+#[test]
+fn a_journal_that_grows_holds_all_before_it_takes_the_place_of_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    let memory = large();
+    let whole = Checkpoint {
+        snapshot: memory.clone(),
+        runs: BTreeMap::new(),
+        began: 1,
+        recoveries: 2,
+        respawns: 3,
+        operations: Vec::new(),
+    };
+    let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
+    journal.grow(bytes.len() * 4, &bytes).unwrap();
+    // What a SIGKILL right after that leaves.
+    drop(journal);
+    let remains = Journal::open(&path, 0).unwrap().1.expect("nothing is forgotten");
+    assert_eq!((remains.snapshot, remains.respawns), (memory, 3));
+}
+
+/// With `has_hole` not looked at, the small fact is there without the large one before it.
+#[test]
+fn after_a_note_without_room_nothing_is_noted_until_a_checkpoint_says_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 0).unwrap();
+    let mut memory = Snapshot::default();
+    journal.checkpoint(&memory, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    let large = fact(1, What::Added { service: ServiceId(1), name: "x".repeat(BASE) });
+    assert_eq!(journal.fact(&large), Room::None);
+    assert_eq!(journal.fact(&added(2)), Room::None, "it would fit");
+    drop(journal);
+    let (mut journal, remains) = Journal::open(&path, 0).unwrap();
+    assert_eq!(remains.unwrap().snapshot, memory);
+    memory.fold(&added(2));
+    journal.checkpoint(&memory, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    assert_eq!(journal.fact(&added(3)), Room::Left);
 }

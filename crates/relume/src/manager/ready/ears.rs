@@ -90,13 +90,18 @@ impl Ears {
     /// new socket in the old one's place. A pipe that is gone cannot be had again.
     pub(crate) fn again(kept: &KeptEars, fds: Vec<OwnedFd>) -> Self {
         let mut fds = fds.into_iter();
+        // What it has said to nobody is not held against it.
+        let deaf = kept.socket.is_some() && fds.len() == 0;
+        let now = relume_os::clock::monotonic_ns();
+        let watchdog =
+            kept.watchdog.map(|watched| if deaf { Watched { at_ns: now, ..watched } } else { watched });
         let bind = |path: &PathBuf| NotifySocket::bind(path.clone(), Some((kept.uid, kept.uid))).ok();
         let socket = kept.socket.as_ref().and_then(|path| match fds.next() {
             Some(fd) => Some(NotifySocket::from_owned(fd, path.clone())),
             None => bind(path),
         });
         let pipe = if kept.pipe { fds.next() } else { None };
-        Self { socket, pipe, uid: kept.uid, watchdog: kept.watchdog, said: kept.said }
+        Self { socket, pipe, uid: kept.uid, watchdog, said: kept.said }
     }
 
     /// Makes what this readiness needs, and names it in the request. `dir` is where sockets go.

@@ -68,9 +68,7 @@ impl Edge {
         let kept = watched.map(|watched| Moment(watched.at_ns).after(period + period / 4));
         let deadline = kept.unwrap_or_else(|| now.after(period)).max(Moment(now.0 + 1));
         self.ready_runs.dogs.set(id, Dog { period, deadline, noted: now });
-        if watched.is_none() {
-            self.note_watched(id, now, period);
-        }
+        self.note_watched(id, watched.map_or(now, |watched| Moment(watched.at_ns)), period);
     }
 
     /// A service shows that it lives, or says that it does not; `every`: and how often it will.

@@ -207,19 +207,23 @@ impl Edge {
                 // What an alert has led to may be a command that is to be started.
                 let quiet =
                     self.spawns_under_way == 0 && self.reading == Reading::Idle && self.inbox.is_empty();
-                let ready = closed && quiet && self.events.is_empty();
+                // What the guardian has not been given to keep dies with this image.
+                let unread = !self.keeper.is_settled();
+                let ready = closed && quiet && !unread && self.events.is_empty();
                 // An exec waits for every thread, and one that waits in the kernel does not even die.
                 let hangs = ready.then(relume_os::proc::waiting_thread).flatten();
                 if ready && hangs.is_none() {
                     return Some(leap);
                 }
                 if now < until {
-                    let look_at = if hangs.is_some() { until.min(now.after(LOOK_AGAIN)) } else { until };
+                    let look_at =
+                        if hangs.is_some() || unread { until.min(now.after(LOOK_AGAIN)) } else { until };
                     self.respawn.phase = Phase::Closing { leap, until, look_at, closed };
                     return None;
                 }
                 let what = match hangs {
                     Some(thread) => format!("a disk does not answer (thread {thread:?} waits for it)"),
+                    None if closed && unread => "the guardian does not read".to_owned(),
                     None if closed => "a service is being started".to_owned(),
                     None => "connections do not end".to_owned(),
                 };

@@ -14,7 +14,7 @@ use relume_os::{clock, limits, signals};
 use crate::guardian::link::{How, Why};
 use crate::manager::edge::Edge;
 use crate::manager::journal::Remains;
-use crate::manager::keeper::Keeper;
+use crate::manager::keeper::{Anew, Keeper};
 use crate::manager::leaving::Leaving;
 use crate::manager::publish::{Level, Note};
 use crate::roles::{
@@ -26,6 +26,8 @@ const SHOWN: Duration = Duration::from_millis(20);
 
 /// How long capture may take to come to the end of a chunk. A disk that hangs does not keep relume from going on.
 const CHUNK: Duration = Duration::from_millis(100);
+
+const ABRT: i32 = 6;
 
 /// Where this manager comes from, when it is not the first.
 #[derive(Debug)]
@@ -64,6 +66,16 @@ impl Back {
         let why = if words.next()? == ASKED { Away::Asked } else { Away::Schedule };
         let (at, detail) = (words.next()?.parse().ok()?, words.next()?.to_owned());
         Some(Self::Respawned { why, detail, at })
+    }
+
+    /// For the guardian. What somebody's kill(2) has done is no crash that counts.
+    pub(crate) fn anew(&self) -> Anew {
+        let crash = match self {
+            Self::Crashed(crash) if crash.counted[0] == crash.at => Some(crash.signal),
+            Self::Crashed(_) | Self::Respawned { .. } | Self::Replaced(_) | Self::Found { .. } => None,
+        };
+        // A panic has none of its own and would end in this one.
+        Anew { crash: crash.map(|signal| if signal == 0 { ABRT } else { signal }) }
     }
 
     /// What the guardian and the journal tell of the manager before this one.

@@ -15,6 +15,7 @@ use crate::manager::keeper::{self, Keeper};
 use crate::manager::publish::{Level, Note, Publisher};
 use crate::manager::spawn::Cgroups;
 use crate::places::Places;
+use crate::roles::AGAIN;
 
 use super::Trouble;
 
@@ -30,6 +31,17 @@ pub(super) fn lock(places: &Places) -> Result<Lock, Trouble> {
         },
         LockError::Failed(error) => Trouble::from(error),
     })
+}
+
+/// Without the link clients have to look for the runtime directory, which is no reason for a successor not to come up.
+pub(super) fn link_runtime_dir(places: &mut Places) -> Result<(), Trouble> {
+    match places.link_runtime_dir() {
+        Err(error) if std::env::var_os(AGAIN).is_some() => {
+            let _told_with_others = places.moved.get_or_insert_with(|| error.to_string());
+            Ok(())
+        }
+        linked => Ok(linked?),
+    }
 }
 
 /// Where notify sockets go. Services of other users pass through it, and cannot list it.

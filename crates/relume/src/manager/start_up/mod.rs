@@ -17,6 +17,7 @@ use super::Options;
 use super::alerts::Alerts;
 use super::api::{self, Office};
 use super::archive::Archive;
+use super::births;
 use super::capture::Capture;
 use super::disks;
 use super::edge::Edge;
@@ -35,7 +36,7 @@ use super::reload::Source;
 use super::respawn::{self, Back, Respawning};
 use super::sampling::Sampler;
 use super::schedule::Times;
-use super::spawn::{Cgroups, Ground};
+use super::spawn::{self, Cgroups, Ground};
 use super::translate::number;
 use super::units::Units;
 use tokio::sync::watch;
@@ -75,8 +76,8 @@ pub(crate) struct Manager {
 
 /// The user's own process: takes the lock and becomes the guardian, which starts the manager.
 pub(crate) fn begin(options: &Options) -> Trouble {
-    match lock(&options.places) {
-        Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock)),
+    match lock(&options.settled.places) {
+        Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock, &options.settled)),
         Err(trouble) => trouble,
     }
 }
@@ -138,15 +139,18 @@ fn measure(
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let back = Back::of_this_process();
-    let (keeper, mut fds) = Keeper::take_over(back.is_some())?;
+    let inherited = Inheritance::of_this_process()?;
     respawn::prepare_for_crashes(back.as_ref())?;
+    // After what is to be inherited has been read, and before thousands of descriptors come back.
+    let descriptors = limits::raise_nofile()?;
+    let waiting = (back.as_ref().map(Back::anew), options.config.manager.watchdog);
+    let (keeper, mut fds) = Keeper::take_over(waiting, inherited.limits().to_vec())?;
     let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     settle()?;
-    let inherited = Inheritance::of_this_process()?;
-    options.places.link_runtime_dir()?;
-    let descriptors = limits::raise_nofile()?;
+    let mut places = options.settled.places;
+    ground::link_runtime_dir(&mut places)?;
     let inbox = Arc::new(Inbox::new()?);
-    let Options { config, recording, load, trust, places, names, follow, screen } = options;
+    let Options { config, recording, load, trust, names, follow, screen, .. } = options;
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
@@ -201,6 +205,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
+    // What was under way is in the journal by now. One that stays is taken for what it is: a process that has ended.
+    let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
     edge.open = Some(open);
     let (publishing, forwarding) = (Some(shown.thread), shown.forwarding);
     let leaving = Leaving { publishing, capture, streaming, forwarding, places, cgroups, limits };

@@ -95,6 +95,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         kept: BTreeMap::new(),
         operations: Operations::default(),
         checkpoint_due: true,
+        checkpoint_again: None,
         leave_running: false,
         open: None,
         capture: parts.capture,

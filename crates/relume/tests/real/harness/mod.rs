@@ -190,7 +190,11 @@ impl Builder {
             Some(end) => command.stdin(end.try_clone().unwrap()).stdout(end.try_clone().unwrap()).stderr(end),
             None => command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output),
         };
-        relume.adopt(command.spawn().unwrap());
+        // A child that another test has just forked may still have the copy of the program open for writing.
+        relume.adopt(eventually("the program can be executed", || match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+            spawned => Some(spawned.unwrap()),
+        }));
         relume
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 pub(crate) struct Status(Value);
 
 impl Status {
-    pub(super) fn new(value: Value) -> Self {
+    pub(crate) fn new(value: Value) -> Self {
         Self(value)
     }
 
