@@ -11,11 +11,11 @@ use rustix::net::{
 
 use crate::error::{Errno, OsError, Result};
 
-/// Most descriptors of one message; the kernel takes 253 (SCM_MAX_FD), we need three.
-pub const MOST_FDS: usize = 8;
+/// Most descriptors of one message: SCM_MAX_FD of the kernel (unix(7)).
+pub const MOST_FDS: usize = 253;
 
-/// Longest message in bytes.
-pub const MOST_BYTES: usize = 1024;
+/// Longest message in bytes: the names of as many descriptors.
+pub const MOST_BYTES: usize = 16 * 1024;
 
 /// One end.
 #[derive(Debug)]

@@ -168,9 +168,21 @@ pub(crate) fn leave(code: u8, detach: bool) -> String {
     format!("LEAVE={code}\nDETACH={}", u8::from(detach))
 }
 
-/// Descriptors that were kept, for a new manager.
-pub(crate) fn kept(name: &str) -> String {
-    format!("KEPT={name}")
+/// Descriptors that were kept, for a new manager: under this name so many of those that come with the message.
+pub(crate) fn kept(name: &str, count: usize) -> String {
+    format!("KEPT={name}\nFDS={count}\n")
+}
+
+/// The names of what was kept, and how many of the descriptors are each one's, in order. None where the message is about
+/// something else.
+pub(crate) fn names_kept(text: &str) -> Option<Vec<(&str, usize)>> {
+    let mut lines = text.lines();
+    let mut all = Vec::new();
+    while let Some(line) = lines.next() {
+        let name = line.strip_prefix("KEPT=")?;
+        all.push((name, lines.next()?.strip_prefix("FDS=")?.parse().ok()?));
+    }
+    Some(all)
 }
 
 /// All that was kept has been handed over. `why` there is a new manager, unless it is the first or the same; whether the loss
@@ -289,6 +301,13 @@ mod tests {
             let told = Ended { number: 9, process, status, usage };
             assert_eq!(ended(&exited(&told)), Some(told));
         }
+    }
+
+    #[test]
+    fn many_names_are_told_in_one_message() {
+        let text = kept("output/web/3", 2) + &kept("process/web/3", 1);
+        assert_eq!(names_kept(&text), Some(vec![("output/web/3", 2), ("process/web/3", 1)]));
+        assert_eq!(names_kept(&kept_all(None, false)), None);
     }
 
     #[test]

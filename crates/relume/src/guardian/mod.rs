@@ -187,6 +187,12 @@ enum Out {
     Text(String),
 }
 
+impl Out {
+    fn kept(&self) -> Option<&str> {
+        if let Self::Kept(name) = self { Some(name) } else { None }
+    }
+}
+
 impl Manager {
     fn new((process, pidfd): (ProcessId, PidFd), channel: Channel, mode: Mode, watch: Watch) -> Self {
         let outbox = VecDeque::new();
@@ -398,16 +404,17 @@ impl Guardian {
         let Some(manager) = &mut self.manager else { return };
         let mut full = false;
         while let Some(next) = manager.outbox.front() {
-            let sent = match next {
-                Out::Text(text) => manager.channel.send(text.as_bytes(), &[]),
-                Out::Signal(arrived) => manager.channel.send(link::signal(*arrived).as_bytes(), &[]),
-                Out::Kept(name) => match self.store.get(name) {
-                    Some(fds) => manager.channel.send(link::kept(name).as_bytes(), &fds),
-                    None => Ok(Sending::Sent),
-                },
+            let (taken, text, fds) = match next {
+                Out::Text(text) => (1, text.clone(), Vec::new()),
+                Out::Signal(arrived) => (1, link::signal(*arrived), Vec::new()),
+                Out::Kept(_) => self.store.message(manager.outbox.iter().map_while(Out::kept)),
+            };
+            let sent = match text.is_empty() {
+                true => Ok(Sending::Sent),
+                false => manager.channel.send(text.as_bytes(), &fds),
             };
             match sent {
-                Ok(Sending::Sent) => drop(manager.outbox.pop_front()),
+                Ok(Sending::Sent) => drop(manager.outbox.drain(..taken)),
                 Ok(Sending::Full) => {
                     full = true;
                     break;
@@ -420,7 +427,7 @@ impl Guardian {
                 Err(error) if is_gone(&error) => break,
                 Err(error) => {
                     complain(&format!("error: the manager cannot be told something: {error}"));
-                    drop(manager.outbox.pop_front());
+                    drop(manager.outbox.drain(..taken));
                 }
             }
         }

@@ -360,12 +360,15 @@ fn receive_all(channel: &Channel, patience: &mut Patience<'_>) -> relume_os::Res
                     told.ignores_hangup = link::value(&text, "IGNORES_HANGUP") == Some("1");
                     return Ok((all, told));
                 }
-                if let Some(name) = link::value(&text, "KEPT") {
-                    // A part of them would stand for the whole, each in the place of another.
-                    if message.fds_lost {
-                        told.lost += 1;
-                    } else {
-                        all.insert(name.to_owned(), message.fds);
+                if let Some(names) = link::names_kept(&text) {
+                    let mut fds = message.fds.into_iter();
+                    for (name, count) in names {
+                        let own: Vec<OwnedFd> = fds.by_ref().take(count).collect();
+                        // Of those that had no room the last are missing; a part would stand for the whole.
+                        match own.len() == count {
+                            true => drop(all.insert(name.to_owned(), own)),
+                            false => told.lost += 1,
+                        }
                     }
                 } else if let Some(ended) = link::ended(&text) {
                     told.ended.push(ended);
