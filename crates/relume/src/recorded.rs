@@ -62,7 +62,9 @@ impl<F: Files> Files for Recorder<F> {
 
 impl Files for Recording {
     fn read(&self, path: &Path, _limit: u64) -> Result<Vec<u8>, FileError> {
-        self.files.get(path).cloned().ok_or_else(absent)
+        let found = self.files.get(path).cloned();
+        // A config may be a folder, and that it is one is told by the refusal to read it.
+        found.ok_or_else(|| if self.folders.contains_key(path) { folder() } else { absent() })
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<Entry>, FileError> {
@@ -74,6 +76,10 @@ impl Files for Recording {
     fn identity(&self, path: &Path) -> PathBuf {
         self.identities.get(path).cloned().unwrap_or_else(|| path.to_owned())
     }
+}
+
+fn folder() -> FileError {
+    FileError { kind: FileErrorKind::Directory, reason: "it is a directory".into() }
 }
 
 /// It could not be had then, either.
@@ -128,6 +134,8 @@ mod tests {
         assert_eq!(again.read(&path, 100).unwrap(), b"{}");
         assert_eq!(again.list(path.parent().unwrap()).unwrap(), listed);
         assert_eq!(again.identity(&path), identity);
+        let folder = again.read(path.parent().unwrap(), 1).unwrap_err();
+        assert_eq!(folder.kind, FileErrorKind::Directory);
         let missing = again.read(Path::new("/nowhere"), 1).unwrap_err();
         assert_eq!(missing.kind, FileErrorKind::NotFound);
     }
