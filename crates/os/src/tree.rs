@@ -76,7 +76,7 @@ fn of(id: ProcessId, error: &OsError) -> OsError {
 /// where the kernel can (6.9), because a chain that forks and ends faster than a walk is never caught one by one. `EAGAIN` if
 /// something still appears after many rounds; then everything found until then is killed.
 ///
-/// What was killed and has not ended when [`PATIENCE`] is over waits in the kernel, and ends when that lets it. What may not be
+/// What was killed and has not ended after half a second waits in the kernel, and ends when that lets it. What may not be
 /// signalled is left as it is. Both hold up nobody else's end; the second is told as an error, after all others were killed.
 pub fn kill_all(marks: &RunMarks<'_>) -> Result<usize> {
     let mut hunt = Hunt::new();
