@@ -4,7 +4,7 @@
 //! time ([`crate::pidfd::ProcessId`]) before acting on it.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::error::{OsError, Result};
@@ -45,12 +45,20 @@ impl Stat {
 /// Reads one process; `None` when there is none of that id.
 pub fn stat(pid: u32) -> Result<Option<Stat>> {
     let path = format!("/proc/{pid}/stat");
-    match fs::read(&path) {
-        Ok(bytes) => Ok(parse_stat(&bytes)),
+    // One read: the kernel makes it in one piece, and thousands are looked at in a row.
+    let mut bytes = [0; MOST_STAT];
+    match fs::File::open(&path).and_then(|mut file| file.read(&mut bytes)) {
+        Ok(length) => Ok(parse_stat(&bytes[..length])),
         Err(e) if gone(&e) => Ok(None),
         Err(e) => Err(OsError::at("read", path, e)),
     }
 }
+
+/// Bytes of `/proc/PID/stat`: some fifty numbers of at most 20 digits, and a name of at most 64 bytes (proc_pid_stat(5)).
+const MOST_STAT: usize = 2048;
+
+/// Bytes of an environment that are asked for at first: nearly all are smaller.
+const USUAL_ENVIRON: usize = 16 * 1024;
 
 /// Every process that can be seen. One that ends meanwhile may be missing.
 pub fn all() -> Result<Vec<Stat>> {
@@ -103,7 +111,9 @@ pub fn children_of(pid: u32) -> Result<Vec<u32>> {
 /// zombie, or must not be read by us. A program may overwrite it: a hint, never proof.
 #[must_use]
 pub fn environ(pid: u32, variable: &str) -> Option<Vec<u8>> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut bytes = Vec::with_capacity(USUAL_ENVIRON);
+    // Not by its length, which the kernel gives as 0: that would be read in small pieces.
+    fs::File::open(format!("/proc/{pid}/environ")).ok()?.read_to_end(&mut bytes).ok()?;
     bytes
         .split(|&b| b == 0)
         .find_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec))

@@ -21,12 +21,11 @@ pub(crate) fn end_all(spared: &[ProcessId]) {
     let until = Instant::now() + PATIENCE;
     let mut spared: HashSet<ProcessId> = spared.iter().copied().collect();
     for _ in 0..ROUNDS {
-        let strangers = strangers();
         let children: Vec<ProcessId> = proc::children()
             .unwrap_or_default()
             .into_iter()
             .filter_map(|pid| ProcessId::of(pid).ok()?)
-            .filter(|child| !spared.contains(child) && !strangers.contains(child))
+            .filter(|child| !spared.contains(child) && !is_in_our_session(*child))
             .collect();
         if children.is_empty() {
             return;
@@ -50,6 +49,9 @@ pub(crate) fn end_all(spared: &[ProcessId]) {
 /// descends from them is theirs.
 pub(crate) fn before_us() -> Vec<ProcessId> {
     let children = proc::children().unwrap_or_default();
+    if children.is_empty() {
+        return Vec::new();
+    }
     let mut families: HashSet<u32> = children.into_iter().collect();
     let all = proc::all().unwrap_or_default();
     loop {
@@ -64,11 +66,8 @@ pub(crate) fn before_us() -> Vec<ProcessId> {
     families.into_iter().filter_map(id).collect()
 }
 
-/// Children in this process's own session.
-fn strangers() -> HashSet<ProcessId> {
-    let me = std::process::id();
-    let Ok(Some(own)) = proc::stat(me) else { return HashSet::new() };
-    let all = proc::all().unwrap_or_default();
-    let beside = all.iter().filter(|p| p.ppid == me && p.session == own.session);
-    beside.map(|p| ProcessId { pid: p.pid, start_time: p.start_time }).collect()
+/// Whether a process is in this process's own session.
+fn is_in_our_session(process: ProcessId) -> bool {
+    let session = |pid| proc::stat(pid).ok().flatten().map(|stat| stat.session);
+    session(process.pid).is_some_and(|its| Some(its) == session(std::process::id()))
 }
