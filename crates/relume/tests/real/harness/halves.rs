@@ -79,7 +79,13 @@ pub(crate) fn kill_both(status: &Status) {
     manager.signal(Signal::STOP);
     guardian.signal(Signal::KILL);
     manager.signal(Signal::KILL);
-    eventually("both are dead", || (!manager.lives() && !guardian.lives()).then_some(()));
+    eventually("both are gone", || (is_gone(&manager) && is_gone(&guardian)).then_some(()));
+}
+
+/// Dead to its last thread: until then its lock is held, and a next relume would find that one runs.
+fn is_gone(half: &Process) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", half.pid)).map_or(0, Iterator::count);
+    !half.lives() && threads <= 1
 }
 
 /// The numbers of a printer's lines, of which none may be torn.
