@@ -42,7 +42,7 @@ pub(crate) use tape::Follower;
 use super::alerts::Alerts;
 use super::archive::{self, Archive};
 use super::capture::Report;
-use super::pace::Pace;
+use super::lull::Lull;
 use super::units::Units;
 use crate::places::Places;
 use crate::systemd::Teller;
@@ -191,9 +191,9 @@ const QUIET: Duration = Duration::from_secs(2);
 
 impl Thread {
     fn run(mut self, queue: &Receiver<Note>) {
-        let mut pace = Pace::default();
+        let mut lull = Lull::default();
         loop {
-            match self.next(queue, &mut pace) {
+            match self.next(queue, &mut lull) {
                 Ok(Note::Leave) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(note) => {
                     self.litter += 1;
@@ -214,11 +214,11 @@ impl Thread {
         outlets.finish();
     }
 
-    fn next(&self, queue: &Receiver<Note>, pace: &mut Pace) -> Result<Note, RecvTimeoutError> {
+    fn next(&self, queue: &Receiver<Note>, lull: &mut Lull) -> Result<Note, RecvTimeoutError> {
         match queue.try_recv() {
             Ok(note) => return Ok(note),
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => pace.rest(),
+            Err(TryRecvError::Empty) => lull.rest(),
         }
         match self.stale_since {
             None if self.litter >= LITTER => queue.recv_timeout(QUIET),

@@ -19,7 +19,7 @@ use crate::cli::Screen;
 use crate::cli::render::progress::{Change, Progress};
 use crate::manager::capture::Report;
 use crate::manager::forward::Forwarding;
-use crate::manager::pace::Pace;
+use crate::manager::lull::Lull;
 use crate::manager::units::Units;
 
 /// Lines that may wait for a terminal that has been stopped (Ctrl+S) before more are dropped.
@@ -166,8 +166,8 @@ impl Terminal {
         let (lines, queue) = sync_channel::<String>(TERMINAL_QUEUE);
         let own = screen.clone();
         let thread = std::thread::Builder::new().name("terminal".into()).spawn(move || {
-            let mut pace = Pace::default();
-            while let Ok(mut text) = pace.next(&queue) {
+            let mut lull = Lull::default();
+            while let Ok(mut text) = lull.next(&queue) {
                 // Many services starting at once are one write and not a thousand.
                 while let Ok(more) = queue.try_recv() {
                     text.push_str(&more);

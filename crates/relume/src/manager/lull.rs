@@ -1,4 +1,4 @@
-//! The pace of a thread that takes notes from others.
+//! The lulls of a thread that takes notes from others.
 //!
 //! Whoever sends a note to a thread that waits has to wake it: a system call, and a switch of the processor, which in a
 //! storm (a thousand services starting) cost more than the note. So a thread that is woken in quick succession rests
@@ -15,11 +15,11 @@ const REST: Duration = Duration::from_millis(1);
 
 /// When a thread last had nothing to do.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Lull {
     idle: Option<Instant>,
 }
 
-impl Pace {
+impl Lull {
     /// Before waiting for the next note: rests, if there was one a moment ago.
     pub(crate) fn rest(&mut self) {
         let now = Instant::now();
@@ -51,8 +51,8 @@ mod tests {
     fn notes_in_quick_succession_gather_and_all_arrive_in_order() {
         let (sender, queue) = channel();
         let thread = std::thread::spawn(move || {
-            let (mut pace, mut taken) = (Pace::default(), Vec::new());
-            while let Ok(note) = pace.next(&queue) {
+            let (mut lull, mut taken) = (Lull::default(), Vec::new());
+            while let Ok(note) = lull.next(&queue) {
                 taken.push(note);
             }
             taken
