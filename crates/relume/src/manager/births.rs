@@ -49,8 +49,11 @@ pub(super) struct Birth {
     ticks: u64,
 }
 
+/// Its name in the runtime directory.
+pub(super) const FILE: &str = "births";
+
 fn path(runtime_dir: &Path) -> PathBuf {
-    runtime_dir.join("births")
+    runtime_dir.join(FILE)
 }
 
 fn open(runtime_dir: &Path, slots: usize) -> relume_os::Result<Mapping> {

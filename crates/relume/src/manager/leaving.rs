@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use relume_os::files;
 use relume_os::limits::{Limit, Resource};
 
+use super::births;
 use super::capture::Capture;
 use super::edge::Edge;
 use super::forward::Forwarding;
 use super::publish::{Level, Note};
+use super::ready::NOTIFY_DIR;
+use super::schedule::SCHEDULE_FILE;
 use super::spawn::Cgroups;
 use crate::cli::LogStream;
 use crate::orphans;
@@ -71,7 +74,13 @@ impl Leaving {
             }
             let _litter = cgroups.root.remove();
         }
-        let _kept = std::fs::remove_dir(&self.places.runtime_dir);
+        for note in [births::FILE, SCHEDULE_FILE] {
+            let _gone = files::remove(&self.places.runtime_dir.join(note));
+        }
+        // Each only if it is empty: what somebody else has put there is not ours.
+        for dir in [self.places.runtime_dir.join(NOTIFY_DIR), self.places.runtime_dir.clone()] {
+            let _kept = std::fs::remove_dir(dir);
+        }
         let _kept = std::fs::remove_file(self.places.state_dir.join("run"));
     }
 

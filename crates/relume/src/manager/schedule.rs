@@ -50,6 +50,9 @@ const BACK: SignedDuration = SignedDuration::from_hours(3);
 /// Never longer asleep than this, in seconds: a time beyond what a clock can count is looked at again.
 const LONGEST: i64 = 24 * 3600;
 
+/// Notes of what was due, in the runtime directory.
+pub(crate) const SCHEDULE_FILE: &str = "schedule";
+
 /// The jobs that are to be started by the clock, until the thread has taken them over.
 type Wanted = Mutex<Option<Vec<(String, Schedule)>>>;
 

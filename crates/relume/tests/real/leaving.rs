@@ -138,3 +138,19 @@ fn an_orphan_that_cannot_be_killed_does_not_keep_relume_from_leaving() {
     assert!(took < std::time::Duration::from_secs(20), "{took:?}");
     assert!(survived, "it was to be one that cannot be killed");
 }
+
+/// Shown to fail: the notes of births and of jobs stayed behind, and with them the directory.
+#[test]
+fn a_clean_end_leaves_no_runtime_directory() {
+    let relume = Relume::with(&json!({"services": {
+        "talks": {"type": "notify", "command": [fixture("start-state")], "restart_policy": "never"},
+        "calm": {"command": "sleep 1000"},
+        "job": {"type": "oneshot", "command": "true", "schedule": "@every 1h"}}}));
+    relume.wait_until("it runs", |status| status.state("calm") == "running");
+    let dir = std::fs::canonicalize(relume.state("run")).unwrap();
+    assert!(dir.join("journal").exists());
+    relume.down();
+    let left: Vec<_> =
+        std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|one| one.path()).collect();
+    assert!(!dir.exists(), "{left:?}");
+}

@@ -49,6 +49,9 @@ use stored::Sent;
 use watchdog::Dogs;
 use words::Words;
 
+/// Where notify sockets are bound, in the runtime directory.
+pub(crate) const NOTIFY_DIR: &str = "notify";
+
 /// Datagrams read from one socket before others have their turn: more than a queue holds by default
 /// (`net.unix.max_dgram_qlen`), less than a millisecond of work.
 const MOST_DATAGRAMS: usize = 64;

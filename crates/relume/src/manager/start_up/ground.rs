@@ -13,6 +13,7 @@ use crate::config_files::Disk;
 use crate::manager::api::Door;
 use crate::manager::keeper::{self, Keeper};
 use crate::manager::publish::{Level, Note, Publisher};
+use crate::manager::ready::NOTIFY_DIR;
 use crate::manager::spawn::Cgroups;
 use crate::places::Places;
 use crate::roles::AGAIN;
@@ -46,7 +47,7 @@ pub(super) fn link_runtime_dir(places: &mut Places) -> Result<(), Trouble> {
 
 /// Where notify sockets go. Services of other users pass through it, and cannot list it.
 pub(super) fn notify_dir(places: &Places) -> Result<PathBuf, Trouble> {
-    let dir = places.runtime_dir.join("notify");
+    let dir = places.runtime_dir.join(NOTIFY_DIR);
     files::create_dir(&dir, 0o711)?;
     // Of a life that ended without clearing up.
     notify::remove_stale(&dir)?;

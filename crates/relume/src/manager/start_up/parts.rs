@@ -17,7 +17,7 @@ use crate::manager::ready::{Prober, Readying};
 use crate::manager::reload::{Reading, Source};
 use crate::manager::respawn::{Back, Respawning};
 use crate::manager::sampling::Sampler;
-use crate::manager::schedule::{Clockwork, Times};
+use crate::manager::schedule::{Clockwork, SCHEDULE_FILE, Times};
 use crate::manager::spawn::{Ground, Spawning};
 use crate::manager::translate::number;
 use crate::manager::trees::Trees;
@@ -59,7 +59,7 @@ pub(super) struct Parts {
 }
 
 pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
-    let kept = (parts.ground.archive.clone(), parts.ground.runtime_dir.join("schedule"));
+    let kept = (parts.ground.archive.clone(), parts.ground.runtime_dir.join(SCHEDULE_FILE));
     let clockwork = Clockwork::start(Arc::clone(&parts.inbox), kept, parts.times)?;
     clockwork.set(&parts.units);
     parts.sampler.watch(parts.units.has_memory_bounds());
