@@ -37,6 +37,7 @@ pub mod pipes;
 pub mod prctl;
 pub mod proc;
 pub mod signals;
+mod socket_place;
 pub mod sockets;
 pub mod spawn;
 pub mod tally;

@@ -1,17 +1,17 @@
 //! Listening sockets that are made for somebody else: bound here, accepted from there.
 //!
 //! A unix socket is bound under a private name and moved to its place when it has its mode and owner, so nobody can connect
-//! who may not ([`crate::sockets`]). A socket that nobody listens on any more is replaced; one that somebody does is an error.
+//! who may not, and nobody whom the folder belongs to can have anything else given away. A socket that nobody listens on
+//! any more is replaced; one that somebody does is an error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::error::{Errno, OsError, Result};
-use crate::sockets::private_dir_beside;
+use crate::socket_place::Place;
 
 /// What is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,66 +145,18 @@ fn is_without_ipv6(errno: Errno) -> bool {
 }
 
 fn unix(request: &Request, path: &Path) -> Result<OwnedFd> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|e| OsError::at("create", parent, e))?;
-    }
-    remove_stale(path, request.kind)?;
-    let private = private_dir_beside(path)?;
-    let inner = private.join("s");
-    let made = bind_and_move(request, &inner, path);
-    // What is left of an attempt that failed; after a success only the directory is.
-    let _absent = rustix::fs::unlink(&inner);
-    let _kept = rustix::fs::rmdir(&private);
-    made
-}
-
-fn bind_and_move(request: &Request, inner: &Path, path: &Path) -> Result<OwnedFd> {
+    let place = Place::open(path, true)?;
+    place.remove_stale(request.kind.raw())?;
+    let private = place.private()?;
     let fd = socket(AddressFamily::UNIX, request.kind)?;
     buffers(&fd, request)?;
-    rustix::net::bind(&fd, &address_of(inner)?).map_err(|e| OsError::at("bind a socket in", inner, e))?;
+    private.bind(&fd)?;
     if let Some((uid, gid)) = request.owner {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        rustix::fs::chown(inner, Some(uid), Some(gid)).map_err(|e| OsError::at("give away", path, e))?;
+        private.give(uid, gid)?;
     }
-    rustix::fs::chmodat(CWD, inner, Mode::from_raw_mode(request.mode), AtFlags::empty())
-        .map_err(|e| OsError::at("set the mode of", path, e))?;
-    // Whatever has appeared since the check stays.
-    rustix::fs::renameat_with(CWD, inner, CWD, path, rustix::fs::RenameFlags::NOREPLACE)
-        .map_err(|e| OsError::at("put the socket at", path, e))?;
+    private.set_mode(request.mode)?;
+    private.publish()?;
     Ok(fd)
-}
-
-/// Removes a socket nobody listens on any more. Anything else in its place is an error, also a link.
-fn remove_stale(path: &Path, kind: Kind) -> Result<()> {
-    let meta = match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(meta) => meta,
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        Err(e) => return Err(OsError::at("look at", path, e)),
-    };
-    let in_use = |why: &str| Err(OsError::at("listen on", path, Errno::ADDRINUSE).because(why));
-    if FileType::from_raw_mode(meta.st_mode) != FileType::Socket {
-        return in_use("something that is not a socket is in the way");
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = rustix::net::socket_with(AddressFamily::UNIX, kind.raw(), flags, None)
-        .map_err(|e| OsError::new("create a socket", e))?;
-    match rustix::net::connect(&fd, &address_of(path)?) {
-        Err(rustix::io::Errno::CONNREFUSED) => {
-            rustix::fs::unlink(path).map_err(|e| OsError::at("remove the stale socket", path, e))
-        }
-        // A full backlog, or a socket of another kind: somebody is there.
-        Ok(()) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::PROTOTYPE) => {
-            in_use("another process listens there")
-        }
-        Err(e) => Err(OsError::at("look who listens on", path, e)),
-    }
-}
-
-fn address_of(path: &Path) -> Result<SocketAddrUnix> {
-    SocketAddrUnix::new(path).map_err(|e| {
-        OsError::at("use as a socket's path", path, e)
-            .because("it is longer than the 107 bytes a socket address holds")
-    })
 }
 
 fn shown(address: &Address) -> String {
@@ -260,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn a_place_may_be_as_long_as_a_socket_address_and_is_refused_beyond_it() {
+        let home = tempfile::tempdir().unwrap();
+        let room = 107 - home.path().as_os_str().len() - 1;
+        let fits = home.path().join("x".repeat(room));
+        let _socket = open(&request(Address::Unix(fits.clone()), Kind::Stream)).unwrap();
+        std::os::unix::net::UnixStream::connect(&fits).unwrap();
+        let longer = home.path().join("x".repeat(room + 1));
+        let error = open(&request(Address::Unix(longer.clone()), Kind::Stream)).unwrap_err();
+        assert!(error.to_string().contains("107 bytes") && !longer.exists(), "{error}");
+    }
+
+    #[test]
     fn what_is_no_socket_is_never_replaced() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("precious");
@@ -267,6 +231,15 @@ mod tests {
         let wanted = request(Address::Unix(path.clone()), Kind::Seqpacket);
         assert_eq!(open(&wanted).unwrap_err().errno, Errno::ADDRINUSE);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+        // Nor a link, to whatever.
+        let (dead, link) = (home.path().join("dead"), home.path().join("link"));
+        drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+        std::os::unix::fs::symlink(&dead, &link).unwrap();
+        assert_eq!(
+            open(&request(Address::Unix(link.clone()), Kind::Stream)).unwrap_err().errno,
+            Errno::ADDRINUSE
+        );
+        assert!(dead.exists() && link.is_symlink());
     }
 
     #[test]

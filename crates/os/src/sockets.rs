@@ -1,16 +1,14 @@
 //! Unix stream sockets for control, closed to others from their first instant.
 //!
-//! A socket bound under its final name has, for a moment, the mode that the umask left it, and the umask belongs to the whole
-//! process. So it is bound inside a fresh private directory, given its mode there, and only then renamed to its place. The path must lie
-//! in a directory that only trusted users can write.
+//! It is bound inside a fresh private folder, given its mode there, and only then renamed to its place.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::error::{Errno, OsError, Result};
+use crate::error::{OsError, Result};
+use crate::socket_place::{Place, address};
 
 /// Who is at the other end of a unix socket, as the kernel vouches (`SO_PEERCRED`: at the time of connect).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,63 +24,24 @@ pub struct Peer {
 /// A listening socket at `path` that only its owner can connect to (0600), replacing a stale one. `EADDRINUSE` if somebody answers
 /// there or if something that is not a socket is in the way. Non-blocking.
 pub fn listen_private(path: &Path) -> Result<OwnedFd> {
-    remove_stale(path)?;
-    let private = private_dir_beside(path)?;
-    let inner = private.join("s");
-    let result = bind_and_move(&inner, path);
-    // What is left of an attempt that failed; after a success only the directory is.
-    let _absent = rustix::fs::unlink(&inner);
-    let _kept = rustix::fs::rmdir(&private);
-    result
-}
-
-fn bind_and_move(inner: &Path, path: &Path) -> Result<OwnedFd> {
+    let place = Place::open(path, false)?;
+    place.remove_stale(SocketType::STREAM)?;
+    let private = place.private()?;
     let fd = stream_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    let address = address(inner)?;
-    rustix::net::bind(&fd, &address).map_err(|e| OsError::at("bind a socket in", inner, e))?;
-    rustix::fs::chmodat(CWD, inner, Mode::from_raw_mode(0o600), AtFlags::empty())
-        .map_err(|e| OsError::at("set the mode of", inner, e))?;
+    private.bind(&fd)?;
+    private.set_mode(0o600)?;
     rustix::net::listen(&fd, BACKLOG).map_err(|e| OsError::at("listen on", path, e))?;
-    // Refuses to replace: whatever appeared since the check stays.
-    rustix::fs::renameat_with(CWD, inner, CWD, path, rustix::fs::RenameFlags::NOREPLACE)
-        .map_err(|e| OsError::at("put the socket at", path, e))?;
+    private.publish()?;
     Ok(fd)
 }
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Removes a socket nobody listens on any more; true if there was one. Anything else in its place is an error, also a link.
-pub fn remove_stale(path: &Path) -> Result<bool> {
-    let meta = match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(meta) => meta,
-        Err(rustix::io::Errno::NOENT) => return Ok(false),
-        Err(e) => return Err(OsError::at("look at", path, e)),
-    };
-    if FileType::from_raw_mode(meta.st_mode) != FileType::Socket {
-        return Err(OsError::at("listen on", path, Errno::ADDRINUSE)
-            .because("something that is not a socket is in the way"));
-    }
-    match connect(path) {
-        Ok(_) => {
-            Err(OsError::at("listen on", path, Errno::ADDRINUSE).because("another process listens there"))
-        }
-        Err(e) if e.errno == Errno::from(rustix::io::Errno::CONNREFUSED) => {
-            rustix::fs::unlink(path).map_err(|e| OsError::at("remove the stale socket", path, e))?;
-            Ok(true)
-        }
-        // EAGAIN: its backlog is full, so somebody listens.
-        Err(e) if e.errno == Errno::AGAIN => {
-            Err(OsError::at("listen on", path, Errno::ADDRINUSE).because("another process listens there"))
-        }
-        Err(e) => Err(e),
-    }
-}
-
 /// Connects to the socket at `path`; the descriptor is non-blocking.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let fd = stream_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    rustix::net::connect(&fd, &address(path)?).map_err(|e| OsError::at("connect to", path, e))?;
+    rustix::net::connect(&fd, &address(path, path)?).map_err(|e| OsError::at("connect to", path, e))?;
     Ok(fd)
 }
 
@@ -115,25 +74,4 @@ pub fn unacknowledged(connection: impl AsFd) -> Result<usize> {
 fn stream_socket(flags: SocketFlags) -> Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|e| OsError::new("create a socket", e))
-}
-
-fn address(path: &Path) -> Result<SocketAddrUnix> {
-    SocketAddrUnix::new(path).map_err(|e| {
-        OsError::at("use as a socket's path", path, e)
-            .because("it is longer than the 107 bytes a socket address holds")
-    })
-}
-
-/// `.s-PID-N` beside `path`: a short name, because a socket's path is short of room, and fresh, because mkdir never follows a link.
-pub(crate) fn private_dir_beside(path: &Path) -> Result<PathBuf> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    for n in 0..1000 {
-        let candidate = parent.join(format!(".s-{}-{n}", std::process::id()));
-        match rustix::fs::mkdir(&candidate, Mode::RWXU) {
-            Ok(()) => return Ok(candidate),
-            Err(rustix::io::Errno::EXIST) => {}
-            Err(e) => return Err(OsError::at("create a private directory in", parent, e)),
-        }
-    }
-    Err(OsError::at("create a private directory in", parent, Errno::EXIST))
 }

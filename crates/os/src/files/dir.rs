@@ -42,6 +42,11 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<OwnedFd> {
     readable(&place, path)
 }
 
+/// A place to do things relative to, in a directory that need not be readable. With `create` what is missing is made (0755).
+pub(crate) fn pass_dir(path: &Path, create: bool) -> Result<OwnedFd> {
+    walk(path, create.then_some(0o755))
+}
+
 /// The directory, or why not, if no link is on the way; `None` if that takes a look at each component.
 fn open_linkless(path: &Path) -> Option<std::result::Result<OwnedFd, Sys>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

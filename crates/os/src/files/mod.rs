@@ -16,6 +16,7 @@ mod open;
 mod trust;
 
 pub use atomic::{Durability, write_atomic};
+pub(crate) use dir::pass_dir;
 pub use dir::{create_dir, open_dir};
 pub use lock::{Lock, LockError, lock};
 pub use open::{
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Errno, OsError, Result};
 
 /// Splits into directory and last component; a path without one (`/`, `..`) is refused.
-fn split(path: &Path) -> Result<(PathBuf, &std::ffi::OsStr)> {
+pub(crate) fn split(path: &Path) -> Result<(PathBuf, &std::ffi::OsStr)> {
     let Some(name) = path.file_name() else {
         return Err(OsError::at("use", path, Errno::INVAL).because("the path does not name a file"));
     };
