@@ -131,6 +131,14 @@ impl Keeper {
         Ok((Arc::new(Self { channel, guardian, pidfd, state, told, limits }), kept))
     }
 
+    /// One whose guardian has gone.
+    #[cfg(test)]
+    pub(crate) fn bereft() -> Self {
+        let (channel, _gone) = Channel::pair().unwrap();
+        let (state, told) = Default::default();
+        Self { channel, guardian: std::process::id(), pidfd: None, state, told, limits: Vec::new() }
+    }
+
     /// The guardian's pid.
     pub(crate) fn guardian(&self) -> u32 {
         self.guardian

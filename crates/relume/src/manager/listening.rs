@@ -13,7 +13,8 @@
 //!
 //! # What it must never do
 //!
-//! Make the supervise thread wait: it only sends errands to the trees thread.
+//! Make the supervise thread wait: it only sends errands to the trees thread. Hold what it has while the system is asked who
+//! somebody is: what the trees thread does waits for it.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,6 +50,16 @@ struct Open {
     path: Option<PathBuf>,
     /// Who is meant to have it, since which generation.
     holders: BTreeMap<String, u64>,
+}
+
+/// User and group; none: relume's own.
+pub(crate) type Owner = Option<(u32, u32)>;
+
+/// What came of giving a process its sockets.
+enum Attempt<'a> {
+    Given(Named),
+    /// This one is to be opened, and whose it is was not asked yet.
+    OwnerMissing(&'a Socket),
 }
 
 /// Sockets with the names that the process is told.
@@ -95,6 +106,7 @@ impl Listening {
     }
 
     /// The sockets for a new process of a service, opened where they are not; those that it wants no more are closed.
+    /// Who they belong to is asked of `owner_of`, which may take its time.
     ///
     /// # Errors
     /// When one cannot be opened: the address, why, and who has it.
@@ -103,12 +115,30 @@ impl Listening {
         keeper: &Keeper,
         unit: &Unit,
         generation: u64,
-        request: &SpawnRequest,
+        owner_of: impl Fn(&Socket) -> Result<Owner, SpawnError>,
     ) -> Result<Named, SpawnError> {
+        let mut owners = BTreeMap::new();
+        loop {
+            let missing = match self.attempt(keeper, unit, generation, &owners)? {
+                Attempt::Given(named) => return Ok(named),
+                Attempt::OwnerMissing(socket) => socket,
+            };
+            // Asked for with nothing held: a directory server that does not answer is in nobody's way.
+            owners.insert(digest(missing), owner_of(missing)?);
+        }
+    }
+
+    fn attempt<'a>(
+        &self,
+        keeper: &Keeper,
+        unit: &'a Unit,
+        generation: u64,
+        owners: &BTreeMap<u64, Owner>,
+    ) -> Result<Attempt<'a>, SpawnError> {
         let (name, base) = (&unit.config.spec.name, &unit.config.base_name);
         let mut all = self.lock();
         if unit.config.sockets.is_empty() && !all.contains_key(base) {
-            return Ok(Vec::new());
+            return Ok(Attempt::Given(Vec::new()));
         }
         let open = all.entry(base.clone()).or_default();
         let wanted: Vec<u64> = unit.config.sockets.iter().map(digest).collect();
@@ -119,7 +149,8 @@ impl Listening {
             let place = match known {
                 Some(place) => place,
                 None => {
-                    let fd = make(socket, unit, request)?;
+                    let Some(owner) = owners.get(digest) else { return Ok(Attempt::OwnerMissing(socket)) };
+                    let fd = make(socket, *owner)?;
                     keeper.keep(&kept_name(base, *digest), &[fd.as_fd()]);
                     let (path, holders) = (path_of(socket), BTreeMap::new());
                     open.push(Open { digest: *digest, fd: Arc::new(fd), path, holders });
@@ -131,7 +162,7 @@ impl Listening {
                 named.push((socket.name.clone(), Arc::clone(&one.fd)));
             }
         }
-        Ok(named)
+        Ok(Attempt::Given(named))
     }
 
     /// A service is not meant to run any more, as it was decided when `generation` was its latest.
@@ -171,16 +202,20 @@ fn path_of(socket: &Socket) -> Option<PathBuf> {
     }
 }
 
-fn make(socket: &Socket, unit: &Unit, request: &SpawnRequest) -> Result<OwnedFd, SpawnError> {
-    let own = request.credentials.as_ref().map(|who| (who.uid, who.gid));
-    let owner = match (&socket.user, &socket.group) {
-        (None, None) => own,
-        (user, group) => {
-            let user = user.as_ref().or(unit.config.launch.user.as_ref());
-            let group = group.as_ref().or(unit.config.launch.group.as_ref());
-            launch::credentials(user, group)?.map(|who| (who.uid, who.gid))
-        }
-    };
+/// Who a socket belongs to: what is said for it, and otherwise whom the process runs as. May have to ask the system.
+///
+/// # Errors
+/// When the system does not know, or does not answer.
+pub(crate) fn owner_of(socket: &Socket, unit: &Unit, request: &SpawnRequest) -> Result<Owner, SpawnError> {
+    if socket.user.is_none() && socket.group.is_none() {
+        return Ok(request.credentials.as_ref().map(|who| (who.uid, who.gid)));
+    }
+    let user = socket.user.as_ref().or(unit.config.launch.user.as_ref());
+    let group = socket.group.as_ref().or(unit.config.launch.group.as_ref());
+    Ok(launch::credentials(user, group)?.map(|who| (who.uid, who.gid)))
+}
+
+fn make(socket: &Socket, owner: Owner) -> Result<OwnedFd, SpawnError> {
     let address = match &socket.address {
         SocketAddress::Inet(ip, port) => Address::Inet(*ip, *port),
         SocketAddress::Unix(path) => Address::Unix(path.clone()),
@@ -236,3 +271,7 @@ pub(crate) fn tell(request: &mut SpawnRequest, names: &[String]) {
     request.environment.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
     request.listen_pid = true;
 }
+
+#[cfg(test)]
+#[path = "listening_tests.rs"]
+mod tests;

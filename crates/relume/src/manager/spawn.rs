@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use relume_config::Stderr;
+use relume_config::{Socket, Stderr};
 use relume_core::{Hook, RunId, RunKind, SpawnError};
 use relume_os::cgroup::{CgroupRoot, EntryWay, RunCgroup};
 use relume_os::error::Errno;
@@ -364,7 +364,8 @@ impl Ground {
         if !matches!(order.kind, RunKind::Service | RunKind::Job) {
             return Ok(());
         }
-        let mut named = self.listening.give(&self.keeper, &order.unit, order.run.generation, request)?;
+        let owner_of = |socket: &Socket| listening::owner_of(socket, &order.unit, request);
+        let mut named = self.listening.give(&self.keeper, &order.unit, order.run.generation, owner_of)?;
         if order.kind == RunKind::Service {
             named.extend(self.stored.give(&order.unit.config.spec.name));
         }
