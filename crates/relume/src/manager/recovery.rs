@@ -409,7 +409,12 @@ impl Edge {
         let main = matches!(run.stage, Stage::Main { .. });
         if let Stage::Main { process, pidfd } = &run.stage {
             self.watch_process(id, None, pidfd);
-            self.publisher.send(Note::Process { run: id, pid: process.pid, began });
+            self.publisher.send(Note::Process {
+                run: id,
+                pid: process.pid,
+                began,
+                cgroup: run.tree.cgroup(),
+            });
         }
         let tree = run.tree.clone();
         self.runs.insert(id, Box::new(run));

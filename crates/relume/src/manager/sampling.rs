@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use relume_core::{Moment, RunId};
-use relume_os::cgroup::CgroupRoot;
+use relume_os::cgroup::RunCgroup;
 use relume_os::clock;
 use relume_os::proc::{self, Stat};
 use relume_os::usage::{self, Usage};
@@ -131,20 +131,17 @@ pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) pid: u32,
     pub(crate) started: Moment,
+    /// Where all of it is. One that another manager has started may be in none, or in one where this manager would make none.
+    pub(crate) cgroup: Option<RunCgroup>,
     pub(crate) max_memory: Option<u64>,
 }
 
 impl Sampler {
     /// Starts the thread, which sleeps until somebody wants something.
-    pub(crate) fn start(
-        board: Arc<Mutex<Board>>,
-        cgroups: Option<CgroupRoot>,
-        inbox: Arc<Inbox>,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(board: Arc<Mutex<Board>>, inbox: Arc<Inbox>) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let readings = board.lock().unwrap_or_else(PoisonError::into_inner).readings.clone();
-        let thread =
-            Thread { shared: Arc::clone(&shared), board, readings, cgroups, inbox, told: HashSet::new() };
+        let thread = Thread { shared: Arc::clone(&shared), board, readings, inbox, told: HashSet::new() };
         std::thread::Builder::new().name("sample".into()).spawn(move || thread.run())?;
         Ok(Self(shared))
     }
@@ -188,7 +185,6 @@ struct Thread {
     shared: Arc<Shared>,
     board: Arc<Mutex<Board>>,
     readings: Readings,
-    cgroups: Option<CgroupRoot>,
     inbox: Arc<Inbox>,
     /// Runs that the core has been told of: each once.
     told: HashSet<RunId>,
@@ -240,11 +236,12 @@ impl Thread {
         if !everything {
             targets.retain(|target| target.max_memory.is_some());
         }
-        let trees = if self.cgroups.is_none() { trees(&targets, guardian) } else { HashMap::new() };
+        let marked: Vec<&Target> = targets.iter().filter(|target| target.cgroup.is_none()).collect();
+        let trees = if marked.is_empty() { HashMap::new() } else { trees(&marked, guardian) };
         let mut found = Vec::with_capacity(targets.len());
         for target in &targets {
-            let usage = match &self.cgroups {
-                Some(root) => usage::of_cgroup(&root.run(&target.name, target.run.generation)),
+            let usage = match &target.cgroup {
+                Some(cgroup) => usage::of_cgroup(cgroup),
                 None => usage::of_processes(trees.get(&target.run).map_or(&[], Vec::as_slice)),
             };
             if usage.processes > 0 {
@@ -281,11 +278,9 @@ impl Thread {
         if self.told.contains(&target.run) {
             return;
         }
-        let pids = match &self.cgroups {
-            Some(root) => {
-                let run = root.run(&target.name, target.run.generation);
-                if run.memory().is_some() { None } else { Some(run.procs().unwrap_or_default()) }
-            }
+        let pids = match &target.cgroup {
+            Some(cgroup) if cgroup.memory().is_some() => None,
+            Some(cgroup) => Some(cgroup.procs().unwrap_or_default()),
             None => Some(trees.get(&target.run).cloned().unwrap_or_default()),
         };
         // Where the kernel does not say what is shared, the sum has to do.
@@ -302,11 +297,11 @@ fn own_pids(guardian: u32) -> Vec<u32> {
     if guardian == me { vec![me] } else { vec![me, guardian] }
 }
 
-/// Who belongs to which run, where there are no cgroups: by session and descent, and orphans by their tag.
-fn trees(targets: &[Target], guardian: u32) -> HashMap<RunId, Vec<u32>> {
+/// Who belongs to which run, of those without a cgroup: by session and descent, and orphans by their tag.
+fn trees(targets: &[&Target], guardian: u32) -> HashMap<RunId, Vec<u32>> {
     let table: BTreeMap<u32, Stat> =
         proc::all().unwrap_or_default().into_iter().map(|stat| (stat.pid, stat)).collect();
-    let leaders: HashMap<u32, &Target> = targets.iter().map(|target| (target.pid, target)).collect();
+    let leaders: HashMap<u32, &Target> = targets.iter().map(|target| (target.pid, *target)).collect();
     let ours = own_pids(guardian);
     let mut found: HashMap<RunId, Vec<u32>> = HashMap::new();
     for stat in table.values() {
@@ -321,7 +316,7 @@ fn owner<'a>(
     stat: &Stat,
     table: &BTreeMap<u32, Stat>,
     leaders: &HashMap<u32, &'a Target>,
-    targets: &'a [Target],
+    targets: &[&'a Target],
     ours: &[u32],
 ) -> Option<&'a Target> {
     let mut at = stat;
@@ -338,7 +333,8 @@ fn owner<'a>(
             let (rest, generation) = tag.rsplit_once('/')?;
             let (_, name) = rest.split_once('/')?;
             let generation: u64 = generation.parse().ok()?;
-            return targets.iter().find(|target| target.name == name && target.run.generation == generation);
+            let is_it = |target: &&&Target| target.name == name && target.run.generation == generation;
+            return targets.iter().find(is_it).copied();
         }
         at = table.get(&at.ppid)?;
     }

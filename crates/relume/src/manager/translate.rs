@@ -216,7 +216,7 @@ impl Edge {
         };
         self.note_began(id, kept);
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
-        self.publisher.send(Note::Process { run: id, pid: process.pid, began });
+        self.publisher.send(Note::Process { run: id, pid: process.pid, began, cgroup: cgroup.clone() });
         let tree = cgroup.map_or(Tree::Marked { leader: process, tag }, Tree::Cgroup);
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
@@ -432,7 +432,8 @@ impl Edge {
     /// A run's main process is another one from now on: shown, and noted for a successor.
     pub(super) fn note_main(&mut self, id: RunId, process: ProcessId) {
         let began = Self::now();
-        self.publisher.send(Note::Process { run: id, pid: process.pid, began });
+        let cgroup = self.runs.get(&id).and_then(|run| run.tree.cgroup());
+        self.publisher.send(Note::Process { run: id, pid: process.pid, began, cgroup });
         if let Some(kept) = self.kept.get(&id).cloned() {
             let (pid, start_time) = (process.pid, process.start_time);
             self.note_began(id, Kept { pid, start_time, began: began.0, ..kept });

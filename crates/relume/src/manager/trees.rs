@@ -37,6 +37,16 @@ pub(crate) enum Tree {
     },
 }
 
+impl Tree {
+    /// The cgroup it is, if it is one.
+    pub(crate) fn cgroup(&self) -> Option<RunCgroup> {
+        match self {
+            Self::Cgroup(cgroup) => Some(cgroup.clone()),
+            Self::Marked { .. } => None,
+        }
+    }
+}
+
 /// Something to do about a tree.
 #[derive(Debug)]
 enum Errand {

@@ -1,7 +1,10 @@
 //! What services use, and what they may.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
+use crate::harness::halves::kill_both;
 use crate::harness::{Builder, Relume, eventually, fixture, is_root, skip};
 
 /// Takes so many megabytes, a child of it as many again, and stays.
@@ -53,6 +56,32 @@ fn the_same_is_told_where_there_are_no_cgroups() {
     let relume = Builder::new().config(&services()).env("RELUME_CGROUP", "off").up();
     check_what_it_uses(&relume);
     relume.down();
+}
+
+/// What a service uses is read where it was started, whatever the relume that has adopted it would do with a new one. Shown to
+/// fail: looked for where this relume has its own, an adopted family is never measured.
+#[test]
+fn what_an_adopted_service_uses_is_told_by_a_relume_that_has_cgroups_or_has_them_no_more() {
+    for before in ["on", "off"] {
+        let builder = Builder::new().config(&services());
+        let relume = if before == "on" { builder.up() } else { builder.env("RELUME_CGROUP", "off").up() };
+        relume.wait_until("all run", |status| {
+            ["idle", "family", "busy"].iter().all(|name| status.state(name) == "running")
+        });
+        let first = relume.status();
+        kill_both(&first);
+        relume.wait_for_end();
+        let mut command = relume.command(&["up"]);
+        match before {
+            "on" => command.env("RELUME_CGROUP", "off"),
+            _ => command.env_remove("RELUME_CGROUP"),
+        };
+        relume.adopt(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        relume.wait_until_it_answers();
+        assert_eq!(relume.status().pid("family"), first.pid("family"), "it is adopted");
+        check_what_it_uses(&relume);
+        relume.down();
+    }
 }
 
 /// Shown to fail: with the bound compared to the main process alone it is never reached.

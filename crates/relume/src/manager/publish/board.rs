@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relume_core::{Fact, Moment, Record, RunId, RunKind, ServiceId, Snapshot, What};
+use relume_os::cgroup::RunCgroup;
 use relume_os::clock;
 use relume_os::exit::Usage;
 use relume_proto::EventRecord;
@@ -66,10 +67,12 @@ pub(crate) struct Beginnings {
 }
 
 /// The main process of a run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) started: Moment,
+    /// Of the whole run.
+    pub(crate) cgroup: Option<RunCgroup>,
 }
 
 impl Board {
@@ -163,8 +166,8 @@ impl Board {
     }
 
     /// Notes a run's main process. For a service's own run: its name.
-    pub(crate) fn process_began(&mut self, run: RunId, pid: u32, started: Moment) -> Option<String> {
-        self.processes.insert(run, Process { pid, started });
+    pub(crate) fn process_began(&mut self, run: RunId, process: Process) -> Option<String> {
+        self.processes.insert(run, process);
         self.name_of_main(run)
     }
 
@@ -209,8 +212,8 @@ impl Board {
     }
 
     /// The present main process of a service.
-    pub(crate) fn process_of(&self, service: ServiceId) -> Option<Process> {
-        self.processes.get(self.mains.get(&service)?).copied()
+    pub(crate) fn process_of(&self, service: ServiceId) -> Option<&Process> {
+        self.processes.get(self.mains.get(&service)?)
     }
 
     /// What the present run of a service uses, if that was measured lately.
@@ -228,6 +231,7 @@ impl Board {
                 name: unit.config.spec.name.clone(),
                 pid: process.pid,
                 started: process.started,
+                cgroup: process.cgroup.clone(),
                 max_memory: unit.config.resources.max_memory,
             })
         };

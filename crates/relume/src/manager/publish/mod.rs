@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use relume_core::{
     Cause, Fact, Moment, Outcome, Remembered, RunId, ServiceId, Snapshot, State, Ticket, What,
 };
+use relume_os::cgroup::RunCgroup;
 use relume_os::exit::Usage;
 use relume_os::memory;
 use relume_proto::EventRecord;
@@ -70,6 +71,8 @@ pub(crate) enum Note {
         pid: u32,
         /// When it was started.
         began: Moment,
+        /// The cgroup that all of the run is in; none: it is in none of its own.
+        cgroup: Option<RunCgroup>,
     },
     /// What a run says of itself, or its probes of it, is this from now on.
     Told {
@@ -280,8 +283,9 @@ impl Thread {
             }
             Note::SafeMode => board.safe_mode = true,
             Note::GuardianGone => board.guardian = std::process::id(),
-            Note::Process { run, pid, began } => {
-                if let Some(name) = board.process_began(run, pid, began) {
+            Note::Process { run, pid, began, cgroup } => {
+                let process = board::Process { pid, started: began, cgroup };
+                if let Some(name) = board.process_began(run, process) {
                     outlets.pid(&name, Some(pid));
                 }
                 self.stale_since.get_or_insert_with(Instant::now);

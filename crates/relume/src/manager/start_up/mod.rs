@@ -124,13 +124,8 @@ fn ground(
 }
 
 /// Starts what looks at services and disks, and says where the board keeps the times of jobs.
-fn measure(
-    board: &Arc<Mutex<Board>>,
-    cgroups: Option<&Cgroups>,
-    inbox: &Arc<Inbox>,
-) -> std::io::Result<(Sampler, Times)> {
-    let root = cgroups.map(|cgroups| cgroups.root.clone());
-    let sampler = Sampler::start(Arc::clone(board), root, Arc::clone(inbox))?;
+fn measure(board: &Arc<Mutex<Board>>, inbox: &Arc<Inbox>) -> std::io::Result<(Sampler, Times)> {
+    let sampler = Sampler::start(Arc::clone(board), Arc::clone(inbox))?;
     disks::watch(Arc::clone(board), Arc::clone(inbox))?;
     let times = board.lock().unwrap_or_else(PoisonError::into_inner).times.clone();
     Ok((sampler, times))
@@ -178,7 +173,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let door = door(&keeper, &places, &mut fds, opened)?;
     let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
     let (close, closing) = watch::channel(false);
-    let (sampler, times) = measure(&board, cgroups.as_ref(), &inbox)?;
+    let (sampler, times) = measure(&board, &inbox)?;
     let measured = sampler.clone();
     let office =
         Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, sampler, closing };
