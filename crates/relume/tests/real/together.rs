@@ -81,6 +81,44 @@ fn of_a_hundred_ups_at_once_one_manages_and_the_others_name_it_and_end_with_1() 
     assert!(took < SOON, "{took:?}");
 }
 
+/// A half that was killed holds the lock until its last thread is gone. Shown to fail: one look at the lock, and `up` says that
+/// relume already runs.
+#[test]
+fn an_up_waits_for_whoever_holds_the_lock_and_is_ending_and_then_comes_up() {
+    let relume =
+        Builder::new().config(&json!({"services": {"web": {"command": [fixture("never-ready")]}}})).prepare();
+    std::fs::create_dir_all(relume.state("")).unwrap();
+    let lock = relume_os::files::lock(&relume.state("lock"), "pid 4242").unwrap();
+    let output = File::create(relume.path("up-0")).unwrap();
+    let mut up = relume.command(&["up"]);
+    let up = up.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+    let process = Process::of(up.id()).unwrap();
+    relume.adopt(up);
+    eventually("it has seen the lock", || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", process.pid)).unwrap().flatten();
+        let mut all = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        all.any(|target| target == relume.state("lock")).then_some(())
+    });
+    drop(lock);
+    relume.wait_until_it_answers();
+    relume.wait_state("web", "running");
+    assert!(process.lives() && !said(&relume, 0).contains("already runs"), "{}", said(&relume, 0));
+    relume.down();
+}
+
+/// Shown to fail: it waits as long as the lock is held, and says nothing.
+#[test]
+fn an_up_that_finds_the_lock_held_by_nobody_who_answers_names_the_holder_and_ends_with_1() {
+    let relume = Builder::new().config(&json!({"services": []})).prepare();
+    std::fs::create_dir_all(relume.state("")).unwrap();
+    let _lock = relume_os::files::lock(&relume.state("lock"), "pid 4242").unwrap();
+    let output = relume.command(&["up"]).output().unwrap();
+    let said = crate::harness::text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let holder = format!("relume already runs here: pid {} (", std::process::id());
+    assert!(said.contains(&holder) && said.contains("it has not answered for 5 s"), "{said}");
+}
+
 /// Shown to fail: a manager without a guardian that goes on makes a second process that answers.
 #[test]
 fn a_second_manager_started_by_hand_ends_and_changes_nothing() {

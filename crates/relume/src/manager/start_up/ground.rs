@@ -3,11 +3,13 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use relume_config::Files;
 use relume_os::cgroup::CgroupRoot;
 use relume_os::files::{self, Lock, LockError};
-use relume_os::{notify, sockets, users};
+use relume_os::{notify, proc, sockets, users};
+use relume_proto::Client;
 
 use crate::config_files::Disk;
 use crate::manager::api::Door;
@@ -16,22 +18,57 @@ use crate::manager::publish::{Level, Note, Publisher};
 use crate::manager::ready::NOTIFY_DIR;
 use crate::manager::spawn::Cgroups;
 use crate::places::Places;
+use crate::port_holders;
 use crate::roles::AGAIN;
 
 use super::Trouble;
 
-/// One relume per state directory.
+/// How long somebody may hold the lock and not answer. One that was killed holds it until the last of its threads is gone, which
+/// takes milliseconds, or as long as a disk keeps one waiting; one that is coming up answers within a second or two.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// One relume per state directory. Who answers behind the lock runs; who does not may be dying, and is waited for.
 pub(super) fn lock(places: &Places) -> Result<Lock, Trouble> {
     let text = format!("pid {}", std::process::id());
-    files::lock(&places.lock_file(), &text).map_err(|error| match error {
-        LockError::Held { by } => Trouble {
-            text: format!("relume already runs here: {by}, state directory {}", places.state_dir.display()),
-            help: Some(
-                "See it with: relume status\nStart a service with: relume start NAME\nEnd it with: relume down".into(),
-            ),
-        },
-        LockError::Failed(error) => Trouble::from(error),
-    })
+    let client = Client::new(places.socket()).ok();
+    let end = Instant::now() + SILENCE;
+    loop {
+        let by = match files::lock(&places.lock_file(), &text) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Failed(error)) => return Err(error.into()),
+            Err(LockError::Held { by }) => by,
+        };
+        let place = places.state_dir.display();
+        if let Some(running) = client.as_ref().and_then(|client| client.version().ok()) {
+            let text = format!("relume already runs here: pid {}, state directory {place}", running.pid);
+            let help = "See it with: relume status\nStart a service with: relume start NAME\nEnd it with: relume down";
+            return Err(Trouble { text, help: Some(help.into()) });
+        }
+        if Instant::now() >= end {
+            let by = holder(&places.lock_file()).map_or(by, port_holders::in_words);
+            let text = format!(
+                "relume already runs here: {by}, state directory {place}; it has not answered for {} s",
+                SILENCE.as_secs()
+            );
+            let help = "It is still coming up, or it hangs: see what it says with: relume logs --self\nEnd it with: relume down";
+            return Err(Trouble { text, help: Some(help.into()) });
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Who has the lock's file open, as far as we may see. Who took it may have ended since, and its other half has it still.
+fn holder(path: &Path) -> Option<u32> {
+    let path = std::fs::canonicalize(path).ok()?;
+    let has_it = |pid: &u32| {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        fds.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target == path))
+    };
+    let all = proc::all().unwrap_or_default().into_iter().map(|stat| stat.pid);
+    all.filter(|pid| *pid != std::process::id()).find(has_it)
 }
 
 /// Without the link clients have to look for the runtime directory, which is no reason for a successor not to come up.
