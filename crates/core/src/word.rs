@@ -65,8 +65,12 @@ impl Word {
             State::Restarting { pace: Pace::Slow, .. } | State::Failed { exhausted: true, .. } => {
                 Self::MaxRestarts
             }
-            // It ran well until relume ended it.
-            State::Restarting { cause: Cause::Memory { .. }, .. } => Self::Restarting,
+            // It did not end by itself: relume has ended it, for its memory or for its health.
+            State::Restarting { cause, .. }
+                if cause.is_illness() || matches!(cause, Cause::Memory { .. }) =>
+            {
+                Self::Restarting
+            }
             State::Restarting { cause, .. } if cause.is_failure(policy) => Self::Crashed,
             State::Restarting { .. } => Self::Restarting,
             State::Completed => Self::Completed,

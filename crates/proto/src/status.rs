@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Cause;
+
 words! {
     /// The state of a service, in the words users see.
     State {
@@ -17,9 +19,9 @@ words! {
         Unhealthy = "unhealthy",
         /// The stop sequence is under way.
         Stopping = "stopping",
-        /// Ended unexpectedly; a restart is scheduled.
+        /// Ended unexpectedly, or could not be started; a restart is scheduled.
         Crashed = "crashed",
-        /// Between two lives for a reason other than a crash.
+        /// Between two lives for a reason other than a crash: asked, a clean end, its health, its memory.
         Restarting = "restarting",
         /// Stopped on request, or never started.
         Stopped = "stopped",
@@ -118,6 +120,8 @@ pub struct ServiceReport {
     pub state: State,
     /// Why, in a sentence for people: what it waits for, how it ended, why it was restarted.
     pub reason: Option<String>,
+    /// The same in one word, while it is being stopped, waits for a restart or has failed.
+    pub cause: Option<Cause>,
     /// The main process, if there is one.
     pub pid: Option<u32>,
     /// Number of the current or last life, counted over all that this service ever had.
@@ -162,6 +166,27 @@ pub struct ServiceReport {
     pub groups: Vec<String>,
     /// What it is for.
     pub description: Option<String>,
+}
+
+impl ServiceReport {
+    /// Whether its last life has failed and another one is due: it ended by itself, or was ended because it was not well.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        let for_its_own_sake = [Cause::Unhealthy, Cause::Watchdog, Cause::Memory];
+        match &self.state {
+            State::Crashed | State::Unhealthy => true,
+            State::Restarting => self.cause.as_ref().is_some_and(|cause| for_its_own_sake.contains(cause)),
+            State::Pending
+            | State::Starting
+            | State::Running
+            | State::Stopping
+            | State::Stopped
+            | State::Completed
+            | State::Failed
+            | State::MaxRestarts
+            | State::Other(_) => false,
+        }
+    }
 }
 
 /// How a life of a service ended: exactly one of `code`, `signal` and `unknown` is there.

@@ -38,7 +38,7 @@ scenarios! {
         w.expect_actions(["stop web"]);
         w.expect_word("web", Word::Unhealthy);
         w.exited("web", 0);
-        w.expect_word("web", Word::Crashed);
+        w.expect_word("web", Word::Restarting);
         w.expect_next_start_in("web", 1.0);
         assert_eq!(w.record("web").history.retries.len(), 1);
         w.wait(1.0);
@@ -191,7 +191,7 @@ scenarios! {
         let run = w.probe_run("web", Check::Liveness);
         w.tell(Event::Emptied { run });
         w.exited("web", 0);
-        w.expect_word("web", Word::Crashed);
+        w.expect_word("web", Word::Restarting);
     }
 
     fn what_a_command_leaves_behind_is_killed_at_once(w) {
@@ -248,7 +248,7 @@ scenarios! {
         w.silent("web");
         w.expect_word("web", Word::Unhealthy);
         w.exited("web", 0);
-        w.expect_word("web", Word::Crashed);
+        w.expect_word("web", Word::Restarting);
     }
 
     fn one_that_takes_too_much_memory_is_restarted_and_that_counts(w) {

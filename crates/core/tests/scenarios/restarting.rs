@@ -293,7 +293,7 @@ scenarios! {
         w.expect_actions(["spawn web", "stop web"]);
         w.expect_word("web", Word::Unhealthy);
         w.exited("web", 0);
-        w.expect_word("web", Word::Crashed);
+        w.expect_word("web", Word::Restarting);
         w.expect_next_start_in("web", 1.0);
     }
 

@@ -19,7 +19,7 @@ fn the_whole_tree_of_a_command_that_hangs_is_killed_at_its_timeout() {
         "exec": format!("{0} & {0} & echo x >> probed; wait", fixture("ignores-term")),
         "interval": "300ms", "timeout": "200ms", "retries": 3}}))}}));
     relume.wait_state("web", "running");
-    let status = relume.wait_until("it is ill", |status| status.state("web") == "crashed");
+    let status = relume.wait_until("it is ill", |status| status.state("web") == "restarting");
     assert!(status.reason("web").contains("has not ended within 200ms"), "{status}");
     eventually("nothing of the probes is left", || relume.processes_of("web").is_empty().then_some(()));
     let probed = fs::read_to_string(relume.path("probed")).unwrap();

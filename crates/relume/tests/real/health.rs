@@ -101,13 +101,13 @@ fn liveness_waits_for_startup_and_a_startup_that_never_comes_ends_the_start() {
     let relume = Relume::with(&json!({"services": {
         "web": quiet(&json!({"startup": probe(&started, 1000), "liveness": probe(&alive, 2)})),
         "never": quiet(&json!({"startup": probe(&never, 2)}))}}));
-    let status = relume.wait_state("never", "crashed");
+    let status = relume.wait_state("never", "restarting");
     assert!(status.reason("never").contains("its startup failed"), "{status}");
     assert_eq!(status.state("web"), "starting", "{status}");
     assert_eq!(alive.asked(), 0, "liveness has to wait");
     started.say(200);
     relume.wait_until("it has started", |status| status.state("web") != "starting");
-    let status = relume.wait_state("web", "crashed");
+    let status = relume.wait_state("web", "restarting");
     assert!(status.reason("web").contains("its liveness failed"), "{status}");
 }
 
@@ -187,7 +187,7 @@ rest()";
     std::thread::sleep(Duration::from_millis(1000));
     assert_eq!(relume.status().pid("web"), pid, "it shows that it lives");
     fs::write(relume.path("silent"), "").unwrap();
-    let status = relume.wait_state("web", "crashed");
+    let status = relume.wait_state("web", "restarting");
     assert!(status.reason("web").contains("no sign of life"), "{status}");
     let causes = events(&relume, "web");
     assert!(causes.iter().any(|event| event["cause"] == "watchdog"), "{causes:?}");
@@ -235,11 +235,13 @@ fn counts_and_watchdogs_go_on_after_the_managers_death() {
             kill_manager(&relume);
         }
     }
-    let status = relume.wait_state("web", "crashed");
+    let status = relume.wait_state("web", "restarting");
     assert!(status.reason("web").contains("health_check failed"), "{status}");
     assert!(Process::of(pid).is_none());
     assert_eq!(failures(&relume), 4, "{:?}", events(&relume, "web"));
-    relume.wait_until("its watchdog was not begun anew each time", |status| status.state("dog") == "crashed");
+    relume.wait_until("its watchdog was not begun anew each time", |status| {
+        status.state("dog") == "restarting"
+    });
 }
 
 /// Shown to fail: without what the guardian keeps the third life gets nothing.

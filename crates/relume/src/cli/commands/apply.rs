@@ -87,6 +87,7 @@ impl Awaited {
 
 /// It does not come up without somebody doing something, or has failed at least once.
 fn is_hopeless(service: &ServiceReport) -> bool {
-    matches!(service.state, State::Crashed | State::Failed | State::MaxRestarts | State::Stopped)
+    service.is_failing()
+        || matches!(service.state, State::Failed | State::MaxRestarts | State::Stopped)
         || (service.state == State::Pending && !service.depends_on.is_empty())
 }

@@ -153,7 +153,7 @@ fn is_up(service: &ServiceReport) -> bool {
 }
 
 fn has_failed(service: &ServiceReport) -> bool {
-    matches!(service.state, State::Crashed | State::Failed | State::MaxRestarts | State::Unhealthy)
+    service.is_failing() || matches!(service.state, State::Failed | State::MaxRestarts)
 }
 
 /// What the config as it is now would change, where it would change something. `up` does not do it: `apply` does.

@@ -181,7 +181,7 @@ fn what_comes(service: &ServiceReport) -> Option<String> {
             Some(format!("{} used; next try in {}", count_retries(service.retries_used), seconds(wait)))
         }
         (None, _) if exhausted => Some(format!("gave up after {}", count_retries(service.retries_used))),
-        (Some(wait), Some(left)) if service.state == State::Crashed => {
+        (Some(wait), Some(left)) if service.is_failing() => {
             let all = service.retries_used.saturating_add(left);
             Some(format!("next start in {}, {left} of {} left", seconds(wait), count_retries(all)))
         }
@@ -239,7 +239,7 @@ fn advice(services: &[ServiceReport]) -> Vec<String> {
     if let Some(service) = named(&[State::MaxRestarts, State::Failed]) {
         let name = shell_word(&service.name);
         advice.push(format!("See why: relume explain {name}   then: relume start {name}"));
-    } else if let Some(service) = named(&[State::Crashed, State::Unhealthy]) {
+    } else if let Some(service) = services.iter().find(|service| service.is_failing()) {
         advice.push(format!("See why: relume explain {}", shell_word(&service.name)));
     }
     if let Some((waiting, needed)) = services.iter().find_map(|service| held_up(service, services)) {

@@ -99,6 +99,7 @@ fn service(board: &Board, id: ServiceId, record: &Record) -> ServiceReport {
         name: record.name.clone(),
         state: shown(board, id, record),
         reason: words::due(board, record).or_else(|| words::reason(board, record)),
+        cause: words::cause_of(&record.state),
         pid: process.map(|process| process.pid),
         run: Some(record.generation).filter(|generation| *generation > 0),
         uptime_s: since.map(|at| now().since(at).as_secs_f64()),

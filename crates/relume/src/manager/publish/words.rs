@@ -120,7 +120,7 @@ fn moved(
         event: EventKind::State,
         from: Some(word(words.0)),
         to: Some(word(words.1)),
-        cause: cause_of(to).map(cause),
+        cause: cause_of(to),
         detail: reason(board, record),
         ..blank(board, fact)
     })
@@ -148,11 +148,12 @@ pub(super) fn word(word: Word) -> wire::State {
     wire::State::from(word.as_str())
 }
 
-fn cause_of(state: &State) -> Option<&Cause> {
+/// Why a service is in a state that has a cause.
+pub(super) fn cause_of(state: &State) -> Option<wire::Cause> {
     match state {
         State::Stopping { why: cause, .. }
         | State::Restarting { cause, .. }
-        | State::Failed { cause, .. } => Some(cause),
+        | State::Failed { cause, .. } => Some(on_the_wire(cause)),
         State::Stopped
         | State::Pending { .. }
         | State::Starting { .. }
@@ -161,7 +162,7 @@ fn cause_of(state: &State) -> Option<&Cause> {
     }
 }
 
-fn cause(cause: &Cause) -> wire::Cause {
+fn on_the_wire(cause: &Cause) -> wire::Cause {
     match cause {
         Cause::Asked | Cause::Shutdown => wire::Cause::Asked,
         Cause::Exited(Exit::Code(_)) | Cause::LeftNothing | Cause::AlreadyDone | Cause::HookFailed { .. } => {
