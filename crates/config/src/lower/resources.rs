@@ -6,7 +6,7 @@ use relume_core::ServiceKind;
 
 use super::service::Work;
 use crate::gather::plain;
-use crate::raw::{RawSocketMap, RawSocketType};
+use crate::raw::{Cpus, RawSocketMap, RawSocketType};
 use crate::resources::{Limits, Resources, Socket, SocketAddress, SocketKind};
 
 /// Connections that may wait, unless told otherwise: the kernel's own default bound (`net.core.somaxconn`, Linux 5.4).
@@ -46,12 +46,12 @@ fn limits(work: &mut Work<'_, '_>) -> Limits {
     if raw.pids == Some(0) {
         work.error(&["limits", "pids"], "a service needs one process at least");
     }
-    let cpu_milli = raw.cpu.and_then(|cpus| {
+    let cpu_milli = raw.cpu.and_then(|Cpus(cpus)| {
         // Below, the kernel's shortest quota (1 ms in 100 ms) could not be kept; above, nobody has so many.
         if (0.01..=8192.0).contains(&cpus) {
             return Some((cpus * 1000.0).round() as u64);
         }
-        let help = "`0.5` is half of one processor, `2` are two";
+        let help = "`0.5` or `50%` is half of one processor, `2` are two";
         work.error_with(&["limits", "cpu"], "expected a number of processors from 0.01 to 8192", help);
         None
     });
@@ -103,7 +103,7 @@ fn socket(raw: &RawSocketMap, work: &mut Work<'_, '_>, base_name: &str) -> Optio
     let address = match address(bare, text != bare, work) {
         Ok(address) => address,
         Err(message) => {
-            let help = "a port, `127.0.0.1:8080`, `[::1]:8080`, `udp://:514`, a path, or `@name`";
+            let help = "a port, `127.0.0.1:8080`, `[::1]:8080`, `udp://:514`, a path (`./name`), or `@name`";
             work.error_with(&["sockets"], message, help);
             return None;
         }
@@ -158,7 +158,8 @@ fn address(text: &str, inet: bool, work: &mut Work<'_, '_>) -> Result<SocketAddr
         let fits = !name.is_empty() && name.len() < LONGEST_PATH;
         return fits.then(|| SocketAddress::Abstract(name.to_owned())).ok_or(format!("`{shown}` is no name"));
     }
-    if !inet && (unix.is_some() || text.contains('/')) {
+    let is_file = |end: &str| text.ends_with(end) && !text.contains(':');
+    if !inet && (unix.is_some() || text.contains('/') || is_file(".sock") || is_file(".socket")) {
         let whole = plain(&work.files.resolve(work.span(&["sockets"]), path));
         if whole.as_os_str().len() > LONGEST_PATH {
             return Err(format!("the path of a unix socket has {LONGEST_PATH} bytes at most: `{shown}`"));

@@ -41,8 +41,9 @@ pub(super) fn lower(work: &mut Work<'_, '_>, kind: ServiceKind) -> Option<Schedu
         Some(every) => When::Every(every),
         None => match text.parse::<croner::Cron>() {
             Ok(_) => When::Cron(text),
-            Err(error) => {
-                work.error(&["schedule"], format!("this is no cron expression: {error}"));
+            Err(_) => {
+                let (message, help) = wrong(&text);
+                work.error_with(&["schedule"], message, &help);
                 return None;
             }
         },
@@ -54,6 +55,39 @@ pub(super) fn lower(work: &mut Work<'_, '_>, kind: ServiceKind) -> Option<Schedu
     };
     let timezone = work.raw.timezone.clone().and_then(|name| zone(&name, work));
     Some(Schedule { when, timezone, overlap, catch_up: work.raw.catch_up.unwrap_or(false) })
+}
+
+/// What the fields of a cron expression are, and what each may be; five of them begin with the second.
+const FIELDS: [(&str, &str); 6] = [
+    ("second", "0 to 59"),
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, or `L` for the last"),
+    ("month", "1 to 12, or `jan` to `dec`"),
+    ("day of the week", "0 to 7 (0 and 7 are Sunday), or `sun` to `sat`"),
+];
+
+/// Which field of a cron expression is wrong, and what it may be. The library's own words name neither.
+fn wrong(text: &str) -> (String, String) {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let names = &FIELDS[FIELDS.len().saturating_sub(fields.len())..];
+    // Each by itself, between others that may be anything.
+    let alone = |at: usize| {
+        let all = fields.iter().enumerate().map(|(other, field)| if other == at { *field } else { "*" });
+        all.collect::<Vec<_>>().join(" ")
+    };
+    let bad = (0..fields.len()).find(|at| alone(*at).parse::<croner::Cron>().is_err());
+    match bad.and_then(|at| Some((fields.get(at)?, names.get(at)?))) {
+        Some((field, (name, range))) => (
+            format!("`{}` is no {name} in a cron expression", crate::node::shortened(field)),
+            format!("{range}; also `*`, lists (`1,15`), ranges (`1-5`) and steps (`*/5`)"),
+        ),
+        None => (
+            format!("`{}` is no cron expression", crate::node::shortened(text)),
+            "minute, hour, day of the month, month, day of the week: `30 2 * * 1-5`; or `@every 5m`"
+                .to_owned(),
+        ),
+    }
 }
 
 /// A name of the tz database, as it is written there. One that is not known would be local time in silence.

@@ -334,6 +334,28 @@ impl JsonSchema for RawExec {
     }
 }
 
+scalar! {
+    /// How many processors.
+    Cpus(f64), "a number of processors such as 0.5, 2, `50%`", |text| cpus(text), {
+        "type": ["number", "string"], "minimum": 0, "x-form": "number or percentage"
+    }
+}
+
+/// A number, a percentage of one processor, or thousandths of one in the manner of Kubernetes (`500m`).
+fn cpus(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let (number, share) = match (text.strip_suffix('%'), text.strip_suffix('m')) {
+        (Some(percent), _) => (percent.trim_end(), 0.01),
+        (None, Some(milli)) => (milli.trim_end(), 0.001),
+        (None, None) => (text, 1.0),
+    };
+    let number = number.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.map(|number| number * share).ok_or_else(|| {
+        let found = crate::node::shortened(text);
+        format!("expected a number of processors such as 0.5, 2, `50%`, found `{found}`")
+    })
+}
+
 /// Limits of the whole tree.
 #[derive(Debug, Clone, Default, PartialEq, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -341,8 +363,8 @@ impl JsonSchema for RawExec {
 pub(crate) struct RawLimits {
     /// Bytes of memory.
     pub(crate) memory: Option<Size>,
-    /// CPUs: `0.5` is half of one.
-    pub(crate) cpu: Option<f64>,
+    /// CPUs: `0.5` or `50%` is half of one.
+    pub(crate) cpu: Option<Cpus>,
     /// Processes and threads.
     pub(crate) pids: Option<u64>,
 }
@@ -485,10 +507,14 @@ fn cron(text: &str) -> Result<String, String> {
     }
     let fields: Vec<&str> = text.split_whitespace().collect();
     let known = |field: &&str| field.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-?#".contains(c));
-    if (5..=6).contains(&fields.len()) && fields.iter().all(known) {
-        Ok(fields.join(" "))
-    } else {
-        Err(wrong())
+    let numbers = |field: &&str| field.starts_with(|c: char| c.is_ascii_digit() || c == '*');
+    match fields.len() {
+        5..=6 if fields.iter().all(known) => Ok(fields.join(" ")),
+        // Words in between, as `every day`, are something else.
+        found @ (2..=4 | 7..=9) if fields.iter().all(numbers) => Err(format!(
+            "a cron expression has five fields (minute, hour, day of the month, month, day of the week), and this has {found}"
+        )),
+        _ => Err(wrong()),
     }
 }
 

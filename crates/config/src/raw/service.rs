@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::forms::{CommandText, OneOrMany, RawDependencies, RawEnvFile, RawEnvironment, RawHook, Toggle};
 use super::later::{RawAlert, RawContainer, RawLimits, RawOverlap, RawProbe};
-use super::sockets::RawSocket;
+use super::sockets::RawSockets;
 use super::values::{
     AccountName, DisplayName, Name, Octal, PathText, Restart, Retries, Signal, Size, Span, SpanOrOff,
 };
@@ -172,7 +172,7 @@ pub(crate) struct RawService {
     #[schemars(extend("x-default" = "false"))]
     pub(crate) catch_up: Option<bool>,
     /// Listening sockets that relume opens and keeps for it (`LISTEN_FDS`).
-    pub(crate) sockets: Option<OneOrMany<RawSocket>>,
+    pub(crate) sockets: Option<RawSockets>,
     /// Where its output goes.
     pub(crate) log: Option<RawLog>,
     /// It is restarted when its tree takes more memory than this.

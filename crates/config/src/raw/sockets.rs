@@ -6,7 +6,9 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize as Derive;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 
 use super::values::{AccountName, Octal, Size};
 
@@ -107,5 +109,116 @@ impl JsonSchema for RawSocket {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let map = generator.subschema_for::<RawSocketMap>();
         json_schema!({ "anyOf": [{ "type": ["string", "integer"] }, map] })
+    }
+}
+
+/// One socket, a list of them, or a map from their names.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RawSockets(pub(crate) Vec<RawSocket>);
+
+/// What a map that is one socket may begin with; any other first key is a name.
+const KEYS: [&str; 12] = [
+    "listen",
+    "name",
+    "type",
+    "mode",
+    "user",
+    "group",
+    "backlog",
+    "reuse_port",
+    "ipv6_only",
+    "free_bind",
+    "receive_buffer",
+    "send_buffer",
+];
+
+struct SocketsVisit;
+
+impl<'de> Visitor<'de> for SocketsVisit {
+    type Value = RawSockets;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port, an address, a list of them, or a map from names to them")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<RawSockets, E> {
+        SocketVisit.visit_i64(number).map(|one| RawSockets(vec![one]))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<RawSockets, E> {
+        SocketVisit.visit_str(text).map(|one| RawSockets(vec![one]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawSockets, A::Error> {
+        let mut all = Vec::new();
+        while let Some(one) = seq.next_element()? {
+            all.push(one);
+        }
+        Ok(RawSockets(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawSockets, A::Error> {
+        let mut key = map.next_key::<String>()?;
+        if key.as_deref().is_some_and(|key| KEYS.contains(&key)) {
+            let one = SocketVisit.visit_map(Begun { first: key, rest: map })?;
+            return Ok(RawSockets(vec![one]));
+        }
+        let mut all = Vec::new();
+        while let Some(name) = key {
+            let RawSocket(one) = map.next_value()?;
+            if one.name.as_ref().is_some_and(|other| *other != name) {
+                return Err(A::Error::custom(format!("the socket `{name}` has another `name` inside")));
+            }
+            all.push(RawSocket(RawSocketMap { name: Some(name), ..one }));
+            key = map.next_key()?;
+        }
+        Ok(RawSockets(all))
+    }
+}
+
+/// A map whose first key has been looked at.
+struct Begun<A> {
+    first: Option<String>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        match self.first.take() {
+            Some(key) => seed.deserialize(key.into_deserializer()).map(Some),
+            None => self.rest.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.rest.next_value_seed(seed)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawSockets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(SocketsVisit)
+    }
+}
+
+impl JsonSchema for RawSockets {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Sockets".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<RawSocket>();
+        let named = json_schema!({
+            "type": "object",
+            "propertyNames": { "not": { "enum": KEYS } },
+            "additionalProperties": one,
+        });
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one }, named] })
     }
 }

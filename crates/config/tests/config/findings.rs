@@ -350,7 +350,7 @@ fn a_job_says_when_it_is_done_or_due_and_nothing_else_does() {
         &[
             "2:28 E `creates` says when a job is done already, and this is no job",
             "2:41 E only jobs are started by the clock",
-            "3:44 E this is no cron expression: Component error: Number out of bounds.",
+            "3:44 E `61` is no minute in a cron expression",
             "4:44 E `a b` does not name a program and its version",
             "4:44 E `x > y` does not name a program and its version",
             "4:87 W `overlap` goes with `schedule`",

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use relume_config::{Account, Limits, ServiceConfig, Socket, SocketAddress, SocketKind};
 
-use crate::common::{check, good};
+use crate::common::{check, good, load_one};
 
 fn service(keys: &str) -> ServiceConfig {
     good("c.yaml", &format!("services: {{a: {{command: x, {keys}}}}}")).services.remove(0)
@@ -31,6 +31,7 @@ fn an_address_is_a_port_an_address_a_path_or_a_name() {
         ("{listen: 514, type: datagram}", port(514), SocketKind::Datagram),
         ("run/a.sock", unix("/w/run/a.sock"), SocketKind::Stream),
         ("unix:a.sock", unix("/w/a.sock"), SocketKind::Stream),
+        ("a.sock", unix("/w/a.sock"), SocketKind::Stream),
         ("{listen: /tmp/a, type: seqpacket}", unix("/tmp/a"), SocketKind::Seqpacket),
         ("'@name'", SocketAddress::Abstract("name".into()), SocketKind::Stream),
     ] {
@@ -79,6 +80,73 @@ fn sockets_that_cannot_be_are_said() {
             "11:28 W `mode`, `user` and `group` are those of unix sockets",
         ],
     );
+}
+
+#[test]
+fn sockets_may_be_a_map_from_their_names_in_every_format() {
+    let named = |all: &[Socket]| -> Vec<String> {
+        all.iter().map(|socket| format!("{}={socket}", socket.name)).collect()
+    };
+    let expected = ["http=tcp port 80", "ctl=unix /w/run/a.sock"];
+    let yaml = "sockets: {http: 80, ctl: {listen: run/a.sock, mode: '0600'}}";
+    assert_eq!(named(&service(yaml).sockets), expected);
+    let ini = "[service a]\ncommand = x\nsockets.http = 80\nsockets.ctl = run/a.sock\n";
+    assert_eq!(named(&good("c.ini", ini).services.remove(0).sockets), expected);
+    let toml = "[services.a]\ncommand = 'x'\n[services.a.sockets]\nhttp = 80\nctl = 'run/a.sock'\n";
+    assert_eq!(named(&good("c.toml", toml).services.remove(0).sockets), expected);
+    // One of them, with its keys in any order.
+    assert_eq!(named(&service("sockets: {name: http, listen: 80}").sockets), ["http=tcp port 80"]);
+    assert_eq!(named(&service("sockets: {mode: '0600', listen: ./b}").sockets), ["a=unix /w/b"]);
+    assert!(service("sockets: {}").sockets.is_empty());
+    check(
+        "yaml",
+        "services:\n  a: {command: x, sockets: {http: 80, ctl: {listen: 81, nmae: x}}}\n  \
+         b: {command: x, sockets: {http: {listen: 80, name: web}}}\n  c: {command: x, sockets: {http: []}}\n",
+        &[
+            "2:57 E unknown key `nmae`",
+            "3:28 E the socket `http` has another `name` inside",
+            "4:35 E expected a port, an address or a map with `listen`, found a list",
+        ],
+    );
+}
+
+#[test]
+fn processors_are_a_number_a_percentage_or_thousandths() {
+    let cpu = |written: &str| service(&format!("limits: {{cpu: {written}}}")).resources.limits.cpu_milli;
+    let read = [cpu("2"), cpu("0.5"), cpu("'1.5'"), cpu("50%"), cpu("250 %"), cpu("500m")];
+    assert_eq!(read, [2000, 500, 1500, 500, 2500, 500].map(Some));
+    check(
+        "yaml",
+        "services:\n  a: {command: x, limits: {cpu: half}}\n  b: {command: x, limits: {cpu: 0%}}\n",
+        &[
+            "2:33 E expected a number of processors such as 0.5, 2, `50%`, found `half`",
+            "3:33 E expected a number of processors from 0.01 to 8192",
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_cron_expression_says_which_field_and_what_it_may_be() {
+    for (written, wrong, help) in [
+        ("61 * * * *", "`61` is no minute", "0 to 59; also"),
+        ("0 24 * * *", "`24` is no hour", "0 to 23; also"),
+        ("0 0 0 * *", "`0` is no day of the month", "1 to 31, or `L`"),
+        ("0 0 1-32 * *", "`1-32` is no day of the month", "ranges (`1-5`)"),
+        ("0 0 1 foo *", "`foo` is no month", "`jan` to `dec`"),
+        ("0 0 * * 8", "`8` is no day of the week", "`sun` to `sat`"),
+        ("60 0 0 * * *", "`60` is no second", "0 to 59; also"),
+        ("*/0 * * * *", "`*/0` is no minute", "steps (`*/5`)"),
+        (
+            "0 0 * *",
+            "has five fields (minute, hour, day of the month, month, day of the week), and this has 4",
+            "",
+        ),
+    ] {
+        let text = format!("services: {{a: {{command: x, type: oneshot, schedule: '{written}'}}}}");
+        let said = load_one("c.yaml", &text).diagnostics.render(false);
+        assert!(said.contains(wrong) && said.contains(help), "{written}: {said}");
+        assert!(said.contains("c.yaml:1:") && !said.contains("omponent"), "{written}: {said}");
+    }
 }
 
 #[test]
