@@ -103,7 +103,7 @@ fn sockets_may_be_a_map_from_their_names_in_every_format() {
         "services:\n  a: {command: x, sockets: {http: 80, ctl: {listen: 81, nmae: x}}}\n  \
          b: {command: x, sockets: {http: {listen: 80, name: web}}}\n  c: {command: x, sockets: {http: []}}\n",
         &[
-            "2:57 E unknown key `nmae`",
+            "2:57 E unknown key `nmae`; did you mean `name`?",
             "3:28 E the socket `http` has another `name` inside",
             "4:35 E expected a port, an address or a map with `listen`, found a list",
         ],
