@@ -3,8 +3,8 @@
 //! Called on the publish thread for each change, which it does not hold up: what is posted, and the last lines of the service that
 //! go with it, are the network thread's; a command is a run of the core's like any other.
 //!
-//! A webhook that fails is tried again after each of [`AGAIN`] and then given up, both in the log. A command is not: how it ended
-//! is all that can be known of it.
+//! A webhook that fails is tried again after each of [`AGAIN`] and then given up, both in the log; a successor goes on with it
+//! ([`super::undelivered`]). A command is not: how it ended is all that can be known of it.
 //!
 //! A service that goes up and down tells the same target of the same state once in [`PAUSE`]; the next alert says how many were
 //! held back. So a restart loop is a message a minute, and its end in `max_restarts` still one of its own.
@@ -23,7 +23,8 @@ use tokio::sync::Semaphore;
 
 use super::inbox::{Inbox, News};
 use super::ready::http;
-use super::units::Unit;
+use super::undelivered::{Kept, Letter, Shelf};
+use super::units::{Unit, Units};
 
 /// Between two alerts of one service about one state to one target.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -31,8 +32,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// How long a target may take: what hangs longer than this does not listen.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Before a webhook is tried again: a restart of whoever listens there, and then one of the machine between us. Not longer: the
-/// next manager knows nothing of it, and what is to be told grows old.
+/// Before a webhook is tried again: a restart of whoever listens there, and then one of the machine between us. Not longer:
+/// what is to be told grows old.
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15), Duration::from_secs(60)];
 
@@ -53,6 +54,7 @@ pub(crate) struct Alerts {
     inbox: Arc<Inbox>,
     turns: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    shelf: Shelf,
     told: HashMap<(ServiceId, u8, String), (Instant, u32)>,
 }
 
@@ -74,9 +76,41 @@ struct Dossier {
 }
 
 impl Alerts {
-    pub(crate) fn new(net: Handle, inbox: Arc<Inbox>) -> Self {
+    pub(crate) fn new(net: Handle, inbox: Arc<Inbox>, runtime_dir: &Path) -> Self {
         let (turns, waiting) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(MOST)));
-        Self { net, inbox, turns, waiting, told: HashMap::new() }
+        Self { net, inbox, turns, waiting, shelf: Shelf::at(runtime_dir), told: HashMap::new() }
+    }
+
+    /// Goes on with what an earlier manager has not delivered.
+    pub(crate) fn go_on(&self, units: Arc<Units>) {
+        let (net, shelf, inbox) = (self.net.clone(), self.shelf.clone(), Arc::clone(&self.inbox));
+        let (turns, waiting) = (Arc::clone(&self.turns), Arc::clone(&self.waiting));
+        self.net.spawn(async move {
+            let Ok((letters, lost)) = tokio::task::spawn_blocking(move || shelf.take()).await else { return };
+            if lost > 0 {
+                let text = format!(
+                    "alerts of an earlier relume that are too old, or cannot be read, and are given up: {lost}"
+                );
+                inbox.send(News::Warned(text));
+            }
+            for (kept, letter) in letters {
+                let Ok(place) = Arc::clone(&waiting).try_acquire_owned() else { return };
+                let Some(target) = letter.target(&units) else {
+                    let text =
+                        "an alert of an earlier relume is given up: its target is not in the config any more";
+                    inbox.send(News::Warned(format!("{}: {text}", letter.service)));
+                    put_away(Some(kept)).await;
+                    continue;
+                };
+                let (turns, inbox) = (Arc::clone(&turns), Arc::clone(&inbox));
+                net.spawn(async move {
+                    let _place = place;
+                    let name = letter.service.clone();
+                    let say = |what| inbox.send(News::Warned(format!("{name}: {what}")));
+                    post_until_told(&target, letter, Some(kept), &turns, say).await;
+                });
+            }
+        });
     }
 
     /// What is on its way.
@@ -119,6 +153,7 @@ impl Alerts {
             return self.inbox.send(News::Warned(text));
         };
         let (turns, inbox, unit) = (Arc::clone(&self.turns), Arc::clone(&self.inbox), Arc::clone(unit));
+        let shelf = self.shelf.clone();
         self.net.spawn(async move {
             let _place = place;
             let Ok(turn) = turns.acquire().await else { return };
@@ -130,33 +165,56 @@ impl Alerts {
             }
             drop(turn);
             if let Some(target) = &alert.webhook {
-                let text = dossier.text(alert.template.as_deref());
-                let say = |what| inbox.send(News::Warned(format!("{}: {what}", unit.config.spec.name)));
-                post_until_told(target, &text, &turns, say).await;
+                let name = &unit.config.spec.name;
+                let letter = Letter::new(name, which, target, dossier.text(alert.template.as_deref()));
+                let (copy, kept) = (letter.clone(), tokio::task::spawn_blocking(move || shelf.keep(&letter)));
+                let say = |what| inbox.send(News::Warned(format!("{name}: {what}")));
+                post_until_told(target, copy, kept.await.unwrap_or_default(), &turns, say).await;
             }
         });
     }
 }
 
 /// Posts until it is heard or there is no further attempt. Whoever waits for the next one keeps nobody from his turn.
-async fn post_until_told(target: &HttpTarget, text: &str, turns: &Semaphore, say: impl Fn(String)) {
+async fn post_until_told(
+    target: &HttpTarget,
+    mut letter: Letter,
+    mut kept: Option<Kept>,
+    turns: &Semaphore,
+    say: impl Fn(String),
+) {
     // The path of a webhook is often its password.
     let host = &target.host;
-    for attempt in 0..=AGAIN.len() {
+    loop {
         let Ok(turn) = turns.acquire().await else { return };
-        let Err(why) = post(target, text.to_owned()).await else { return };
+        let Err(why) = post(target, letter.text.clone()).await else { break };
         drop(turn);
-        let Some(pause) = AGAIN.get(attempt) else {
-            return say(format!(
-                "the alert to {host} was tried {} times and is given up: {why}",
-                attempt + 1
-            ));
+        letter.failed += 1;
+        let Some(pause) = AGAIN.get(letter.failed - 1) else {
+            say(format!("the alert to {host} was tried {} times and is given up: {why}", letter.failed));
+            break;
         };
-        if attempt == 0 {
+        if letter.failed == 1 {
             say(format!("the alert to {host} failed and is tried again: {why}"));
         }
+        kept = note(kept, &letter).await;
         tokio::time::sleep(*pause).await;
     }
+    put_away(kept).await;
+}
+
+/// Writes down how far it has come. What cannot be written is as it was.
+async fn note(kept: Option<Kept>, letter: &Letter) -> Option<Kept> {
+    let letter = letter.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let _as_before = kept.as_ref().map(|kept| kept.write(&letter));
+        kept
+    });
+    written.await.ok()?
+}
+
+async fn put_away(kept: Option<Kept>) {
+    let _panicked = tokio::task::spawn_blocking(move || kept.map(Kept::done)).await;
 }
 
 async fn post(target: &HttpTarget, text: String) -> Result<(), String> {

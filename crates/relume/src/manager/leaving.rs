@@ -15,6 +15,7 @@ use super::publish::{Level, Note};
 use super::ready::NOTIFY_DIR;
 use super::schedule::SCHEDULE_FILE;
 use super::spawn::Cgroups;
+use super::undelivered;
 use crate::cli::LogStream;
 use crate::orphans;
 use crate::places::Places;
@@ -61,6 +62,10 @@ impl Leaving {
         edge.keeper.leave(u8::try_from(code).unwrap_or(1));
         // Whoever comes next makes it anew. At once: what is killed from here on shall not be taken up again.
         let _gone = files::remove(&self.places.runtime_dir.join("journal"));
+        let untold = undelivered::abandon(&self.places.runtime_dir);
+        if untold > 0 {
+            edge.say(Level::Warn, format!("alerts that were not delivered and are given up: {untold}"));
+        }
         edge.say(Level::Info, "all services are down; relume leaves".into());
         edge.publisher.send(Note::Leave);
         self.end_publishing();
@@ -74,6 +79,8 @@ impl Leaving {
             }
             let _litter = cgroups.root.remove();
         }
+        // What was raised since then.
+        let _none = undelivered::abandon(&self.places.runtime_dir);
         for note in [births::FILE, SCHEDULE_FILE] {
             let _gone = files::remove(&self.places.runtime_dir.join(note));
         }

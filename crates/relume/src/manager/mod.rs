@@ -48,6 +48,7 @@ mod spawn;
 mod start_up;
 mod translate;
 mod trees;
+mod undelivered;
 mod units;
 mod weigh;
 

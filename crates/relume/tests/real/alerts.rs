@@ -3,10 +3,12 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value, json};
 
+use crate::harness::halves::kill_both;
 use crate::harness::{PATIENCE, Relume, eventually, fixture};
 
 /// Where webhooks are posted to: the head and the body of each.
@@ -128,6 +130,57 @@ fn a_webhook_that_comes_back_is_told_once_and_what_a_service_says_stays_text() {
         said.matches("the alert to").count(),
         "{said}"
     );
+}
+
+/// The letters that wait in the runtime directory of `relume`, with how many attempts of each have failed.
+fn letters(relume: &Relume) -> Vec<u64> {
+    let read = |entry: fs::DirEntry| -> Option<u64> {
+        serde_json::from_slice::<Value>(&fs::read(entry.path()).ok()?).ok()?["failed"].as_u64()
+    };
+    let entries = fs::read_dir(relume.state("run/alerts")).into_iter().flatten().flatten();
+    entries.filter_map(read).collect()
+}
+
+/// A relume with one service that has failed, and nobody there to be told, who was tried once.
+fn untold() -> (Relume, TcpListener) {
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = refused.local_addr().unwrap().port();
+    let relume = Relume::with(&json!({
+        "alerts": {"on": "failed", "webhook": format!("http://127.0.0.1:{port}/secret")},
+        "services": {"web": {"command": "true; exit 3", "restart_policy": "never"}}}));
+    drop(refused.accept().unwrap());
+    eventually("it is known to have failed", || (letters(&relume) == [1]).then_some(()));
+    (relume, refused)
+}
+
+/// Shown to fail: with nothing written down nobody is ever told.
+#[test]
+fn an_alert_that_nobody_has_heard_is_told_after_the_death_of_both_halves() {
+    let (relume, refused) = untold();
+    kill_both(&relume.status());
+    relume.wait_for_end();
+    let (sender, posted) = channel();
+    listen(refused, sender);
+    relume.up_again();
+    let (head, body) = posted.recv_timeout(PATIENCE).expect("it is tried again");
+    let value: Value = serde_json::from_str(&body).unwrap();
+    assert!(head.starts_with("POST /secret ") && value["service"] == "web", "{head} {body}");
+    eventually("nothing waits any more", || letters(&relume).is_empty().then_some(()));
+    relume.ok(&["respawn"]);
+    relume.down();
+    assert!(posted.try_recv().is_err(), "what was told is not told again");
+}
+
+/// Shown to fail: without the look at what is left nothing is said, and the runtime directory stays.
+#[test]
+fn an_alert_that_nobody_has_heard_is_given_up_aloud_when_relume_ends() {
+    let (relume, _refused) = untold();
+    let runtime = fs::read_link(relume.state("run")).unwrap();
+    let mode = fs::metadata(runtime.join("alerts")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "what is told may be secret");
+    relume.down();
+    assert!(relume.told().contains("not delivered and are given up: 1"), "{}", relume.told());
+    assert!(!runtime.exists(), "the runtime directory is gone");
 }
 
 /// Able to fail: without the look at what is under way the connection was cut by the exec, before there was an answer.

@@ -178,7 +178,8 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let office =
         Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, sampler, closing };
     let net = api::start(door, office)?;
-    let alerts = Alerts::new(net.clone(), Arc::clone(&inbox));
+    let alerts = Alerts::new(net.clone(), Arc::clone(&inbox), &places.runtime_dir);
+    alerts.go_on(Arc::clone(&units));
     let alerting = alerts.under_way();
     shown.publisher.send(Note::Alerts(Box::new(alerts)));
 
