@@ -66,6 +66,7 @@ fn an_http_probe_is_a_url_or_a_map_in_the_manner_of_kubernetes() {
     assert_eq!(http("port: 9000, readiness: {http: {status: 401}}").port, 9000);
 }
 
+/// Shown to fail: with maps that replace each other as a whole.
 #[test]
 fn defaults_say_how_to_ask_and_each_service_what() {
     let config = good(

@@ -153,7 +153,7 @@ fn untold() -> (Relume, TcpListener) {
     (relume, refused)
 }
 
-/// Shown to fail: with nothing written down nobody is ever told.
+/// Shown to fail: with a successor that does not look at what is written down.
 #[test]
 fn an_alert_that_nobody_has_heard_is_told_after_the_death_of_both_halves() {
     let (relume, refused) = untold();

@@ -124,6 +124,7 @@ fn under_never_a_service_that_is_ill_is_stopped_and_failed() {
     assert!(status.reason("web").contains("500") && !status.has_pid("web"), "{status}");
 }
 
+/// Shown to fail: with a command that is taken for well without being run, and with a file or socket that is not looked for.
 #[test]
 fn commands_files_sockets_and_lines_make_ready() {
     let relume = Relume::with(&json!({"services": {

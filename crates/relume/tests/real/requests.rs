@@ -174,12 +174,14 @@ fn run_is_one_command_under_supervision_and_ends_with_its_code() {
     assert_eq!(relume.status().state("web"), "running", "whatever runs already is not touched");
 }
 
+/// Shown to fail, each by its own assertion: with programs, folders, users or ports that are not looked at.
 #[test]
 fn doctor_finds_what_will_not_work_and_says_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let builder = Builder::new().config(&json!({"services": {
         "web": {"command": [fixture("never-ready")], "autostart": false, "port": port},
+        "lost": {"command": [fixture("never-ready")], "autostart": false, "user": "no-such-user"},
         "gone": {"command": "/no/such/program", "autostart": false, "working_dir": "/no/such/folder"}}}));
     let relume = builder.up();
     let output = relume.run(&["doctor", "--json"]);
@@ -195,6 +197,7 @@ fn doctor_finds_what_will_not_work_and_says_what_to_do() {
     assert_eq!(find("kernel")["verdict"], "ok");
     assert_eq!(find("gone.command")["verdict"], "bad");
     assert_eq!(find("gone.working_dir")["verdict"], "bad");
+    assert_eq!(find("lost.user")["verdict"], "bad");
     let held = find(&format!("port {port}"));
     assert_eq!(held["verdict"], "bad");
     assert!(held["detail"].as_str().unwrap().contains(&std::process::id().to_string()), "{held}");

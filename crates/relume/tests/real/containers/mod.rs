@@ -31,6 +31,7 @@ fn wait_for_line(relume: &Relume, number: u32) {
     eventually(&format!("line {number} is in the log"), || numbers(relume).contains(&number).then_some(()));
 }
 
+/// Shown to fail: without the network that is made first.
 #[test]
 fn a_container_is_made_as_configured_and_gone_after_a_stop() {
     let (engine, builder) = prepared(&web(json!({
@@ -62,6 +63,7 @@ fn a_container_is_made_as_configured_and_gone_after_a_stop() {
     });
 }
 
+/// Shown to fail: with any end taken for a good one.
 #[test]
 fn the_exit_code_of_a_container_is_the_services_and_policy_restarts_it() {
     let (engine, builder) = prepared(&web(json!({})));
@@ -98,6 +100,7 @@ fn a_container_whose_shim_was_killed_is_taken_up_and_no_line_is_lost_or_repeated
     engine.with(|held| assert_eq!(held.starts, ["the-web"]));
 }
 
+/// Shown to fail: with labels that are not looked at it is removed.
 #[test]
 fn a_container_of_somebody_else_is_not_touched() {
     let (engine, builder) = prepared(&web(json!({})));
@@ -111,6 +114,7 @@ fn a_container_of_somebody_else_is_not_touched() {
     engine.with(|held| assert!(held.containers.contains_key("the-web") && held.asked.is_empty()));
 }
 
+/// Shown to fail: by its exit code alone the service has no reason that says anything.
 #[test]
 fn without_an_engine_the_service_says_why_and_the_others_run() {
     let mut config = web(json!({}));
@@ -132,6 +136,7 @@ fn without_an_engine_the_service_says_why_and_the_others_run() {
     assert!(text(&doctor).contains("no container engine: docker at"), "{}", text(&doctor));
 }
 
+/// Shown to fail: with the steps of a pull not looked at, the reason is another one.
 #[test]
 fn an_image_that_nobody_has_is_named() {
     let (_engine, builder) = prepared(&web(json!({"image": "nowhere/thing:2"})));

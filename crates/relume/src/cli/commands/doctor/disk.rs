@@ -32,6 +32,7 @@ mod tests {
     use super::*;
     use crate::cli::render::doctor::Verdict;
 
+    /// Shown to fail: with any room taken for enough.
     #[test]
     fn a_full_disk_is_bad_and_one_that_is_nearly_full_is_worth_knowing() {
         let of = |free, files| {

@@ -51,6 +51,7 @@ mod tests {
     use super::*;
     use crate::cli::render::doctor::Verdict;
 
+    /// Shown to fail: with any controllers taken for enough.
     #[test]
     fn a_controller_that_is_missing_is_named_with_the_services_that_want_it() {
         let wanted = BTreeSet::from(["cpu", "memory"]);

@@ -167,6 +167,7 @@ mod tests {
         }
     }
 
+    /// Shown to fail: with a call that is missing taken for one that is there.
     #[test]
     fn a_good_kernel_is_all_right_and_an_old_one_is_not() {
         assert!(judged(&all()).iter().all(|check| check.verdict == Verdict::Ok));
@@ -176,11 +177,15 @@ mod tests {
         assert_eq!(confined.iter().map(|check| check.verdict).max(), Some(Verdict::Warn));
     }
 
+    /// Shown to fail: by its mode alone, a file that can be written and executed is a good folder.
     #[test]
     fn a_place_that_is_a_file_is_bad_and_one_that_can_be_made_is_fine() {
         let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("file"), "").unwrap();
+        let file = home.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         assert_eq!(writable("x", &home.path().join("a/b")).verdict, Verdict::Ok);
-        assert_eq!(writable("x", &home.path().join("file/b")).verdict, Verdict::Bad);
+        assert_eq!(writable("x", &file.join("b")).verdict, Verdict::Bad);
+        assert_eq!(writable("x", &file).verdict, Verdict::Bad);
     }
 }
