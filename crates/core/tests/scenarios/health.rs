@@ -161,6 +161,7 @@ scenarios! {
         w.expect_word("web", Word::Unhealthy);
     }
 
+    /// Shown to fail: with a second one begun beside the first, and with any exit code taken for a good one.
     fn a_command_is_run_in_its_turn_and_never_twice_at_once(w) {
         w.config([checked(Check::Liveness, COMMAND)]);
         w.up("web");
@@ -176,6 +177,7 @@ scenarios! {
         assert_eq!(w.record("web").health.liveness.failures, 1);
     }
 
+    /// Shown to fail: with a limit that is no failure.
     fn a_command_that_hangs_has_failed_at_its_limit_and_is_killed_with_its_tree(w) {
         w.config([checked(Check::Liveness, COMMAND)]);
         w.up("web");
@@ -194,6 +196,7 @@ scenarios! {
         w.expect_word("web", Word::Restarting);
     }
 
+    /// Shown to fail: with what it leaves behind asked to end, and not killed.
     fn what_a_command_leaves_behind_is_killed_at_once(w) {
         w.config([checked(Check::Liveness, COMMAND)]);
         w.up("web");
