@@ -234,7 +234,8 @@ fn descriptors(relume: &Relume) -> usize {
 }
 
 fn sockets(relume: &Relume) -> Vec<PathBuf> {
-    let dir = fs::read_dir(relume.path("runtime/notify")).unwrap();
+    // A clean end takes the folder with it.
+    let dir = fs::read_dir(relume.path("runtime/notify")).into_iter().flatten();
     dir.map(|entry| entry.unwrap().path()).collect()
 }
 
