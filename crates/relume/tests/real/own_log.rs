@@ -1,0 +1,1 @@
+//! relume's own log.
