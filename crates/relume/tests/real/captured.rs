@@ -104,7 +104,7 @@ fn a_full_disk_loses_nothing_that_is_not_announced() {
 }
 
 /// Takes all room that is left.
-fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     use std::io::Write;
     let mut file = std::fs::File::create(path).unwrap();
     for block in [1 << 20, 4096] {

@@ -101,6 +101,9 @@ pub(crate) struct StreamId(pub(crate) u64);
 /// relume's own log.
 pub(crate) const OWN: StreamId = StreamId(0);
 
+/// Who writes it, in messages. No service has this name, because `relume logs relume` means that log.
+pub(crate) const OWN_NAME: &str = "relume";
+
 /// Where output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogTarget {

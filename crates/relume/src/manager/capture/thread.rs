@@ -176,7 +176,8 @@ impl Worker {
         }
         let retry_at =
             self.troubled.iter().filter_map(|key| self.files.get(key)?.trouble).map(|t| t.retry_at).min();
-        let next = self.rested_at.into_iter().chain(retry_at).chain(self.drop_at).chain(self.look_at).min()?;
+        let next =
+            self.rested_at.into_iter().chain(retry_at).chain(self.drop_at).chain(self.look_at).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -388,8 +389,9 @@ impl Worker {
                 self.troubled.remove(&key);
                 if let Some(trouble) = file.trouble.take() {
                     let after = self.now.saturating_duration_since(trouble.since);
-                    let dropped =
-                        file.streams.iter().any(|id| self.pipes.get(id).is_some_and(|p| p.dropped.is_some()));
+                    let any = |id| self.pipes.get(id).is_some_and(|pipe: &Box<Pipe>| pipe.dropped.is_some());
+                    // What was lost of relume's own words is counted elsewhere.
+                    let dropped = (!file.streams.contains(&super::OWN)).then(|| file.streams.iter().any(any));
                     self.news.push(Report::Resumed { path: file.target.path.clone(), after, dropped });
                 }
                 // In the order of their coming: what an ended run left comes before the words of its successor.
