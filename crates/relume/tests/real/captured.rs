@@ -428,6 +428,29 @@ fn lines_of_other_forms_are_shown_with_one_time() {
     relume.down();
 }
 
+/// Where stderr has a file of its own, beginnings and ends are shown once, and so many lines of a service are of both files.
+/// Shown to fail with the marks of both files, and with each file counted for itself.
+#[test]
+fn output_and_errors_in_two_files_are_one_log() {
+    let script = "for i in 1 2 3 4 5; do echo out $i; sleep 0.12; echo err $i >&2; sleep 0.12; done";
+    let relume = Relume::with(&json!({"services": {"two": {"command": ["/bin/sh", "-c", script],
+        "type": "oneshot", "log": {"stderr": "separate"}}}}));
+    relume.wait_state("two", "completed");
+    let shown = |words: &[&str]| {
+        let shown = relume.ok(&[&["logs", "two"], words].concat());
+        shown.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("all of it is there", || (shown(&["-n", "all"]).len() == 10).then_some(()));
+    assert_eq!(shown(&["-n", "3"]), ["err 4", "out 5", "err 5"]);
+    eventually("its end is marked", || {
+        let marks = shown(&["--markers", "-n", "all"])
+            .into_iter()
+            .filter(|line| line.starts_with("── ") || line.starts_with("-- "));
+        (marks.count() == 2).then_some(())
+    });
+    relume.down();
+}
+
 /// Whoever follows all logs sees services that are added meanwhile, and not what was in an old log of theirs; `up --follow`
 /// too. Seen to fail with the old log of the new one read from its beginning.
 #[test]
