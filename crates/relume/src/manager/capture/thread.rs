@@ -389,7 +389,7 @@ impl Worker {
                 self.troubled.remove(&key);
                 if let Some(trouble) = file.trouble.take() {
                     let after = self.now.saturating_duration_since(trouble.since);
-                    let any = |id| self.pipes.get(id).is_some_and(|pipe: &Box<Pipe>| pipe.dropped.is_some());
+                    let any = |id: &StreamId| self.pipes.get(id).is_some_and(|pipe| pipe.dropped.is_some());
                     // What was lost of relume's own words is counted elsewhere.
                     let dropped = (!file.streams.contains(&super::OWN)).then(|| file.streams.iter().any(any));
                     self.news.push(Report::Resumed { path: file.target.path.clone(), after, dropped });

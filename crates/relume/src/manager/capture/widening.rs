@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::stream::Pipe;
 use super::thread::Worker;
 
 /// Size of the pipe of a flood, the most that an ordinary user may ask for (pipe(7)).
@@ -113,7 +112,7 @@ impl Worker {
         }
         self.pipes.values_mut().for_each(|pipe| pipe.cool());
         self.look_at = None;
-        let any = self.pipes.values().any(|pipe: &Box<Pipe>| pipe.is_watched());
+        let any = self.pipes.values().any(|pipe| pipe.is_watched());
         self.watch_width(any);
     }
 }
