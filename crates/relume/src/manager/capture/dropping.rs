@@ -14,7 +14,7 @@ use super::{StreamId, WhenFull};
 use crate::output_index::Kind;
 
 /// Time between two looks at a pipe whose output may be dropped: a large one holds 1 MiB, so that a service below 25 MB/s
-/// never waits.
+/// never waits; where there is no room for large ones, one below 1.6 MB/s.
 pub(super) const DROP_TICK: Duration = Duration::from_millis(20);
 
 /// What was dropped of one stream.
