@@ -29,6 +29,15 @@ impl Pipe {
     }
 }
 
+/// Bytes that all pipes of an ordinary user may hold together before new ones get 8 KiB (pipe(7)).
+pub fn user_bytes() -> usize {
+    // What the kernel has where nothing is set, in pages; 0 stands for no limit.
+    const USUAL: usize = 16_384;
+    let pages = std::fs::read_to_string("/proc/sys/fs/pipe-user-pages-soft");
+    let pages = pages.ok().and_then(|text| text.trim().parse().ok()).filter(|pages| *pages > 0);
+    pages.unwrap_or(USUAL).saturating_mul(rustix::param::page_size())
+}
+
 /// Gives the pipe (both ends are one inode) to a user and group.
 pub fn give_to(pipe: impl AsFd, uid: u32, gid: u32) -> Result<()> {
     let (uid, gid) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));

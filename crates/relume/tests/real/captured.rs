@@ -68,8 +68,9 @@ fn a_full_disk_loses_nothing_that_is_not_announced() {
     let (before, began) = (manager.cpu_ticks(), Instant::now());
     std::thread::sleep(full);
     let busy = (manager.cpu_ticks() - before) as f64 / 100.0 / began.elapsed().as_secs_f64();
-    // Reading what is to be dropped is work that the service makes; waiting is none.
-    assert!(busy < 0.25, "the manager used {:.1} % of a core while the disk was full", busy * 100.0);
+    // Reading what is to be dropped is work that the service makes; waiting is none. A short look sees little of it.
+    let most = if full >= Duration::from_secs(30) { 0.05 } else { 0.25 };
+    assert!(busy < most, "the manager used {:.1} % of a core while the disk was full", busy * 100.0);
     let stuck = size("waits.log");
     std::fs::remove_file(inside("filler")).unwrap();
     let freed = Instant::now();
@@ -104,7 +105,7 @@ fn a_full_disk_loses_nothing_that_is_not_announced() {
 }
 
 /// Takes all room that is left.
-fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     use std::io::Write;
     let mut file = std::fs::File::create(path).unwrap();
     for block in [1 << 20, 4096] {
@@ -295,37 +296,45 @@ fn anonymous_kib(process: &Process) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// One service floods, many others print, readers stand still: what others print is in their logs soon, and commands are
-/// answered. The promise is a p99 of 100 ms and of 50 ms on a machine of its own; here others work, too.
+/// One service floods, many others print, readers stand still: what others print is in their logs soon, commands are
+/// answered, and a reader takes little memory. The figures (scorecard R19) are of a hundred services and optimised code; a
+/// debug build beside other tests is asked for less.
 #[test]
 fn a_flood_delays_nobody() {
     let quiet = figure("RELUME_QUIET", 12);
+    let is_figure = quiet > 50;
     let mut services = serde_json::Map::new();
     let rotate = json!({"size": "20MB", "keep": 1, "compress": "off"});
     services.insert("flood".into(), json!({"command": ["/usr/bin/yes"], "log": {"rotate": rotate}}));
     for number in 0..quiet {
-        let script = "while :; do date +%s.%N; sleep 0.1; done";
-        let service = json!({"command": ["/bin/sh", "-c", script], "log": {"format": "timestamp"}});
+        let command = [fixture("prints-numbers"), "quiet".into(), "100".into(), "--clock".into()];
+        let service = json!({"command": command, "log": {"format": "timestamp"}});
         services.insert(format!("quiet{number}"), service);
     }
     let relume = Relume::with(&json!({ "services": services }));
-    let readers: Vec<_> = (0..quiet)
-        .map(|_| {
-            let mut command = relume.command(&["logs", "-f"]);
-            let child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    relume.wait_until("all run", |status| {
+        status.services().iter().all(|service| service["state"] == "running")
+    });
+    let before = anonymous_kib(&relume.manager());
+    // Every other one reads the files, and every other one what relume sends.
+    let readers: Vec<_> = (0..=quiet)
+        .map(|number| {
+            let words: &[&str] = if number % 2 == 0 { &["logs", "-f"] } else { &["events", "-f", "--json"] };
+            let mut command = relume.command(words);
+            let child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
             Process::of(child.id()).inspect(|process| process.signal(Signal::STOP));
             child
         })
         .collect();
     let mut asked = Vec::new();
-    let until = Instant::now() + Duration::from_secs(if quiet > 50 { 20 } else { 4 });
+    let until = Instant::now() + Duration::from_secs(if is_figure { 20 } else { 3 });
     while Instant::now() < until {
         let start = Instant::now();
         relume.status();
         asked.push(start.elapsed());
         std::thread::sleep(Duration::from_millis(20));
     }
-    let memory = anonymous_kib(&relume.manager());
+    let memory = anonymous_kib(&relume.manager()).saturating_sub(before);
     for mut child in readers {
         child.kill().unwrap();
         child.wait().unwrap();
@@ -338,20 +347,24 @@ fn a_flood_delays_nobody() {
     let p99 = delays[delays.len() * 99 / 100];
     let answered = asked[asked.len() * 99 / 100];
     eprintln!(
-        "{} lines: p50 {:.4} s, p99 {p99:.4} s; `status` with its start: p50 {:?}, p99 {answered:?}; {memory} KiB",
+        "{} lines: p50 {:.4} s, p99 {p99:.4} s; `status` with its start: p50 {:?}, p99 {answered:?}; \
+         {memory} KiB more for {} readers",
         delays.len(),
         delays[delays.len() / 2],
-        asked[asked.len() / 2]
+        asked[asked.len() / 2],
+        quiet + 1
     );
+    let (latest, slowest) = if is_figure { (0.1, 50) } else { (1.0, 2000) };
     assert!(delays.len() as u64 > quiet * 10, "only {} lines", delays.len());
-    assert!(p99 < 1.0 && answered < Duration::from_secs(2), "p99 {p99} s, {answered:?}");
+    assert!(p99 < latest && answered < Duration::from_millis(slowest), "p99 {p99} s, {answered:?}");
+    assert!(memory < (quiet + 1) * 1024, "{memory} KiB for {} readers", quiet + 1);
 }
 
 /// Seconds from when the service asked for the time to when its line was taken.
 fn delay(line: String) -> f64 {
     let (taken, said) = line.split_once(' ').unwrap();
     let taken: jiff::Timestamp = taken.parse().unwrap();
-    taken.as_nanosecond() as f64 / 1e9 - said.parse::<f64>().unwrap()
+    taken.as_nanosecond() as f64 / 1e9 - said.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
 }
 
 /// Each life that ended is marked in the log's index, whatever the order in which relume hears of its end and of the end of
@@ -412,6 +425,29 @@ fn lines_of_other_forms_are_shown_with_one_time() {
         assert_eq!(stamped.matches('T').count(), 1, "one time: {stamped}");
         assert_eq!(relume.ok(&["logs", name]).trim_end(), stored, "without -t, what the file holds");
     }
+    relume.down();
+}
+
+/// Where stderr has a file of its own, beginnings and ends are shown once, and so many lines of a service are of both files.
+/// Shown to fail with the marks of both files, and with each file counted for itself.
+#[test]
+fn output_and_errors_in_two_files_are_one_log() {
+    let script = "for i in 1 2 3 4 5; do echo out $i; sleep 0.12; echo err $i >&2; sleep 0.12; done";
+    let relume = Relume::with(&json!({"services": {"two": {"command": ["/bin/sh", "-c", script],
+        "type": "oneshot", "log": {"stderr": "separate"}}}}));
+    relume.wait_state("two", "completed");
+    let shown = |words: &[&str]| {
+        let shown = relume.ok(&[&["logs", "two"], words].concat());
+        shown.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("all of it is there", || (shown(&["-n", "all"]).len() == 10).then_some(()));
+    assert_eq!(shown(&["-n", "3"]), ["err 4", "out 5", "err 5"]);
+    eventually("its end is marked", || {
+        let marks = shown(&["--markers", "-n", "all"])
+            .into_iter()
+            .filter(|line| line.starts_with("── ") || line.starts_with("-- "));
+        (marks.count() == 2).then_some(())
+    });
     relume.down();
 }
 

@@ -57,7 +57,7 @@ fn sigterm_at_any_moment_of_the_first_half_second_ends_it_and_leaves_nothing() {
 }
 
 /// A terminal: the end that a person sits at, and the end for the program.
-fn terminal() -> (File, OwnedFd) {
+pub(crate) fn terminal() -> (File, OwnedFd) {
     let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&near).unwrap();
     unlockpt(&near).unwrap();

@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Builder, PATIENCE, Process, eventually};
+use crate::harness::{Builder, PATIENCE, Process, eventually, fixture};
 
 /// Every message of every connection, without its header.
 fn receiver() -> (u16, Receiver<String>) {
@@ -63,6 +64,59 @@ fn every_line_arrives_although_the_manager_is_killed() {
     }
     eventually("the manager is back", || relume.try_status());
     assert_eq!(relume.status().pid("web"), service, "the service has not noticed");
+}
+
+/// A service closes its output; one ends with its last words in the pipe; one leaves the pipe to a grandchild as well: each
+/// end is noticed at once, the last words are kept and forwarded, and nobody turns in a circle afterwards (scorecard R27).
+///
+/// Shown to fail with the closed pipe asked again and again: 55 ticks.
+#[test]
+fn last_words_are_forwarded_and_a_closed_output_costs_nothing() {
+    const LINES: usize = 3000; // 50 kB: all of it fits into the pipe
+    let builder = Builder::new();
+    let receivers = [receiver(), receiver(), receiver()];
+    let service = |number: usize, name: &str, words: &[&str]| {
+        let mut command = words.to_vec();
+        let (port, announced) = (receivers[number].0, builder.path(name));
+        command.extend(["--announce", &announced]);
+        json!({"command": command, "log": {"forward": format!("syslog+tcp://127.0.0.1:{port}")}})
+    };
+    let (closes, leaves) = (fixture("closes-stdout"), fixture("leaves-output"));
+    let lines = LINES.to_string();
+    let config = json!({"defaults": {"restart_policy": "never", "timeout_stop": "500ms"}, "services": {
+        "mute": service(0, "mute", &[&closes, "my last line"]),
+        "alone": service(1, "alone", &[&leaves, &lines, "--exit", "3"]),
+        "held": service(2, "held", &[&leaves, &lines, "--exit", "4", "--holder"]),
+    }});
+    let relume = builder.config(&config).up();
+    assert_eq!(receivers[0].1.recv_timeout(PATIENCE).unwrap(), "my last line");
+    for (number, name, code) in [(1, "alone", 3), (2, "held", 4)] {
+        for wanted in 1..=LINES {
+            assert_eq!(receivers[number].1.recv_timeout(PATIENCE).unwrap(), format!("last words {wanted}"));
+        }
+        assert_eq!(relume.wait_state(name, "failed").last_exit(name)["code"], code);
+        // Announced just before the last words were written.
+        let ended = std::fs::metadata(relume.path(name)).unwrap().modified().unwrap();
+        let events = relume.ok(&["events", "--json", name]);
+        let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let exit = events.into_iter().find(|event| event["event"] == "exit").expect("its exit");
+        let noticed: jiff::Timestamp = exit["at"].as_str().unwrap().parse().unwrap();
+        let after = std::time::SystemTime::from(noticed).duration_since(ended).unwrap_or_default();
+        eprintln!("the end of {name} was noticed after {after:?}");
+        // Promised are 50 ms, on a machine that does nothing else.
+        assert!(after < Duration::from_millis(500), "{after:?}");
+    }
+    let manager = relume.manager();
+    let before = manager.cpu_ticks();
+    std::thread::sleep(Duration::from_secs(2));
+    let used = manager.cpu_ticks() - before;
+    eprintln!("{used} ticks of 10 ms in 2 s");
+    assert!(used <= 4, "{used} ticks in 2 s");
+    let mute = Process::of(relume.status().pid("mute")).unwrap();
+    mute.signal(rustix::process::Signal::KILL);
+    relume.wait_state("mute", "failed");
+    relume.down();
+    assert!(receivers.iter().all(|(_, heard)| heard.try_recv().is_err()), "and nothing twice");
 }
 
 #[test]

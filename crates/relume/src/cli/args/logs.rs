@@ -2,7 +2,7 @@
 
 use clap::Args;
 use jiff::Zoned;
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::cli::commands::logs_time;
 
@@ -12,6 +12,7 @@ const EXAMPLES: &str = "Examples:
   relume logs -f web worker      follow two, until Ctrl+C; rotation loses nothing
   relume logs 'web*' group/jobs  services by pattern and by group
   relume logs --since 10m --grep 'error|panic' web
+  relume logs --since '5 minutes ago' -n 50 -f
   relume logs --run -1 web       all that the life before the present one has written
   relume logs -n all web > web.txt
   relume logs --self             relume's own log
@@ -34,14 +35,20 @@ pub(crate) struct LogsArgs {
     #[arg(short = 'n', long = "lines", value_name = "N", value_parser = line_count, alias = "tail")]
     pub(crate) lines: Option<u64>,
     /// What was written at this time or later: 10m (ago), 14:30, 2026-11-21, 'yesterday', RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     pub(crate) since: Option<i64>,
     /// What was written before this time
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     pub(crate) until: Option<i64>,
     /// Lines in which this regular expression matches
     #[arg(short = 'g', long, value_name = "REGEX", value_parser = regex)]
-    pub(crate) grep: Option<Regex>,
+    grep: Option<Regex>,
+    /// --grep takes upper and lower case for the same
+    #[arg(short = 'i', long, requires = "grep")]
+    ignore_case: bool,
+    /// Lines of several services without the names in front
+    #[arg(long, alias = "no-log-prefix")]
+    pub(crate) no_prefix: bool,
     /// What this run has written; -1: the run before the last one
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) run: Option<i64>,
@@ -66,10 +73,22 @@ pub(crate) struct LogsArgs {
 const SOME: u64 = 10;
 
 impl LogsArgs {
+    /// The lines that are wanted.
+    pub(crate) fn grep(&self) -> Option<Regex> {
+        let grep = self.grep.as_ref()?;
+        let folded = || RegexBuilder::new(grep.as_str()).case_insensitive(true).build().ok();
+        // It was understood with the case, so it is understood without.
+        Some(self.ignore_case.then(folded).flatten().unwrap_or_else(|| grep.clone()))
+    }
+
+    /// Not every line is wanted, whatever their number.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.since.is_some() || self.until.is_some() || self.grep.is_some() || self.run.is_some()
+    }
+
     /// How many lines of each service.
     pub(crate) fn most(&self) -> u64 {
-        let all = self.since.is_some() || self.until.is_some() || self.grep.is_some() || self.run.is_some();
-        self.lines.unwrap_or(if all { u64::MAX } else { SOME })
+        self.lines.unwrap_or(if self.is_filtered() { u64::MAX } else { SOME })
     }
 }
 

@@ -183,7 +183,9 @@ impl Named for ServiceReport {
 /// For a word that means none, with the nearest name.
 pub(super) fn select<T: Named>(services: &mut Vec<T>, words: &[String]) -> Result<(), Failure> {
     if let Some(word) = words.iter().find(|word| !services.iter().any(|service| service.is_meant_by(word))) {
-        return Err(unknown(word, services.iter().map(Named::name)));
+        let failure = unknown(word, services.iter().map(Named::name));
+        let is_group = services.iter().any(|service| service.groups().contains(word));
+        return Err(if is_group { failure.help(format!("Did you mean group/{word}?")) } else { failure });
     }
     if !words.is_empty() {
         services.retain(|service| words.iter().any(|word| service.is_meant_by(word)));
@@ -242,6 +244,7 @@ mod tests {
         let failure = selected(&["db", "wb:1"]).unwrap_err();
         assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "there is no service `wb:1`"));
         assert_eq!(failure.help.as_deref(), Some("Did you mean web:1?"));
+        assert_eq!(selected(&["data"]).unwrap_err().help.as_deref(), Some("Did you mean group/data?"));
         assert_eq!(selected(&["group/none"]).unwrap_err().message, "there is no group `none`");
     }
 }

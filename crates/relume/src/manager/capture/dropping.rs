@@ -14,7 +14,7 @@ use super::{StreamId, WhenFull};
 use crate::output_index::Kind;
 
 /// Time between two looks at a pipe whose output may be dropped: a large one holds 1 MiB, so that a service below 25 MB/s
-/// never waits.
+/// never waits; where there is no room for large ones, one below 1.6 MB/s.
 pub(super) const DROP_TICK: Duration = Duration::from_millis(20);
 
 /// What was dropped of one stream.
@@ -55,10 +55,12 @@ impl Worker {
     fn drop_of(&mut self, key: FileKey, id: StreamId) {
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         let waiting = pipe.waiting();
+        pipe.saw(waiting);
         if pipe.flow != Flow::Held || !pipe.is_busy_with(waiting) {
             return;
         }
         pipe.grow();
+        let is_watched = pipe.is_watched();
         if pipe.dropped.is_none() {
             let trimmed = self.files.get_mut(&key).map_or(0, |file| file.trim_stuck());
             pipe.dropped = Some(Dropped { bytes: trimmed, ..Dropped::default() });
@@ -80,6 +82,7 @@ impl Worker {
                 dropped.count(&waste[..got]);
             }
         }
+        self.watch_width(is_watched);
     }
 
     /// What was just read begins with the rest of a line that was dropped: how much of it goes too.

@@ -8,7 +8,7 @@
 //! much it holds before it is read; we are its only reader, so `read` returns exactly that.
 //!
 //! *Small writes* are let run together: a pipe that was found less than half full is left alone for a while ([`pace`]),
-//! which saves the service and us most of the wake-ups. Who fills the pipe within that gets a larger one.
+//! which saves the service and us most of the wake-ups. Who fills the pipe within that gets a larger one, while there is room ([`widening`]).
 //! *Fairness*: in each round every pipe that has something gets the same few reads, the fewer the more pipes there are.
 //! *Trouble* with a file (full disk, something else at its path) leaves its pipes unread: the service blocks when its
 //! pipe is full, nothing is lost, and the file is tried again four times a second. It is told once, and once when it is over.
@@ -45,6 +45,7 @@ mod slot;
 mod stream;
 mod thread;
 mod vault;
+mod widening;
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,7 @@ use self::inbox::Inbox;
 use self::report::Next;
 use self::slot::Slot;
 use self::vault::Vault;
+use self::widening::PipeRoom;
 use crate::output_index::Kind;
 
 /// Mode of a new log file: the owner writes, the group may read.
@@ -98,6 +100,9 @@ pub(crate) struct StreamId(pub(crate) u64);
 
 /// relume's own log.
 pub(crate) const OWN: StreamId = StreamId(0);
+
+/// Who writes it, in messages. No service has this name, because `relume logs relume` means that log.
+pub(crate) const OWN_NAME: &str = "relume";
 
 /// Where output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,6 +227,8 @@ struct Start {
     vault: Option<Vault>,
     open_files: usize,
     on_report: OnReport,
+    /// Bytes that all pipes of this user may hold.
+    pipe_bytes: usize,
 }
 
 impl Capture {
@@ -238,11 +245,13 @@ impl Capture {
             }
         };
         let disks = (0..threads).map(|_| Box::new(RealDisk) as Box<dyn Disk>).collect();
-        Self::start_with(Start { disks, slots, vault, open_files: OPEN_FILES, on_report })
+        let pipe_bytes = relume_os::pipes::user_bytes();
+        Self::start_with(Start { disks, slots, vault, open_files: OPEN_FILES, on_report, pipe_bytes })
     }
 
     fn start_with(start: Start) -> io::Result<Self> {
-        let Start { disks, slots, vault, open_files, on_report } = start;
+        let Start { disks, slots, vault, open_files, on_report, pipe_bytes } = start;
+        let room = PipeRoom::new(pipe_bytes);
         let bells = disks.iter().map(|_| EventFd::new()).collect::<relume_os::Result<Vec<_>>>()?;
         let inbox = Arc::new(Inbox::new(bells, MAX_STREAMS));
         let mut shares: Vec<(Vec<Slot>, Vec<Slot>)> = disks.iter().map(|_| Default::default()).collect();
@@ -260,7 +269,8 @@ impl Capture {
         for (me, (disk, (inherited, free))) in disks.into_iter().zip(shares).enumerate() {
             let slots = slot::Slots::new(free, vault.clone());
             let on_report = Arc::clone(&on_report);
-            let equipment = thread::Equipment { me, disk, slots, inherited, open_files, on_report };
+            let room = Arc::clone(&room);
+            let equipment = thread::Equipment { me, disk, slots, inherited, open_files, on_report, room };
             threads.push(Self::start_one(equipment, &inbox)?);
         }
         Ok(Self { inbox, threads: Mutex::new(threads) })

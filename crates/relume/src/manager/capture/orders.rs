@@ -106,10 +106,11 @@ impl Worker {
         let (id, who, begins) = (stream.id, stream.who.clone(), stream.begins);
         let (log, origin) = (Arc::clone(&stream.log), stream.origin);
         let key = self.file_for(&log);
-        let attached = Pipe::new(stream, key)
+        let attached = Pipe::new(stream, key, &self.room)
             .and_then(|pipe| self.epoll.add(&pipe, id.0, Interest::READ_ONCE).map(|()| pipe));
         match attached {
             Ok(pipe) => {
+                self.watch_width(pipe.is_watched());
                 self.pipes.insert(id, Box::new(pipe));
                 self.join(key, id);
                 if begins {
@@ -183,6 +184,7 @@ impl Worker {
                     self.closed.insert(id, Closed { bytes: pipe.bytes, log, origin: pipe.origin });
                     self.forget_if_unused(key);
                 } else {
+                    self.watch_width(pipe.is_watched());
                     self.pipes.insert(id, pipe);
                     self.join(key, id);
                     self.enqueue(id);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relume_os::OsError;
 
-use super::StreamId;
+use super::{OWN_NAME, StreamId};
 
 /// One piece of news from the capture thread.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub(crate) enum Report {
         path: PathBuf,
         /// How long it did not work.
         after: Duration,
-        /// Output was dropped meanwhile: how much is told next.
-        dropped: bool,
+        /// Output was dropped meanwhile: how much is told next. `None`: of relume's own log.
+        dropped: Option<bool>,
     },
     /// A file reached its size and was moved.
     Rotated {
@@ -104,6 +104,14 @@ impl fmt::Display for Next {
                         write!(f, "the output of {} and {last} waits in their pipes", first.join(", "))?;
                     }
                 }
+                if services.len() == 1 && services[0] == OWN_NAME {
+                    // Whoever tells something there does not wait: see `publish::own_log`.
+                    return write!(
+                        f,
+                        ", and what does not fit there is counted; trying again every {} ms",
+                        every.as_millis()
+                    );
+                }
                 let then = if *drops { "and is dropped when that is half full" } else { "nothing is lost" };
                 write!(f, ", {then}; trying again every {} ms", every.as_millis())
             }
@@ -125,8 +133,12 @@ impl fmt::Display for Report {
             Self::Closed { id } => write!(f, "stream {} was closed by its service", id.0),
             Self::Trouble { fault, next } => write!(f, "{fault}; {next}"),
             Self::Resumed { path, after, dropped } => {
-                let lost = if *dropped { "with output dropped" } else { "nothing lost" };
-                write!(f, "writing {} again after {:.1} s, {lost}", path.display(), after.as_secs_f64())
+                let lost = match dropped {
+                    Some(true) => ", with output dropped",
+                    Some(false) => ", nothing lost",
+                    None => "",
+                };
+                write!(f, "writing {} again after {:.1} s{lost}", path.display(), after.as_secs_f64())
             }
             Self::Rotated { path, to: Some(to) } => {
                 write!(f, "rotated {} to {}", path.display(), to.display())

@@ -3,18 +3,17 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use relume_os::pipes;
 
 use super::dropping::Dropped;
 use super::pace::Pace;
+use super::widening::{ORDINARY, PipeRoom, Share, WIDE};
 use super::{Look, Origin, Stream, StreamId};
 
 /// Names a log file in the thread's table.
 pub(super) type FileKey = u64;
-
-/// Size of the pipe of a flood, the most that an ordinary user may ask for (pipe(7)).
-const HOT_BYTES: usize = 1024 * 1024;
 
 /// What is going on with a pipe. Exactly one thing leads to its next turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +52,15 @@ pub(super) struct Pipe {
     pub(super) pace: Pace,
     /// It was left alone since it was last looked at.
     pub(super) rested: bool,
-    grown: bool,
+    share: Share,
+    /// It was found with more in it than half of an ordinary pipe, since somebody last asked.
+    was_busy: bool,
+    /// The kernel did not let it grow.
+    refused: bool,
 }
 
 impl Pipe {
-    pub(super) fn new(stream: Stream, file: FileKey) -> relume_os::Result<Self> {
+    pub(super) fn new(stream: Stream, file: FileKey, room: &Arc<PipeRoom>) -> relume_os::Result<Self> {
         let Stream { id, who, pipe: fd, origin, .. } = stream;
         pipes::set_nonblocking(&fd, true)?;
         let capacity = pipes::capacity(&fd)?;
@@ -78,7 +81,9 @@ impl Pipe {
             capacity,
             pace: Pace::new(),
             rested: true,
-            grown: false,
+            share: Share::new(room, capacity),
+            was_busy: false,
+            refused: false,
         })
     }
 
@@ -96,19 +101,59 @@ impl Pipe {
     pub(super) fn note(&mut self, waiting: usize) {
         let rested = std::mem::take(&mut self.rested);
         self.pace.found(waiting, self.capacity, rested);
+        self.saw(waiting);
         if self.pace.is_flooded() {
             self.grow();
         }
+        if self.share.is_too_much() && waiting < ORDINARY / 2 {
+            self.shrink();
+        }
     }
 
-    /// Makes it as large as that of a flood.
+    /// Notes that the writer needs a large pipe, if so much shows it.
+    pub(super) fn saw(&mut self, waiting: usize) {
+        self.was_busy |= waiting >= ORDINARY / 2;
+    }
+
+    /// Makes it as large as that of a flood, if there is room; at least as large as any.
     pub(super) fn grow(&mut self) {
-        // Asked once: an ordinary user has a share of pipe memory, and the answer stays the same.
-        if !self.grown {
-            self.grown = true;
-            if let Ok(capacity) = pipes::set_capacity(&self.fd, HOT_BYTES) {
-                self.capacity = capacity;
+        if self.refused || self.share.is_wide() {
+            return;
+        }
+        let wanted = match (self.share.widen(), self.capacity < ORDINARY) {
+            (true, _) => WIDE,
+            (false, true) => ORDINARY,
+            (false, false) => return,
+        };
+        match pipes::set_capacity(&self.fd, wanted) {
+            Ok(capacity) => self.capacity = capacity,
+            // An ordinary user has a share of pipe memory, which others may have taken.
+            Err(_) => {
+                self.refused = true;
+                self.share.narrow();
             }
+        }
+    }
+
+    fn shrink(&mut self) {
+        // Refused while it holds more than that.
+        if let Ok(capacity) = pipes::set_capacity(&self.fd, ORDINARY) {
+            self.capacity = capacity;
+            self.share.narrow();
+        }
+    }
+
+    /// It is larger than others, or wanted to be.
+    pub(super) fn is_watched(&self) -> bool {
+        self.share.is_wide() || self.refused
+    }
+
+    /// Some time has passed: a large one whose writer needs it no more becomes an ordinary one, and one that could not
+    /// grow may try again.
+    pub(super) fn cool(&mut self) {
+        self.refused = false;
+        if !std::mem::take(&mut self.was_busy) && self.share.is_wide() {
+            self.shrink();
         }
     }
 

@@ -19,6 +19,7 @@ use super::pace::TICK;
 use super::report::{Next, Report};
 use super::slot::{SLOT_BYTES, Slot, Slots};
 use super::stream::{FileKey, Flow, Pipe};
+use super::widening::PipeRoom;
 use super::{LogTarget, RETRY, StreamId, Tell, WhenFull};
 
 /// The epoll token of the inbox. Streams have their id.
@@ -52,6 +53,7 @@ pub(super) struct Equipment {
     pub(super) inherited: Vec<Slot>,
     pub(super) open_files: usize,
     pub(super) on_report: Tell,
+    pub(super) room: Arc<PipeRoom>,
 }
 
 /// See the module's description.
@@ -82,6 +84,9 @@ pub(super) struct Worker {
     pub(super) tick_at: Instant,
     /// When to look at pipes whose output may be dropped.
     pub(super) drop_at: Option<Instant>,
+    pub(super) room: Arc<PipeRoom>,
+    /// When to look whether larger pipes are still needed.
+    pub(super) look_at: Option<Instant>,
     pub(super) compressor: Compressor,
     pub(super) troubled: HashSet<FileKey>,
     pub(super) news: Vec<Report>,
@@ -92,7 +97,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(equipment: Equipment, inbox: Arc<Inbox>) -> relume_os::Result<Self> {
-        let Equipment { me, disk, slots, inherited, open_files, on_report } = equipment;
+        let Equipment { me, disk, slots, inherited, open_files, on_report, room } = equipment;
         let epoll = Epoll::new()?;
         epoll.add(inbox.bell(me), BELL, Interest::READ)?;
         Ok(Self {
@@ -115,6 +120,8 @@ impl Worker {
             rested_at: None,
             tick_at: Instant::now(),
             drop_at: None,
+            room,
+            look_at: None,
             compressor: Compressor::default(),
             troubled: HashSet::new(),
             news: Vec::new(),
@@ -148,6 +155,7 @@ impl Worker {
             self.tick();
             self.retry();
             self.drop_output();
+            self.narrow();
             self.round();
             self.tell();
         }
@@ -168,7 +176,8 @@ impl Worker {
         }
         let retry_at =
             self.troubled.iter().filter_map(|key| self.files.get(key)?.trouble).map(|t| t.retry_at).min();
-        let next = self.rested_at.into_iter().chain(retry_at).chain(self.drop_at).min()?;
+        let next =
+            self.rested_at.into_iter().chain(retry_at).chain(self.drop_at).chain(self.look_at).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -234,6 +243,7 @@ impl Worker {
 
     pub(super) fn take_turn(&mut self, id: StreamId, reads: usize) {
         let turn = self.turn(id, reads);
+        self.watch_width(self.pipes.get(&id).is_some_and(|pipe| pipe.is_watched()));
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         match turn {
             Turn::Again => self.enqueue(id),
@@ -379,8 +389,9 @@ impl Worker {
                 self.troubled.remove(&key);
                 if let Some(trouble) = file.trouble.take() {
                     let after = self.now.saturating_duration_since(trouble.since);
-                    let dropped =
-                        file.streams.iter().any(|id| self.pipes.get(id).is_some_and(|p| p.dropped.is_some()));
+                    let any = |id: &StreamId| self.pipes.get(id).is_some_and(|pipe| pipe.dropped.is_some());
+                    // What was lost of relume's own words is counted elsewhere.
+                    let dropped = (!file.streams.contains(&super::OWN)).then(|| file.streams.iter().any(any));
                     self.news.push(Report::Resumed { path: file.target.path.clone(), after, dropped });
                 }
                 // In the order of their coming: what an ended run left comes before the words of its successor.

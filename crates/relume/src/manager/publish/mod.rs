@@ -189,6 +189,10 @@ struct Thread {
 /// at once, needed for a while would otherwise stay.
 const LITTER: usize = 1000;
 
+/// Between two looks whether there is room for what log or terminal still has to say: with the wait for a disk (250 ms)
+/// it is said within a second.
+const OWING: Duration = Duration::from_millis(250);
+
 /// What counts as quiet. By then what a start has written is in the archive too.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -201,6 +205,9 @@ impl Thread {
                 Ok(note) => {
                     self.litter += 1;
                     self.show(note);
+                }
+                Err(RecvTimeoutError::Timeout) if self.publishing.outlets.owe() => {
+                    self.publishing.outlets.catch_up();
                 }
                 Err(RecvTimeoutError::Timeout) if self.stale_since.is_none() => self.tidy_up(),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -223,10 +230,15 @@ impl Thread {
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             Err(TryRecvError::Empty) => lull.rest(),
         }
-        match self.stale_since {
-            None if self.litter >= LITTER => queue.recv_timeout(QUIET),
+        let patience = match self.stale_since {
+            None if self.publishing.outlets.owe() => Some(OWING),
+            None if self.litter >= LITTER => Some(QUIET),
+            None => None,
+            Some(since) => Some(STATUS_DELAY.saturating_sub(since.elapsed())),
+        };
+        match patience {
+            Some(patience) => queue.recv_timeout(patience),
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(since) => queue.recv_timeout(STATUS_DELAY.saturating_sub(since.elapsed())),
         }
     }
 

@@ -25,6 +25,9 @@ use crate::manager::units::Units;
 /// Lines that may wait for a terminal that has been stopped (Ctrl+S) before more are dropped.
 const TERMINAL_QUEUE: usize = 1024;
 
+/// How long the end waits for room in the log for what is owed: capture makes some within a tick, unless its disk is full.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Log, terminal and files.
 pub(crate) struct Outlets {
     log: OwnLog,
@@ -90,8 +93,23 @@ impl Outlets {
         self.store.status(serde_json::to_vec_pretty(file).unwrap_or_default());
     }
 
+    /// Whether something is still to be said that there was no room for.
+    pub(super) fn owe(&self) -> bool {
+        self.log.owes() || self.terminal.dropped > 0
+    }
+
+    /// Says it, as far as there is room by now.
+    pub(super) fn catch_up(&mut self) {
+        let _later = self.log.catch_up();
+        let _later = self.terminal.catch_up();
+    }
+
     pub(super) fn finish(mut self) {
         self.store.finish();
+        let patience = Instant::now() + LAST_WORDS;
+        while self.log.owes() && !self.log.catch_up() && Instant::now() < patience {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         self.terminal.finish();
     }
 }
@@ -130,7 +148,7 @@ pub(crate) struct Terminal {
     settled: bool,
     stopping: bool,
     lines: Option<SyncSender<String>>,
-    dropped: u64,
+    dropped: usize,
     thread: Option<JoinHandle<()>>,
     waiting_since: HashMap<String, Moment>,
     /// Standard error leads to the journal of systemd: each line says how bad it is.
@@ -234,17 +252,31 @@ impl Terminal {
     }
 
     fn print(&mut self, level: Level, text: String) {
-        let text = if self.journal { with_priority(level, &text) } else { text };
-        let Some(lines) = &self.lines else { return };
+        if self.catch_up() && self.send(level, text.clone()) {
+            return;
+        }
+        self.dropped += text.lines().count();
+    }
+
+    /// Says how much was not shown. False: there is no room yet.
+    fn catch_up(&mut self) -> bool {
         let lost = match self.dropped {
-            0 => String::new(),
+            0 => return true,
+            1 => "(1 line was not shown: the terminal did not take it)\n".to_owned(),
             n => format!("({n} lines were not shown: the terminal did not take them)\n"),
         };
-        match lines.try_send(lost + &text) {
-            Ok(()) => self.dropped = 0,
-            Err(TrySendError::Full(_)) => self.dropped += 1,
-            Err(TrySendError::Disconnected(_)) => {}
+        let said = self.send(Level::Warn, lost);
+        if said {
+            self.dropped = 0;
         }
+        said
+    }
+
+    /// False: there is no room.
+    fn send(&self, level: Level, text: String) -> bool {
+        let text = if self.journal { with_priority(level, &text) } else { text };
+        let Some(lines) = &self.lines else { return true };
+        !matches!(lines.try_send(text), Err(TrySendError::Full(_)))
     }
 
     fn finish(&mut self) {

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use crate::cli::{LogStream, Screen};
 use crate::manager::archive::Archive;
-use crate::manager::capture::{Capture, LogTarget, Origin, Rotate, Stream, StreamId};
+use crate::manager::capture::{Capture, LogTarget, OWN, OWN_NAME, Origin, Rotate, Stream};
 use crate::manager::forward::Forwarding;
 use crate::manager::publish::{
     self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
@@ -119,7 +119,7 @@ pub(super) fn start_capture(
     let vault = places.runtime_dir.join("output");
     let capture = Capture::start(&vault, Box::new(move |report| reports.send(Note::Capture(report))))?;
     let log = Arc::new(LogTarget::plain(places.log_file.clone(), Some(OWN_LOG)));
-    let (id, who, origin) = (StreamId(0), "relume".into(), Origin { run: 0, is_error: false });
+    let (id, who, origin) = (OWN, OWN_NAME.into(), Origin { run: 0, is_error: false });
     let stream = Stream { id, log, pipe: own_log, who, origin, begins: false };
     capture.attach(stream).map_err(|why| Trouble { text: format!("relume's own log: {why}"), help: None })?;
     Ok(capture)

@@ -51,6 +51,19 @@ pub(crate) fn run(args: &LogsArgs, global: &Global, screen: &Screen) -> Result<E
             false
         }
     });
+    for second in 1..sources.len() {
+        if targets[second].is_stderr()
+            && args.most() < u64::MAX
+            && targets[second - 1].name() == targets[second].name()
+        {
+            let (first, rest) = sources.split_at_mut(second);
+            if let (Some(output), Some(errors)) = (first.last_mut(), rest.first_mut())
+                && let Err(error) = output.keep_last_of_both(errors, args.most())
+            {
+                complain(screen, &targets[second], &error);
+            }
+        }
+    }
     let mut printer = Printer::new(screen, targets.iter().map(Target::name), &Shape::of(args, screen));
     let mut all: BTreeSet<usize> = (0..sources.len()).collect();
     let mut failed = |number: usize, error| complain(screen, &targets[number], &error);
@@ -71,6 +84,13 @@ pub(crate) fn run(args: &LogsArgs, global: &Global, screen: &Screen) -> Result<E
         }
     }
     printer.end();
+    if printer.is_untouched() && !screen.json && screen.err.width.is_some() {
+        screen.note(if args.is_filtered() {
+            "No line matches.\n"
+        } else {
+            "Nothing has been written yet.\n"
+        });
+    }
     Ok(Exit::Done)
 }
 

@@ -39,8 +39,7 @@ impl Newcomers {
     pub(super) fn start(status: PathBuf, args: Option<&LogsArgs>, present: &[Target]) -> Option<Self> {
         let changes = Inotify::new().ok()?;
         changes.add_watch(status.parent()?, Watch::MOVED).ok()?;
-        let filter =
-            args.map(|args| Filter { grep: args.grep.clone(), until: args.until, ..Filter::default() });
+        let filter = args.map(|args| Filter { grep: args.grep(), until: args.until, ..Filter::default() });
         Some(Self {
             status,
             names: args.map(|args| args.names.clone()).unwrap_or_default(),
@@ -91,7 +90,8 @@ impl Newcomers {
                 None => lines.begin_at_end().ok()?,
             }
         }
-        Some(Source::over(lines, self.filter.clone()))
+        let filter = Filter { apart: target.is_stderr(), ..self.filter.clone() };
+        Some(Source::over(lines, filter))
     }
 }
 

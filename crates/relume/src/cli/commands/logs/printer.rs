@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use regex::bytes::Regex;
 use serde_json::{Value, json};
 
 use crate::cli::Screen;
 use crate::cli::args::LogsArgs;
 use crate::cli::render::text::{columns, harmless, padded, push_harmless};
-use crate::cli::render::{DIM, Look};
+use crate::cli::render::{BAD, DIM, Look};
 use crate::log_files::{Item, Line, Mark};
 use crate::output_index::{Channel, Kind};
 
@@ -40,6 +41,10 @@ pub(super) struct Shape {
     marks: bool,
     /// What could command a terminal is made harmless.
     clean: bool,
+    /// With the names of services, where there are several.
+    prefixes: bool,
+    /// What is looked for: made visible.
+    grep: Option<Regex>,
     zone: TimeZone,
 }
 
@@ -54,6 +59,8 @@ impl Shape {
             stamps: args.timestamps,
             marks: !args.no_markers && (args.markers || terminal && !screen.json),
             clean: terminal && !args.raw,
+            prefixes: !args.no_prefix,
+            grep: args.grep().filter(|_| screen.out.colour),
             zone: TimeZone::system(),
         }
     }
@@ -62,7 +69,7 @@ impl Shape {
     pub(super) fn beside_the_manager(screen: &Screen) -> Self {
         let clean = screen.out.width.is_some();
         let (look, zone) = (screen.out, TimeZone::system());
-        Self { look, json: false, stamps: false, marks: false, clean, zone }
+        Self { look, json: false, stamps: false, marks: false, clean, prefixes: true, grep: None, zone }
     }
 
     fn stamp(&self, at: Option<i64>) -> String {
@@ -109,6 +116,7 @@ pub(super) struct Printer<'a> {
     inside: Option<usize>,
     out: Vec<u8>,
     gone: bool,
+    untouched: bool,
 }
 
 impl<'a> Printer<'a> {
@@ -122,6 +130,7 @@ impl<'a> Printer<'a> {
             inside: None,
             out: Vec::new(),
             gone: false,
+            untouched: true,
         };
         printer.make_prefixes();
         printer
@@ -145,7 +154,7 @@ impl<'a> Printer<'a> {
             let colour = Style::new().fg_color(Some(COLOURS[number % COLOURS.len()].into()));
             prefixes.push(look.paint(colour, &format!("{} | ", padded(&harmless(name), width))));
         }
-        let several = colours.len() > 1;
+        let several = colours.len() > 1 && self.shape.prefixes;
         self.prefixes = if several { prefixes } else { vec![String::new(); self.names.len()] };
     }
 
@@ -157,6 +166,7 @@ impl<'a> Printer<'a> {
 
     /// Shows an item. False: nobody reads any more.
     pub(super) fn print(&mut self, number: usize, item: &Item) -> bool {
+        self.untouched = false;
         match item {
             Item::Line(line) if self.shape.json => self.object(line_of(&self.names[number], line)),
             Item::Line(line) => self.line(number, line),
@@ -179,6 +189,11 @@ impl<'a> Printer<'a> {
             self.flush();
         }
         !self.gone
+    }
+
+    /// Whether there was nothing to show.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.untouched
     }
 
     /// Writes what was collected. False: nobody reads any more.
@@ -228,7 +243,11 @@ impl<'a> Printer<'a> {
         // A time is shown once, also where the file holds one.
         let text = if self.shape.stamps { line.said() } else { &line.bytes };
         if self.shape.clean {
-            self.out.extend_from_slice(cleaned(text).as_bytes());
+            let text = cleaned(text);
+            match &self.shape.grep {
+                Some(grep) => self.out.extend_from_slice(&found(grep, &text)),
+                None => self.out.extend_from_slice(text.as_bytes()),
+            }
         } else {
             self.out.extend_from_slice(text);
         }
@@ -304,6 +323,22 @@ fn cleaned(line: &[u8]) -> String {
     out
 }
 
+/// A line with what was looked for made visible.
+fn found(grep: &Regex, text: &str) -> Vec<u8> {
+    let style = BAD.bold();
+    let (mut out, mut shown) = (Vec::with_capacity(text.len() + 32), 0);
+    // Nothing is there to be seen of a match of nothing.
+    for found in grep.find_iter(text.as_bytes()).filter(|found| !found.is_empty()) {
+        out.extend_from_slice(&text.as_bytes()[shown..found.start()]);
+        out.extend_from_slice(style.render().to_string().as_bytes());
+        out.extend_from_slice(found.as_bytes());
+        out.extend_from_slice(style.render_reset().to_string().as_bytes());
+        shown = found.end();
+    }
+    out.extend_from_slice(&text.as_bytes()[shown..]);
+    out
+}
+
 /// What follows a colour sequence (ECMA-48 SGR: `ESC [ digits ; m`) at the beginning of the text.
 fn after_colour(text: &str) -> Option<&str> {
     let body = text.strip_prefix("\u{1b}[")?;
@@ -318,7 +353,8 @@ mod tests {
 
     fn shape(look: Look) -> Shape {
         let clean = look.width.is_some();
-        Shape { look, json: false, stamps: false, marks: true, clean, zone: TimeZone::UTC }
+        let zone = TimeZone::UTC;
+        Shape { look, json: false, stamps: false, marks: true, clean, prefixes: true, grep: None, zone }
     }
 
     fn terminal(colour: bool) -> Look {
@@ -435,6 +471,14 @@ mod tests {
         assert_eq!(cleaned(b"\x1b[1;32mok\x1b[0m\tdone\r"), "ok\tdone");
         assert_eq!(cleaned(b"50%\r100%"), "50%\\r100%");
         assert_eq!(cleaned(b"a\xffb"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn what_is_looked_for_is_seen_on_a_terminal() {
+        let look = |grep: &str| Some(Regex::new(grep).unwrap());
+        let shape = Shape { grep: look("err.r|b*"), ..shape(terminal(true)) };
+        let text = shown(&shape, &["web"], &[(0, whole("\u{1b}[32man err\u{1b}[0mor, bb"))]);
+        assert_eq!(text, "an \u{1b}[1m\u{1b}[31merror\u{1b}[0m, \u{1b}[1m\u{1b}[31mbb\u{1b}[0m\n");
     }
 
     #[test]

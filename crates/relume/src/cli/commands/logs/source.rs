@@ -10,6 +10,7 @@ use super::start;
 use super::targets::Target;
 use crate::cli::args::LogsArgs;
 use crate::log_files::{Item, Lines};
+use crate::output_index::Kind;
 
 /// What is wanted of a log.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Filter {
     pub(super) until: Option<i64>,
     pub(super) run: Option<u32>,
     pub(super) grep: Option<Regex>,
+    /// It is the log of stderr beside that of stdout, where the beginnings and ends of runs stand as well.
+    pub(super) apart: bool,
 }
 
 impl Filter {
@@ -34,6 +37,7 @@ impl Filter {
             (Some(grep), Item::Line(line)) => grep.is_match(&line.bytes),
             // A mark between lines that are not there would say nothing.
             (Some(_), Item::Mark(_) | Item::Gap(_)) => false,
+            (None, Item::Mark(mark)) => !self.apart || matches!(mark.kind, Kind::Dropped(_)),
             (None, _) => true,
         };
         late && early && matches && (self.run.is_none() || self.run == run)
@@ -66,7 +70,8 @@ impl Source {
             None => None,
             Some(wanted) => Some(number_of(wanted, start::last_run(&target.path)?)),
         };
-        let filter = Filter { since: args.since, until: args.until, run, grep: args.grep.clone() };
+        let (grep, apart) = (args.grep(), target.is_stderr());
+        let filter = Filter { since: args.since, until: args.until, run, grep, apart };
         let most = args.most();
         let filtered =
             filter.run.is_some() || filter.grep.is_some() || filter.until.is_some() || filter.since.is_some();
@@ -84,6 +89,30 @@ impl Source {
 
     pub(super) fn over(lines: Lines, filter: Filter) -> Self {
         Self { lines, filter, found: VecDeque::new(), ahead: None, at: i64::MIN }
+    }
+
+    /// Of the output and the errors of one service, the last `most` lines of both together.
+    pub(super) fn keep_last_of_both(&mut self, errors: &mut Self, most: u64) -> io::Result<()> {
+        for source in [&mut *self, &mut *errors] {
+            source.keep_last(most)?;
+        }
+        let count =
+            |source: &Self| source.found.iter().filter(|item| matches!(item, Item::Line(_))).count() as u64;
+        for _ in most..count(self) + count(errors) {
+            let (mine, other) = (self.first_line_at(), errors.first_line_at());
+            let older = if mine <= other { &mut *self } else { &mut *errors };
+            while !matches!(older.found.pop_front(), None | Some(Item::Line(_))) {}
+        }
+        Ok(())
+    }
+
+    /// When the first of the lines found in advance was written; after all others if there is none.
+    fn first_line_at(&self) -> i64 {
+        let line = self.found.iter().find_map(|item| match item {
+            Item::Line(line) => Some(line.at.unwrap_or(i64::MIN)),
+            Item::Mark(_) | Item::Gap(_) => None,
+        });
+        line.unwrap_or(i64::MAX)
     }
 
     /// Reads to the end and keeps the last `most` lines that match, with the marks between them.

@@ -34,6 +34,11 @@ impl Target {
         &self.name
     }
 
+    /// Of a service whose stderr is kept apart, that.
+    pub(super) fn is_stderr(&self) -> bool {
+        self.channel == Channel::Err
+    }
+
     /// Its lines.
     pub(super) fn lines(&self) -> Lines {
         Lines::new(self.path.clone(), self.channel)

@@ -49,7 +49,7 @@ impl Rig {
         let on_report = Box::new(move |report| drop(send.send(report)));
         let disk = FakeDisk::default();
         let disks = (0..threads).map(|_| Box::new(disk.clone()) as Box<dyn Disk>).collect();
-        let start = Start { disks, slots, vault: None, open_files, on_report };
+        let start = Start { disks, slots, vault: None, open_files, on_report, pipe_bytes: 64 << 20 };
         let capture = Capture::start_with(start).unwrap();
         Self { capture, reports, dir: tempfile::tempdir().unwrap(), disk, ids: AtomicU64::new(1) }
     }
