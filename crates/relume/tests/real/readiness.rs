@@ -234,7 +234,8 @@ fn descriptors(relume: &Relume) -> usize {
 }
 
 fn sockets(relume: &Relume) -> Vec<PathBuf> {
-    let dir = fs::read_dir(relume.path("runtime/notify")).unwrap();
+    // With the end of relume the folder goes as well.
+    let dir = fs::read_dir(relume.path("runtime/notify")).into_iter().flatten();
     dir.map(|entry| entry.unwrap().path()).collect()
 }
 

@@ -12,7 +12,7 @@ use relume_os::limits::Limit;
 use relume_os::{limits, prctl, signals};
 
 use super::parts::HEARD;
-use super::{SIGXFSZ, Trouble};
+use super::{JOURNAL, SIGXFSZ, Trouble};
 use crate::manager::journal::{Journal, Remains};
 use crate::manager::keeper::{Keeper, Kept};
 use crate::manager::launch::{Inheritance, nofile};
@@ -20,6 +20,9 @@ use crate::manager::respawn::Back;
 use crate::manager::safe_mode;
 use crate::manager::translate::number;
 use crate::places::Places;
+
+/// Room for the descriptors of a thousand services from the beginning: 32 KiB of the kernel's memory.
+const MOST_USUAL: u64 = 4096;
 
 /// Under way since the first moments of this process.
 pub(crate) struct Arrival {
@@ -52,9 +55,12 @@ impl Arrival {
         // After what is to be inherited has been read, and before thousands of descriptors come back.
         let descriptors = limits::raise_nofile()?;
         settle()?;
+        let journal = places.runtime_dir.join(JOURNAL);
+        // Thousands of descriptors are about to come, here or by starts.
+        limits::make_room(descriptors.min(MOST_USUAL.max(Journal::descriptors(&journal))));
         let watchdog = Arc::<OnceLock<_>>::default();
         let (anew, limits) = (back.as_ref().map(Back::anew), inherited.limits().to_vec());
-        let (patience, journal) = (Arc::clone(&watchdog), places.runtime_dir.join("journal"));
+        let patience = Arc::clone(&watchdog);
         let look = move || {
             let greeted = Keeper::greet(anew, patience)?;
             // While the guardian sends.
