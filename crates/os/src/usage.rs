@@ -4,6 +4,7 @@
 //! times. [`proportional`] counts each page once and costs a walk through the page tables: for whoever has to be sure.
 
 use std::fs;
+use std::io::Read;
 use std::time::Duration;
 
 use crate::cgroup::RunCgroup;
@@ -89,7 +90,17 @@ pub fn proportional(pids: &[u32]) -> Option<u64> {
 /// How often the kernel has killed somebody on this machine for want of memory, within any limit (`/proc/vmstat`, Linux 4.13).
 #[must_use]
 pub fn oom_kills() -> Option<u64> {
-    counter(&fs::read_to_string("/proc/vmstat").ok()?, "oom_kill")
+    // Asked at ends of services: a buffer that has room for all of it, where a growing one would take a dozen calls.
+    let mut text = Vec::with_capacity(16 * 1024);
+    let mut file = fs::File::open("/proc/vmstat").ok()?;
+    let mut part = [0; 4096];
+    loop {
+        match file.read(&mut part).ok()? {
+            0 => break,
+            length => text.extend_from_slice(part.get(..length)?),
+        }
+    }
+    counter(std::str::from_utf8(&text).ok()?, "oom_kill")
 }
 
 /// One line `KEY VALUE` of a file of such lines.

@@ -45,6 +45,8 @@ pub(super) struct Work<'a> {
     pub(super) shared_files: bool,
     /// Highest descriptor that may be open, for closing one by one where close_range is missing.
     pub(super) highest_open: i32,
+    /// Signals that this program may ignore, a bit each from 1.
+    pub(super) ignored: u64,
     /// Where the child writes its own pid, when the kernel did not.
     pub(super) trace: Option<*mut u64>,
     pub(super) outcome: Outcome,
@@ -120,7 +122,7 @@ fn set_up(work: &mut Work<'_>) -> Step {
     unshare_files(work)?;
     // Before anything that could be slow or fork, and while we still have the right.
     join_cgroup(work)?;
-    reset_signals()?;
+    reset_signals(work.ignored)?;
     let plan = work.plan;
     if plan.session {
         check(SpawnStep::Session, call(libc::SYS_setsid, [0; 5]))?;
@@ -167,14 +169,12 @@ fn join_cgroup(work: &Work<'_>) -> Step {
     )
 }
 
-/// Each signal by itself: CLONE_CLEAR_SIGHAND leaves ignored ones ignored, and so does exec. The mask stays full until the exec.
-fn reset_signals() -> Step {
+/// Only what is ignored: exec gives the default back where there is a handler, and leaves ignored what is ignored, as
+/// CLONE_CLEAR_SIGHAND does. The mask stays full until the exec.
+fn reset_signals(ignored: u64) -> Step {
     // Handler SIG_DFL, no flags, no restorer, empty mask: 32 zero bytes on every supported architecture.
     let action = [0u64; 4];
-    for signal in 1..=crate::signals::HIGHEST {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
+    for signal in (1..=crate::signals::HIGHEST).filter(|signal| ignored >> (signal - 1) & 1 == 1) {
         let args = [number(signal), action.as_ptr().expose_provenance(), 0, 8, 0];
         check(SpawnStep::Signals, call(libc::SYS_rt_sigaction, args))?;
     }

@@ -1,7 +1,7 @@
 //! What a child is to be: as asked for, and as the kernel wants it.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::error::{SpawnError, SpawnStep};
@@ -122,7 +122,7 @@ fn candidates(program: &OsStr, environment: &[(OsString, OsString)]) -> Result<V
             let mut full = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
             full.push(b'/');
             full.extend_from_slice(program.as_bytes());
-            c_string(&OsString::from_vec(full), "PATH")
+            CString::new(full).map_err(|_| nul("PATH"))
         })
         .collect()
 }
@@ -131,10 +131,12 @@ fn variable((key, value): &(OsString, OsString)) -> Result<CString, SpawnError> 
     if key.is_empty() || key.as_bytes().contains(&b'=') {
         return Err(refuse(format!("{key:?} is no name of an environment variable"), Errno::INVAL));
     }
-    let mut entry = key.as_bytes().to_vec();
+    // With room for the NUL: there are some dozens of variables to each start, and each is allocated once.
+    let mut entry = Vec::with_capacity(key.len() + value.len() + 2);
+    entry.extend_from_slice(key.as_bytes());
     entry.push(b'=');
     entry.extend_from_slice(value.as_bytes());
-    c_string(&OsString::from_vec(entry), "the environment")
+    CString::new(entry).map_err(|_| nul("the environment"))
 }
 
 /// `None` when there is nothing to change: an ordinary user may not even set what is so already.
@@ -162,8 +164,11 @@ fn identity(c: &Credentials) -> Option<Identity> {
 }
 
 fn c_string(text: &OsStr, what: &str) -> Result<CString, SpawnError> {
-    CString::new(text.as_bytes())
-        .map_err(|_| refuse(format!("{what} contains a NUL character"), Errno::INVAL))
+    CString::new(text.as_bytes()).map_err(|_| nul(what))
+}
+
+fn nul(what: &str) -> SpawnError {
+    refuse(format!("{what} contains a NUL character"), Errno::INVAL)
 }
 
 fn refuse(hint: impl Into<String>, errno: Errno) -> SpawnError {

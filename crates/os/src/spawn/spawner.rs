@@ -14,6 +14,7 @@ use super::reason;
 use crate::error::{Errno, OsError, Result};
 use crate::exit::{ExitStatus, Reaped};
 use crate::pidfd::{PidFd, ProcessId};
+use crate::signals;
 
 /// Which system calls make the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +69,13 @@ pub struct Spawner {
     null: OwnedFd,
     /// Low numbers held for ever, `/dev/null` between spawns: the child's table need not be copied beyond them.
     slots: Vec<OwnedFd>,
+    /// See [`signals::ignored`].
+    ignored: u64,
 }
 
 impl Spawner {
-    /// With the best method this kernel and its filters allow.
+    /// With the best method this kernel and its filters allow. Which signals this program ignores must be settled by now: no child
+    /// inherits one that is ignored at this time.
     pub fn new() -> Result<Self> {
         let best = clone::has_clone3() && clone::has_close_range();
         Self::with_method(if best { SpawnMethod::Clone3 } else { SpawnMethod::Clone })
@@ -81,7 +85,8 @@ impl Spawner {
     pub fn with_method(method: SpawnMethod) -> Result<Self> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| OsError::at("open", "/dev/null", e))?;
-        let mut spawner = Self { method, stack: Stack::new()?, null, slots: Vec::new() };
+        let ignored = signals::ignored();
+        let mut spawner = Self { method, stack: Stack::new()?, null, slots: Vec::new(), ignored };
         // Standard input, output, error and cgroup.procs.
         spawner.reserve(4)?;
         Ok(spawner)
@@ -137,6 +142,7 @@ impl Spawner {
             highest_needed: slots.max().unwrap_or(2).max(2),
             shared_files: clone3,
             highest_open: if clone3 { 0 } else { highest_open() },
+            ignored: self.ignored,
             trace: trace.filter(|_| !clone3).map(AtomicU64::as_ptr),
             outcome: Outcome::Begun,
         };

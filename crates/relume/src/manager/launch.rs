@@ -1,7 +1,7 @@
 //! From a configured service to what the kernel is asked to start.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -138,22 +138,24 @@ fn environment(
     inherited: &Inheritance,
     credentials: Option<&Credentials>,
 ) -> Vec<(OsString, OsString)> {
-    let mut all = inherited.environment.clone();
+    // Borrowed until it is complete: of some dozens of variables, most are copied once.
+    let mut all: BTreeMap<&OsStr, &OsStr> =
+        inherited.environment.iter().map(|(key, value)| (key.as_os_str(), value.as_os_str())).collect();
     if let Some(who) = credentials {
-        let mut set = |key: &str, value: Option<OsString>| {
-            value.map(|value| all.insert(OsString::from(key), value));
-        };
-        set("USER", who.user.as_ref().map(OsString::from));
-        set("LOGNAME", who.user.as_ref().map(OsString::from));
-        set("HOME", who.home.as_ref().map(|path| path.clone().into_os_string()));
-        set("SHELL", who.shell.as_ref().map(|path| path.clone().into_os_string()));
+        let of_user = [
+            ("USER", who.user.as_deref().map(OsStr::new)),
+            ("LOGNAME", who.user.as_deref().map(OsStr::new)),
+            ("HOME", who.home.as_deref().map(Path::as_os_str)),
+            ("SHELL", who.shell.as_deref().map(Path::as_os_str)),
+        ];
+        all.extend(of_user.into_iter().filter_map(|(key, value)| Some((OsStr::new(key), value?))));
     }
     for (key, value) in unit.config.launch.environment.0.iter() {
-        all.insert(key.into(), value.into());
+        all.insert(OsStr::new(key), OsStr::new(value));
     }
-    all.insert("RELUME_SERVICE".into(), unit.config.spec.name.clone().into());
-    all.insert("RELUME_RUN".into(), tag.into());
-    all.into_iter().collect()
+    all.insert(OsStr::new("RELUME_SERVICE"), OsStr::new(&unit.config.spec.name));
+    all.insert(OsStr::new("RELUME_RUN"), OsStr::new(tag));
+    all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// What turns this program into a shim.

@@ -2,8 +2,9 @@
 //!
 //! An order becomes a process in the same steps each time: pipes, their read ends to capture, the run's fresh
 //! cgroup, the process itself. Whatever fails, what was made before it is taken back, and the supervise
-//! thread hears of it. One thread is enough; another takes over the queue when one has been stuck for
-//! [`STUCK`], as it is when a program lies on a file system that does not answer.
+//! thread hears of it. One thread is enough for what happens on a normal day; a second helps with a [`CROWD`], where one would leave
+//! a processor idle; and another takes over the queue when all have been stuck for [`STUCK`], as they are when a program lies on a file system
+//! that does not answer.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,6 +37,13 @@ use super::units::Unit;
 /// A start that takes longer counts as stuck. A start takes well under a millisecond; five on a machine that
 /// is saturated.
 const STUCK: Duration = Duration::from_millis(500);
+
+/// So many orders that wait at once are worth a second thread: half of the time of a start, the thread stands still until
+/// the program is loaded. A third would find nothing left of two processors, and the kernel's lock on the tree of cgroups is one for all.
+const CROWD: usize = 16;
+
+/// Threads that share in a crowd.
+const CROWD_THREADS: usize = 2;
 
 /// Threads that may be stuck or at work at once. Behind more hung file systems than this, starts wait.
 pub(crate) const MOST_THREADS: usize = 4;
@@ -131,6 +139,8 @@ struct Shared {
     changed: Condvar,
     /// There is more to do than idle threads.
     behind: Condvar,
+    /// There is a crowd.
+    crowd: Condvar,
 }
 
 #[derive(Default)]
@@ -143,6 +153,13 @@ struct Queue {
     idle: usize,
 }
 
+impl Queue {
+    /// Whether it is worth a thread that shares in the work.
+    fn is_crowd(&self) -> bool {
+        self.orders.len() >= CROWD && self.threads < CROWD_THREADS
+    }
+}
+
 impl Spawning {
     /// Starts the first thread, and the one that watches over it.
     pub(crate) fn start(ground: Ground) -> std::io::Result<Self> {
@@ -151,6 +168,7 @@ impl Spawning {
             queue: Mutex::default(),
             changed: Condvar::new(),
             behind: Condvar::new(),
+            crowd: Condvar::new(),
         });
         add_thread(&shared)?;
         let watched = Arc::clone(&shared);
@@ -198,11 +216,14 @@ impl Shared {
         let mut queue = self.lock();
         queue.orders.push_back(order);
         // The watching thread is left asleep where an idle one will take the order: it would only be in its way.
-        let behind = queue.orders.len() > queue.idle;
+        let (behind, crowd) = (queue.orders.len() > queue.idle, queue.is_crowd());
         drop(queue);
         self.changed.notify_one();
         if behind {
             self.behind.notify_one();
+        }
+        if crowd {
+            self.crowd.notify_one();
         }
     }
 
@@ -215,7 +236,7 @@ impl Shared {
     }
 }
 
-/// Adds a thread while the queue does not move. Asleep whenever no order waits for a busy thread.
+/// Adds a thread for a crowd, and while the queue does not move. Asleep whenever no order waits for a busy thread.
 fn watch(shared: &Arc<Shared>) {
     let mut queue = shared.lock();
     loop {
@@ -223,14 +244,17 @@ fn watch(shared: &Arc<Shared>) {
             queue = shared.behind.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         let before = queue.taken;
-        drop(queue);
-        std::thread::sleep(STUCK);
-        queue = shared.lock();
+        let calm = |queue: &mut Queue| !queue.is_crowd();
+        let (later, _) =
+            shared.crowd.wait_timeout_while(queue, STUCK, calm).unwrap_or_else(PoisonError::into_inner);
+        queue = later;
         let stands = !queue.orders.is_empty() && queue.taken == before;
-        if stands && queue.threads < MOST_THREADS {
+        if queue.is_crowd() || (stands && queue.threads < MOST_THREADS) {
             drop(queue);
-            // No thread to be had: it is tried again while the queue stands.
-            let _later = add_thread(shared);
+            if add_thread(shared).is_err() {
+                // None to be had: it is tried again while the queue needs one.
+                std::thread::sleep(STUCK);
+            }
             queue = shared.lock();
         }
     }

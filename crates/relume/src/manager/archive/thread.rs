@@ -54,10 +54,19 @@ impl Thread {
     }
 
     pub(super) fn run(mut self, opened: &Sender<Copy>, learn: &dyn Fn(&BTreeMap<String, String>)) {
-        let copy = self.open_first();
-        learn(&copy.inputs);
-        // A successor that has the journal does not ask for it.
-        let _unasked = opened.send(copy);
+        let fresh = matches!(file::look(&self.path), file::Look::Nothing);
+        // Nobody has to wait until a disk has taken an empty database: what it holds is known.
+        let tell = |copy: Copy| {
+            learn(&copy.inputs);
+            // A successor that has the journal does not ask for it.
+            let _unasked = opened.send(copy);
+        };
+        if fresh {
+            tell(Copy::default());
+            self.open_first();
+        } else {
+            tell(self.open_first());
+        }
         if let State::Open(database) = &self.state
             && let Err(refusal) = database.check()
         {
