@@ -5,7 +5,7 @@ use relume_core::Word;
 use crate::readiness::HttpTarget;
 
 /// One target that is told when a service comes into one of some states.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Alert {
     /// The states; not empty.
     pub on: Vec<Word>,

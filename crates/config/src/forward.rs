@@ -7,7 +7,7 @@ pub(crate) const HELP: &str = "syslog+udp://HOST:514, syslog+tcp://HOST:514, sys
     otlp+http://HOST:4318, otlp+https://HOST:4318, fluent://HOST:24224, fluent+tls://HOST:24224, journald:";
 
 /// One target.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Forward {
     /// As it was written, without what could be a secret.
     pub shown: String,
@@ -27,7 +27,7 @@ pub struct Forward {
 }
 
 /// What is spoken, and with whom.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Receiver {
     /// RFC 5424, one datagram a message (RFC 5426).
     SyslogUdp(Address),
@@ -58,7 +58,7 @@ pub enum Receiver {
 }
 
 /// A host by name or number, and a port.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Address {
     /// Without the brackets of IPv6.
     pub host: String,

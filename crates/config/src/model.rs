@@ -27,7 +27,7 @@ pub struct Config {
 }
 
 /// Settings of relume itself. Paths are absolute; `None` means: by the rule of where relume keeps its things.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ManagerConfig {
     /// The folder of the config (the directory itself when `-c` names one); relative defaults start here.
     pub config_dir: PathBuf,
@@ -62,7 +62,7 @@ pub struct ManagerConfig {
 }
 
 /// How much the manager's log tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum LogLevel {
     /// What failed for good.
     Error,
@@ -77,7 +77,7 @@ pub enum LogLevel {
 }
 
 /// How the manager's log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum LogFormat {
     /// Lines for people.
     Text,
@@ -85,11 +85,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// One service (or one instance of one) with everything needed to run and show it.
-#[derive(Debug, Clone, PartialEq)]
+/// One service (or one instance of one) with everything needed to run and show it. In words it is whole only as a part of
+/// [`crate::Prepared`], which has what many services share beside it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConfig {
     /// What the core supervises it by. `spec.launch` is the digest of `launch`, `pid_file`, how it says that it
     /// is ready, and the log's wiring.
+    #[serde(skip, default = "crate::prepared::no_spec")]
     pub spec: ServiceSpec,
     /// What its process is started with.
     pub launch: Launch,
@@ -97,10 +99,12 @@ pub struct ServiceConfig {
     /// first of the commands.
     pub stand_in: Option<StandIn>,
     /// The commands around its life. `spec.policy.hooks` says which exist and how long they may take.
+    #[serde(skip)]
     pub hooks: Arc<HookCommands>,
     /// Where `type: forking` leaves the pid of its main process.
     pub pid_file: Option<PathBuf>,
     /// What is waited for before it counts as ready.
+    #[serde(skip)]
     pub readiness: Arc<Readiness>,
     /// Who is told of changes of its state.
     pub alerts: Vec<crate::alert::Alert>,
@@ -119,7 +123,7 @@ pub struct ServiceConfig {
 }
 
 /// What a process is started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Launch {
     /// Program and arguments, never empty. A shell command is already `["/bin/sh", "-c", …]`.
     pub argv: Vec<String>,
@@ -128,6 +132,7 @@ pub struct Launch {
     /// Absolute.
     pub working_dir: PathBuf,
     /// On top of what relume itself was started with: `env_file`s, then `environment`, then `RELUME_INSTANCE`.
+    #[serde(skip)]
     pub environment: Environment,
     /// Whom it runs as; `None`: as relume.
     pub user: Option<Account>,
@@ -147,6 +152,18 @@ pub struct Launch {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment(pub Arc<BTreeMap<String, String>>);
 
+impl serde::Serialize for Environment {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Environment {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(from).map(|all| Self(Arc::new(all)))
+    }
+}
+
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
@@ -154,7 +171,7 @@ impl fmt::Debug for Environment {
 }
 
 /// A user or a group, by name or by number. Whether it exists is for the edge to find out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Account {
     /// A numeric id, below `u32::MAX` (which means "no change" to the kernel).
     Id(u32),
@@ -163,7 +180,7 @@ pub enum Account {
 }
 
 /// A resource limit of getrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "each is the RLIMIT_ constant of the same name in getrlimit(2)")]
 pub enum Rlimit {
     As,
@@ -185,7 +202,7 @@ pub enum Rlimit {
 }
 
 /// Soft and hard value; `None`: RLIM_INFINITY.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RlimitValue {
     /// What is enforced.
     pub soft: Option<u64>,
@@ -194,7 +211,7 @@ pub struct RlimitValue {
 }
 
 /// The commands around the life of a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HookCommands {
     /// Whether there is something to do, before everything else.
     pub check: Option<JobCheck>,
@@ -215,7 +232,7 @@ pub struct HookCommands {
 }
 
 /// When a job is started by the clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
     /// When.
     pub when: When,
@@ -228,7 +245,7 @@ pub struct Schedule {
 }
 
 /// The times of a schedule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum When {
     /// A cron expression that can be parsed.
     Cron(String),
@@ -237,7 +254,7 @@ pub enum When {
 }
 
 /// What happens when a run is due while the last one still goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Overlap {
     /// The new one is left out.
     Skip,
@@ -284,7 +301,7 @@ pub enum Comparison {
 }
 
 /// One hook, run with the working directory, environment and user of its service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Hook {
     /// Program and arguments, never empty.
     pub argv: Vec<String>,
@@ -293,7 +310,7 @@ pub struct Hook {
 }
 
 /// Where a service's output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LogConfig {
     /// Absolute; no two services share one.
     pub file: PathBuf,
@@ -313,7 +330,7 @@ pub struct LogConfig {
 }
 
 /// How lines are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum LineFormat {
     /// Byte for byte.
     #[default]
@@ -325,7 +342,7 @@ pub enum LineFormat {
 }
 
 /// What happens to output while the log cannot be written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum WhenFull {
     /// It waits in the service's pipe, and when that is full the service waits.
     #[default]
@@ -335,7 +352,7 @@ pub enum WhenFull {
 }
 
 /// How old log files are compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Compression {
     /// Not at all.
     #[default]
@@ -347,7 +364,7 @@ pub enum Compression {
 }
 
 /// What happens to stderr.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stderr {
     /// Into the same file as stdout, in the order it was written.
     Merge,
@@ -358,7 +375,7 @@ pub enum Stderr {
 }
 
 /// When a log file is put aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rotate {
     /// Bytes; at least 4096.
     pub size: u64,
@@ -371,7 +388,7 @@ pub struct Rotate {
 }
 
 /// What people are shown of a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Shown {
     /// Free text, unique; with `:N` for an instance. Not escaped: whoever prints it does that.
     pub display_name: String,
@@ -386,7 +403,7 @@ pub struct Shown {
 }
 
 /// A file to be created once from another, mode 0600, if it is not there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Template {
     /// The file to be created.
     pub path: PathBuf,

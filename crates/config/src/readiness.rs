@@ -9,7 +9,7 @@ use crate::model::Environment;
 
 /// What is waited for before a service counts as ready, and what is asked of it afterwards. With both, the probes begin when
 /// it has said so.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Readiness {
     /// It says so itself.
     pub said: Option<Said>,
@@ -22,7 +22,7 @@ pub struct Readiness {
 }
 
 /// How a service says that it is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Said {
     /// `READY=1` to `NOTIFY_SOCKET` (sd_notify(3)): `type: notify`.
     Notify,
@@ -31,7 +31,7 @@ pub enum Said {
 }
 
 /// The questions to a service, each put again and again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Probes {
     /// Whether it has started; the others wait for it.
     pub startup: Option<Probe>,
@@ -44,7 +44,7 @@ pub struct Probes {
 }
 
 /// A question to a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Probe {
     /// What is asked.
     pub target: ProbeTarget,
@@ -63,7 +63,7 @@ pub struct Probe {
 }
 
 /// What a probe asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ProbeTarget {
     /// Whether an HTTP request is answered with a status that is good.
     Http(Box<HttpTarget>),
@@ -87,7 +87,7 @@ pub enum ProbeTarget {
 }
 
 /// An HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HttpTarget {
     /// Whether by TLS, whatever the certificate says.
     pub tls: bool,
@@ -108,7 +108,7 @@ pub struct HttpTarget {
 }
 
 /// A service with the health protocol of gRPC, without TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GrpcTarget {
     /// A name or an address, IPv6 without brackets.
     pub host: String,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::model::Account;
 
 /// What the whole tree of a service may use.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Resources {
     /// Above so many bytes it is restarted.
     pub max_memory: Option<u64>,
@@ -16,7 +16,7 @@ pub struct Resources {
 }
 
 /// Limits that the kernel keeps, through the controllers of cgroup v2.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Bytes.
     pub memory: Option<u64>,
@@ -46,7 +46,7 @@ impl Limits {
 }
 
 /// A socket that relume opens for a service and keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Socket {
     /// Its name in `LISTEN_FDNAMES`.
     pub name: String,
@@ -75,7 +75,7 @@ pub struct Socket {
 }
 
 /// Where a socket listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SocketAddress {
     /// An address of this machine, `None` for all of them, and a port.
     Inet(Option<IpAddr>, u16),
@@ -86,7 +86,7 @@ pub enum SocketAddress {
 }
 
 /// How a socket carries data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SocketKind {
     /// Connections.
     Stream,

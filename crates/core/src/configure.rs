@@ -36,7 +36,11 @@ impl Step<'_> {
         }
         self.core.manager = config.manager;
         self.core.link();
-        self.core.compact();
+        match recovery {
+            None => self.core.compact(),
+            // The tables were made in one go a moment ago; the memory was read entry by entry.
+            Some(_) => self.core.memory.compact(),
+        }
         let autostart = config.autostart;
         let differs = added + changed + removed > 0 || autostart != self.core.memory.autostart;
         if recovery.is_none() || differs {
@@ -100,17 +104,13 @@ impl Supervisor {
 
     pub(crate) fn adopt_spec(&mut self, id: ServiceId, spec: ServiceSpec) {
         self.names.insert(spec.name.clone(), id);
-        let service = Service {
-            spec,
-            needs: Vec::new(),
-            dependents: Vec::new(),
-            followers: Vec::new(),
-            unmet_at: Cell::new(0),
-            blocked_at: Cell::new(0),
-            needs_wanted: Cell::new(false),
-            orders: Vec::new(),
-        };
-        self.services.insert(id, service);
+        self.services.insert(id, unlinked(spec));
+    }
+
+    /// The specs of all that are recorded, into empty tables.
+    pub(crate) fn adopt_specs(&mut self, all: Vec<(ServiceId, ServiceSpec)>) {
+        self.names = all.iter().map(|(id, spec)| (spec.name.clone(), *id)).collect();
+        self.services = all.into_iter().map(|(id, spec)| (id, unlinked(spec))).collect();
     }
 
     /// Lays the edges anew, in both directions. A retired service keeps its own: the order in which it is
@@ -145,6 +145,20 @@ impl Supervisor {
         self.services = core::mem::take(&mut self.services).into_iter().collect();
         self.names = core::mem::take(&mut self.names).into_iter().collect();
         self.memory.compact();
+    }
+}
+
+/// A service of which nobody knows yet who it needs, and who needs it.
+fn unlinked(spec: ServiceSpec) -> Service {
+    Service {
+        spec,
+        needs: Vec::new(),
+        dependents: Vec::new(),
+        followers: Vec::new(),
+        unmet_at: Cell::new(0),
+        blocked_at: Cell::new(0),
+        needs_wanted: Cell::new(false),
+        orders: Vec::new(),
     }
 }
 

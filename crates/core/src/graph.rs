@@ -50,7 +50,9 @@ pub fn problems(specs: &[ServiceSpec]) -> Vec<GraphProblem> {
 fn cycles(by_name: &BTreeMap<&str, &ServiceSpec>) -> Vec<GraphProblem> {
     let mut found = Vec::new();
     let mut finished = BTreeSet::new();
-    for root in by_name.keys().copied() {
+    // Who needs nobody is on no cycle: with most services of most configurations that is the whole search.
+    for root in by_name.iter().filter(|(_, spec)| !spec.policy.dependencies.is_empty()).map(|(name, _)| *name)
+    {
         let mut path: Vec<(&str, Vec<&str>)> = Vec::new();
         let mut on_path = BTreeSet::new();
         let mut next = Some(root);

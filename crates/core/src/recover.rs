@@ -1,6 +1,6 @@
 //! The one way to come up: what was recorded, joined with what the kernel says is alive.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -47,14 +47,12 @@ impl Supervisor {
         let (seed, now) = seed_and_now;
         let mut core = Self::new(seed, now);
         core.memory = snapshot;
-        let known: Vec<(ServiceId, String, bool)> =
-            core.memory.services.iter().map(|(id, r)| (*id, r.name.clone(), r.retired)).collect();
-        for (id, name, retired) in known {
-            core.adopt_spec(id, spec_of(&config, name));
-            if retired {
-                core.retired.insert(id);
-            }
-        }
+        let specs = by_name(&config);
+        let known = core.memory.services.iter();
+        let known = known.map(|(id, record)| (*id, spec_of(&specs, record.name.clone()))).collect();
+        core.adopt_specs(known);
+        let retired = core.memory.services.iter().filter(|(_, record)| record.retired);
+        core.retired = retired.map(|(id, _)| *id).collect();
         core.link();
         core.index_all();
         let mut step = Step { core: &mut core, out };
@@ -62,7 +60,7 @@ impl Supervisor {
         let gone = step.retire_unnamed(&config);
         let expected = step.core.recorded_runs();
         let mut found: Vec<(RunId, &Survivor)> =
-            survivors.iter().map(|survivor| (step.identify(survivor, &config), survivor)).collect();
+            survivors.iter().map(|survivor| (step.identify(survivor, &specs), survivor)).collect();
         found.sort_by_key(|(run, _)| *run);
         let (known, strange): (Vec<_>, Vec<_>) =
             found.iter().copied().partition(|(run, _)| step.core.remembers(*run));
@@ -86,19 +84,25 @@ impl Supervisor {
     }
 }
 
+type Specs<'a> = BTreeMap<&'a str, &'a ServiceSpec>;
+
+fn by_name(config: &Config) -> Specs<'_> {
+    config.services.iter().map(|spec| (spec.name.as_str(), spec)).collect()
+}
+
 /// The spec of a recorded service; one that is no longer configured is stopped by the defaults.
-fn spec_of(config: &Config, name: String) -> ServiceSpec {
-    let found = config.services.iter().find(|spec| spec.name == name).cloned();
+fn spec_of(specs: &Specs<'_>, name: String) -> ServiceSpec {
+    let found = specs.get(name.as_str()).map(|spec| (*spec).clone());
     found.unwrap_or_else(|| ServiceSpec { name, policy: Policy::default().into(), launch: 0 })
 }
 
 impl Step<'_> {
     /// The id of a survivor's run; a service that nobody remembers becomes known and, unless it is
     /// configured, retired.
-    fn identify(&mut self, survivor: &Survivor, config: &Config) -> RunId {
+    fn identify(&mut self, survivor: &Survivor, specs: &Specs<'_>) -> RunId {
         let service = match self.core.find(&survivor.name) {
             Some(id) => id,
-            None => self.add(spec_of(config, survivor.name.clone())),
+            None => self.add(spec_of(specs, survivor.name.clone())),
         };
         RunId { service, generation: survivor.generation }
     }

@@ -160,6 +160,15 @@ pub fn raise_nofile() -> Result<u64> {
     Ok(now.hard.unwrap_or(u64::MAX))
 }
 
+/// Has the kernel make its table of our descriptors large enough for so many. In a process of several threads each growth of it waits
+/// for all processors (synchronize_rcu), tens of milliseconds at times, so this is to be called before there is a second thread.
+pub fn make_room(descriptors: u64) {
+    use std::os::fd::AsFd;
+    let highest = i32::try_from(descriptors).unwrap_or(i32::MAX).saturating_sub(1);
+    // Closed again at once. Beyond the limit it is refused, and the table grows when it has to.
+    drop(rustix::io::fcntl_dupfd_cloexec(std::io::stdin().as_fd(), highest));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

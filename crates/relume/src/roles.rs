@@ -34,6 +34,10 @@ pub(crate) const IN_BACKGROUND: &str = "RELUME_IN_BACKGROUND";
 /// Set for a process that is to read a recorded configuration instead of the files: the number of its descriptor.
 pub(crate) const RECORDED: &str = "RELUME_RECORDED";
 
+/// Set for a trial, and for the manager that it proves: the number of the file in which the one leaves the configuration for the
+/// other.
+pub(crate) const PREPARED: &str = "RELUME_PREPARED";
+
 /// Set for a manager in safe mode: why, for people.
 pub(crate) const SAFE: &str = "RELUME_SAFE_MODE";
 
@@ -41,8 +45,8 @@ pub(crate) const SAFE: &str = "RELUME_SAFE_MODE";
 pub(crate) const WITHOUT_JOURNAL: &str = "RELUME_WITHOUT_JOURNAL";
 
 /// What holds for one life of a process and not for the next one.
-const OF_ONE_LIFE: [&str; 9] =
-    [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM, RECORDED, SAFE, WITHOUT_JOURNAL];
+const OF_ONE_LIFE: [&str; 10] =
+    [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM, RECORDED, PREPARED, SAFE, WITHOUT_JOURNAL];
 
 /// Where a manager finds its channel to the guardian.
 pub(crate) const CHANNEL_FD: RawFd = 3;

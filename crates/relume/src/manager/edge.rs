@@ -150,6 +150,13 @@ impl Edge {
         woken
     }
 
+    /// Looks what has happened already. The first time: from here on nobody ends unseen.
+    pub(crate) fn look(&mut self) -> relume_os::Result<()> {
+        let looked = self.epoll.wait(&mut self.ready, Some(Duration::ZERO));
+        self.journal.alive(Self::now().0);
+        looked
+    }
+
     fn arm(&mut self, at: Option<u64>) -> relume_os::Result<()> {
         if self.armed == at {
             return Ok(());

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use relume_os::channel::{Channel, Received, Sending, is_gone};
@@ -95,40 +95,32 @@ struct Told {
     lost: usize,
 }
 
+/// The channel that the guardian left, before all is taken from it that it keeps.
+pub(crate) struct Greeted {
+    channel: Channel,
+    guardian: u32,
+    pidfd: Option<PidFd>,
+    patience: Patience,
+}
+
 impl Keeper {
-    /// Takes over the channel that the guardian left, and waits for all that it kept: the guardian sends it
-    /// before it does anything else, or, to a manager that has executed itself (`anew`), when it is asked. One that is silent for
-    /// `watchdog` is killed, and its place taken as soon as this process supervises; what it kept is found again as after the
-    /// death of both halves.
-    pub(crate) fn take_over(
-        (anew, watchdog): (Option<Anew>, Option<Duration>),
-        limits: Vec<(Resource, Limit)>,
-    ) -> relume_os::Result<(Arc<Self>, Kept)> {
+    /// Takes over the channel that the guardian left. The guardian sends all that it kept before it does anything else, or, to a
+    /// manager that has executed itself (`anew`), when it is asked, which is now. One that is silent for `watchdog` is killed, and
+    /// its place taken as soon as this process supervises; what it kept is found again as after the death of both halves.
+    pub(crate) fn greet(
+        anew: Option<Anew>,
+        watchdog: Arc<OnceLock<Option<Duration>>>,
+    ) -> relume_os::Result<Greeted> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
         let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
-        let mut patience = Patience::new(watchdog, pidfd.as_ref());
+        let mut patience = Patience::new(watchdog);
         if let Some(Anew { crash }) = anew {
             let hello = link::hello(crash);
             let late = || matches!(channel.send(hello.as_bytes(), &[]), Ok(Sending::Full | Sending::Short));
-            while late() && patience.wait() {}
+            while late() && patience.wait(pidfd.as_ref()) {}
         }
-        let (mut kept, mut told) = receive_all(&channel, &mut patience)?;
-        let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
-        for (name, fds) in &kept {
-            state.handles.insert(name.clone(), handles_of(fds.iter().map(AsFd::as_fd)));
-        }
-        for name in [CONFIG, GOOD_CONFIG] {
-            let held = kept.remove(name).and_then(|fds| fds.into_iter().next());
-            state.held.extend(held.map(|fd| (name.to_owned(), fd)));
-        }
-        if told.lost > 0 {
-            let lost = told.lost;
-            let text = "descriptors that the guardian keeps had no room here (too many open files): they are opened again";
-            state.trouble = Some(format!("{lost} {text}"));
-        }
-        let state = Mutex::new(state);
-        Ok((Arc::new(Self { channel, guardian, pidfd, state, told, limits }), kept))
+        Ok(Greeted { channel, guardian, pidfd, patience })
     }
 
     /// One whose guardian has gone.
@@ -307,6 +299,28 @@ fn handles_of<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> Vec<Handle> {
     fds.filter_map(|fd| Handle::of(fd).ok()).collect()
 }
 
+impl Greeted {
+    /// Waits for all that the guardian kept.
+    pub(crate) fn take_over(self, limits: Vec<(Resource, Limit)>) -> relume_os::Result<(Arc<Keeper>, Kept)> {
+        let Self { channel, guardian, pidfd, mut patience } = self;
+        let (mut kept, mut told) = receive_all(&channel, &mut patience, pidfd.as_ref())?;
+        let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
+        let handles = kept.iter().map(|(name, fds)| (name.clone(), handles_of(fds.iter().map(AsFd::as_fd))));
+        state.handles = handles.collect();
+        for name in [CONFIG, GOOD_CONFIG] {
+            let held = kept.remove(name).and_then(|fds| fds.into_iter().next());
+            state.held.extend(held.map(|fd| (name.to_owned(), fd)));
+        }
+        if told.lost > 0 {
+            let lost = told.lost;
+            let text = "descriptors that the guardian keeps had no room here (too many open files): they are opened again";
+            state.trouble = Some(format!("{lost} {text}"));
+        }
+        let state = Mutex::new(state);
+        Ok((Arc::new(Keeper { channel, guardian, pidfd, state, told, limits }), kept))
+    }
+}
+
 /// How long the guardian may be silent while it is waited for: where no period is configured there is still nobody who supervises.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -323,40 +337,47 @@ const SOON: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Waits for the guardian, within limits.
-struct Patience<'a> {
-    left: Duration,
-    whole: Duration,
-    guardian: Option<&'a PidFd>,
+struct Patience {
+    watchdog: Arc<OnceLock<Option<Duration>>>,
+    /// For how long it has been silent.
+    silent: Duration,
     killed: bool,
 }
 
-impl<'a> Patience<'a> {
-    fn new(watchdog: Option<Duration>, guardian: Option<&'a PidFd>) -> Self {
-        let whole = watchdog.unwrap_or(SILENCE).max(SHORTEST_SILENCE);
-        Self { left: whole, whole, guardian, killed: false }
+impl Patience {
+    fn new(watchdog: Arc<OnceLock<Option<Duration>>>) -> Self {
+        Self { watchdog, silent: Duration::ZERO, killed: false }
     }
 
     /// It has said something.
     fn heard(&mut self) {
-        self.left = self.whole;
+        self.silent = Duration::ZERO;
     }
 
     /// Waits a moment; false: long enough.
-    fn wait(&mut self) -> bool {
-        let soon = self.whole.saturating_sub(self.left) < SOON;
+    fn wait(&mut self, guardian: Option<&PidFd>) -> bool {
+        let soon = self.silent < SOON;
         let began = std::time::Instant::now();
         std::thread::sleep(if soon { Duration::from_micros(100) } else { Duration::from_millis(2) });
-        self.left = self.left.saturating_sub(began.elapsed().min(PAUSE));
-        if self.left.is_zero() && !self.killed {
-            let kill = relume_os::signals::parse("KILL").unwrap_or(9);
-            let _gone = self.guardian.map(|guardian| guardian.send_signal(kill));
-            (self.killed, self.left) = (true, DYING);
+        self.silent += began.elapsed().min(PAUSE);
+        if self.killed {
+            return self.silent < DYING;
         }
-        !self.left.is_zero()
+        let told = self.watchdog.get().copied().flatten();
+        if self.silent >= told.unwrap_or(SILENCE).max(SHORTEST_SILENCE) {
+            let kill = relume_os::signals::parse("KILL").unwrap_or(9);
+            let _gone = guardian.map(|guardian| guardian.send_signal(kill));
+            (self.killed, self.silent) = (true, Duration::ZERO);
+        }
+        true
     }
 }
 
-fn receive_all(channel: &Channel, patience: &mut Patience<'_>) -> relume_os::Result<(Kept, Told)> {
+fn receive_all(
+    channel: &Channel,
+    patience: &mut Patience,
+    guardian: Option<&PidFd>,
+) -> relume_os::Result<(Kept, Told)> {
     let (mut all, mut told) = (Kept::new(), Told::default());
     loop {
         match channel.receive()? {
@@ -385,7 +406,7 @@ fn receive_all(channel: &Channel, patience: &mut Patience<'_>) -> relume_os::Res
                 }
             }
             // The guardian is sending: it does nothing else until it has sent all.
-            Received::Nothing if patience.wait() => {}
+            Received::Nothing if patience.wait(guardian) => {}
             // It does not even die: what it keeps is not to be had.
             Received::Nothing => return Ok((all, told)),
             // Gone in the middle: this process takes its place as soon as it supervises.

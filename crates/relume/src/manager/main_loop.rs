@@ -6,6 +6,7 @@ use relume_core::{Action, Event, Outbox, RunId, Supervisor};
 use super::edge::Edge;
 use super::publish::{Level, Note};
 use super::respawn::Leap;
+use super::start_up::Later;
 
 /// How supervision ends.
 #[derive(Debug)]
@@ -19,13 +20,19 @@ pub(crate) enum End {
 }
 
 /// Runs until the core says that all is down, or somebody else is to go on.
-pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox) -> End {
-    if let Some(code) = carry_out(edge, core, &mut out, None) {
+pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later: Later) -> End {
+    let ended = carry_out(edge, core, &mut out, None);
+    let looked = edge.look();
+    edge.say_back();
+    later.go_on(edge);
+    if let Some(code) = ended {
         return End::Down(code);
     }
-    edge.say_back();
     // Before clients are served: the first of them is to see safe mode.
     edge.begin_attention();
+    if looked.is_ok() {
+        edge.translate();
+    }
     loop {
         while let Some(event) = edge.events.pop_front() {
             let ended = run_ended(&event);

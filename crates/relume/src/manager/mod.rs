@@ -20,6 +20,7 @@ mod capture;
 mod disks;
 mod edge;
 mod forward;
+mod gate;
 mod inbox;
 mod job;
 mod journal;
@@ -54,7 +55,8 @@ mod weigh;
 
 use std::process::ExitCode;
 
-pub(crate) use respawn::try_out;
+pub(crate) use respawn::{leave_prepared, prepared, try_out};
+pub(crate) use start_up::Arrival;
 
 use crate::cli::Screen;
 use crate::recorded::Recording;
@@ -79,6 +81,8 @@ pub(crate) struct Options {
     pub(crate) follow: bool,
     /// Where to show it.
     pub(crate) screen: Screen,
+    /// What a manager finds; none: this process is to be the guardian.
+    pub(crate) arrival: Option<Arrival>,
 }
 
 /// Runs until asked to leave, and says how that went. In the user's own process this is where the guardian

@@ -56,6 +56,8 @@ pub(crate) struct Found {
     pub(crate) run: Option<Run>,
     /// As the journal goes on to say.
     pub(crate) kept: Kept,
+    /// The run of which the journal says just that.
+    pub(crate) noted: Option<RunId>,
     /// Where it is heard.
     pub(crate) ears: Option<Ears>,
 }
@@ -81,7 +83,9 @@ pub(crate) fn find(
         // Of one that is being stopped, or is only starting, its main process may have ended before.
         let runs = planned && matches!(state, Some(State::Running { run: present, .. }) if present == run);
         let starting = matches!(state, Some(State::Starting { .. })).then_some(*run);
-        all.push(recorded_run(ground, units, (run.generation, runs, starting), kept.clone(), fds));
+        let found = recorded_run(ground, units, (run.generation, runs, starting), kept.clone(), fds);
+        let noted = Some(*run).filter(|_| found.kept == *kept);
+        all.push(Found { noted, ..found });
     }
     if !planned {
         for (name, generation, process) in born(ground).into_iter().chain(held(fds)) {
@@ -168,7 +172,8 @@ fn recorded_run(
     if let Some(ears) = ears.as_ref().filter(|ears| ears.fds().len() > had) {
         ground.keeper.keep(&keeper::ears_name(&kept.name, generation), &ears.fds());
     }
-    Found { survivor: Survivor { name, generation, kind, exit: ended, rest }, usage, run, kept, ears }
+    let survivor = Survivor { name, generation, kind, exit: ended, rest };
+    Found { survivor, usage, run, kept, noted: None, ears }
 }
 
 fn lives(process: ProcessId) -> bool {
@@ -395,7 +400,7 @@ pub(crate) fn run_id(service: relume_core::ServiceId, survivor: &Survivor) -> Ru
 impl Edge {
     /// Watches a run that was found from now on.
     pub(crate) fn adopt(&mut self, id: RunId, found: Found, record: Option<&Record>) {
-        let Found { run, kept, ears, usage, survivor: _ } = found;
+        let Found { run, kept, noted, ears, usage, survivor: _ } = found;
         if let Some(usage) = usage {
             self.publisher.send(Note::Used { run: id, usage });
         }
@@ -405,7 +410,11 @@ impl Edge {
             return self.note_gone(id);
         };
         let began = Moment(kept.began);
-        self.note_began(id, kept);
+        if noted == Some(id) {
+            self.kept.insert(id, kept);
+        } else {
+            self.note_began(id, kept);
+        }
         let main = matches!(run.stage, Stage::Main { .. });
         if let Stage::Main { process, pidfd } = &run.stage {
             self.watch_process(id, None, pidfd);

@@ -12,6 +12,8 @@
 //! | R09 respawns under load | `RELUME_KILLS=200 ... --test real do_not_notice_a_respawn` |
 //! | R11 the soak | `FIXTURE_LIFETIME_S=9000 RELUME_SOAK=7200 ... --test real figures::soak -- --nocapture` |
 //! | R12, R13 flipped bits, cuts | `RELUME_DAMAGE=10000 cargo test --release -p relume --bins -- flipped any_damage cut_off` |
+//! | R14 a state disk that takes nothing | `RELUME_TROUBLE_S=60 ... --test real state_disk` |
+//! | the gap with 1,000 services, and no client refused | `RELUME_SERVICES=1000 RELUME_KILLS=20 ... --test real many::` |
 //! | R24 process 1 | `... --test real pid1` |
 //!
 //! What takes longer than two minutes needs printers that live as long: `FIXTURE_LIFETIME_S=9000` in front of the command.
@@ -25,7 +27,7 @@ use crate::harness::halves::*;
 use crate::harness::{Process, Relume, Status, eventually};
 
 /// How many services print: all of them where somebody wants the figure.
-fn many() -> usize {
+pub(crate) fn many() -> usize {
     if std::env::var_os("RELUME_KILLS").is_some() || std::env::var_os("RELUME_SOAK").is_some() {
         100
     } else {
@@ -34,7 +36,7 @@ fn many() -> usize {
 }
 
 /// The times without supervision that relume has told of, in milliseconds, shortest first.
-fn gaps(relume: &Relume, kind: &str) -> Vec<f64> {
+pub(crate) fn gaps(relume: &Relume, kind: &str) -> Vec<f64> {
     let events = relume.ok(&["events", "-n", "all", "--json"]);
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let details = events.filter(|event| event["event"] == kind && event["service"].is_null());
@@ -47,7 +49,7 @@ fn gaps(relume: &Relume, kind: &str) -> Vec<f64> {
     all
 }
 
-fn say(what: &str, gaps: &[f64]) {
+pub(crate) fn say(what: &str, gaps: &[f64]) {
     let at = |part: usize| {
         gaps.get((gaps.len() * part / 100).min(gaps.len().saturating_sub(1))).copied().unwrap_or(0.0)
     };

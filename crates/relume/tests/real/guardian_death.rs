@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::figures::many;
 use crate::harness::halves::*;
 use crate::harness::{Process, Relume, eventually, is_root, skip};
 
@@ -14,10 +15,11 @@ use crate::harness::{Process, Relume, eventually, is_root, skip};
 /// with a table that names no output (that one dies of its broken pipe).
 #[test]
 fn a_guardian_that_is_killed_again_and_again_costs_no_service_its_life_and_no_line_its_place() {
-    let mut config = printers(10);
+    let count = many();
+    let mut config = printers(count);
     config["services"]["p0"]["log"] = json!({"stderr": "separate"});
     let relume = Relume::with(&config);
-    let first = relume.wait_until("all run", |status| pids(status).len() == 10);
+    let first = relume.wait_until("all run", |status| pids(status).len() == count);
     let mut status = relume.status();
     for _ in 0..kills(20) {
         std::thread::sleep(Duration::from_millis(random(40)));
@@ -32,7 +34,7 @@ fn a_guardian_that_is_killed_again_and_again_costs_no_service_its_life_and_no_li
         assert_eq!(relume.processes_of(name).len(), 1, "{name} runs once");
     }
     down(&relume);
-    for n in 0..10 {
+    for n in 0..count {
         assert!(whole(&relume, &format!("p{n}")) > 0);
     }
 }

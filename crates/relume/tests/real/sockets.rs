@@ -17,7 +17,7 @@ use crate::harness::{Builder, Process, Relume, eventually, free_ports, halves, t
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// Answers each connection with its own pid, the first descriptor's number and its name; ends well when it is asked to.
-fn server() -> Value {
+pub(crate) fn server() -> Value {
     let program = "
 import os, signal, socket, sys, time
 if int(os.environ['LISTEN_PID']) != os.getpid(): sys.exit('LISTEN_PID is not mine')
@@ -62,16 +62,16 @@ fn pid_in(answer: &str) -> u32 {
 
 /// What a client that never stops asking has seen.
 #[derive(Debug, Default)]
-struct Seen {
-    answered: usize,
+pub(crate) struct Seen {
+    pub(crate) answered: usize,
     /// Nobody listened.
-    refused: usize,
+    pub(crate) refused: usize,
     /// Accepted by a process that ended before it answered.
-    dropped: usize,
+    pub(crate) dropped: usize,
     by: std::collections::BTreeSet<u32>,
 }
 
-fn keep_asking(port: u16, enough: &AtomicBool) -> Seen {
+pub(crate) fn keep_asking(port: u16, enough: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     while !enough.load(Ordering::Relaxed) {
         match ask_port(port) {

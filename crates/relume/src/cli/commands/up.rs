@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use relume_config::{Config, ManagerConfig, Override, ServiceConfig};
+use relume_config::{Config, Diagnostics, ManagerConfig, Override, ServiceConfig};
 use relume_proto::Client;
 
 use super::{Named, configs, detached, load_options, no_config, select};
 use crate::cli::args::{Global, UpArgs};
 use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
-use crate::manager;
+use crate::manager::{self, Arrival};
 use crate::places::{Places, Surroundings};
 use crate::recorded::Recorder;
 use crate::roles::{IN_BACKGROUND, Role};
@@ -24,19 +24,31 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     }
     let mut load = load_options(global, &args.manager, paths);
     let last_good = manager::safe_mode::configuration();
+    let inherited = Settled::inherited();
+    let arrival = inherited.as_ref().map(arrive).transpose()?.flatten();
     let recorder = Recorder::new(Disk);
     let read = |load: &_| match &last_good {
         Some(recording) => relume_config::load(recording, load),
         None => relume_config::load(&recorder, load),
     };
-    let (mut config, warnings) = match read(&load).into_result() {
+    // Without what it was read from it could not be handed on.
+    let judged = match last_good.as_ref().and_then(|_| manager::prepared()) {
+        Some(config) => Ok((config, Diagnostics::default())),
+        None => read(&load).into_result(),
+    };
+    let (mut config, warnings) = match judged {
         Ok(fine) => fine,
         Err(problems) => {
             screen.note(&problems.render(screen.err.colour));
             return Err(Failure::new(Exit::Usage, "the config has errors; nothing was started"));
         }
     };
-    if Role::of_this_process() != Role::Trial {
+    if Role::of_this_process() == Role::Trial {
+        // One with warnings is read again, so that they are said.
+        if warnings.0.is_empty() {
+            manager::leave_prepared(&config);
+        }
+    } else {
         screen.note(&warnings.render(screen.err.colour));
     }
     // What was recorded was trusted when it was.
@@ -45,7 +57,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
             .map_err(|distrust| Failure::new(Exit::Usage, distrust.message).help(distrust.help))?;
     }
     let names = meant(&config, &args.names)?;
-    let mut settled = settle(&config.manager)?;
+    let mut settled = settle(&config.manager, inherited)?;
     settled.hold(&mut config.manager);
     if settled.places.log_dir != config.manager.log_dir {
         // The place beside the config cannot be written. From now on it is as if the other had been asked for.
@@ -71,6 +83,10 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Ok(manager::try_out(places));
     }
     let recording = last_good.unwrap_or_else(|| recorder.finish());
+    let arrival = match arrival {
+        None => arrive(&settled)?,
+        begun => begun,
+    };
     let options = manager::Options {
         config,
         recording,
@@ -80,6 +96,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         names,
         follow: args.follow,
         screen: screen.clone(),
+        arrival,
     };
     Ok(manager::run(options))
 }
@@ -103,10 +120,19 @@ impl Named for &ServiceConfig {
     }
 }
 
+/// A manager takes what was left for it, from the first moment on; none: this process is none.
+fn arrive(settled: &Settled) -> Result<Option<Arrival>, Failure> {
+    if Role::of_this_process() != Role::Manager {
+        return Ok(None);
+    }
+    let failed = |error| Failure::new(Exit::NotWell, format!("relume could not start: {error}"));
+    Arrival::begin(&settled.places).map(Some).map_err(failed)
+}
+
 /// Settled once: a manager, and a trial, use what they were handed.
-fn settle(manager: &ManagerConfig) -> Result<Settled, Failure> {
+fn settle(manager: &ManagerConfig, inherited: Option<Settled>) -> Result<Settled, Failure> {
     let around = Surroundings::from_env();
-    let Some(mut settled) = Settled::inherited() else {
+    let Some(mut settled) = inherited else {
         return Settled::anew(manager, &around)
             .map_err(|error| Failure::new(Exit::NotWell, error.to_string()));
     };

@@ -14,8 +14,8 @@ use super::queue::{Batch, Question, Queue, Replay, Work};
 use super::{Copy, Saved, Voice};
 use crate::manager::publish::{Level, Note};
 
-/// How long a disk that refuses is left alone.
-const PAUSE: Duration = Duration::from_secs(10);
+/// How long a disk that refuses is left alone: what could not be written is written within a second of its recovery.
+const PAUSE: Duration = Duration::from_millis(800);
 
 /// What goes on without the database, in each message about it.
 const MEANWHILE: &str = "supervision goes on";

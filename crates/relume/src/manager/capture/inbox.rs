@@ -53,6 +53,8 @@ pub(super) struct Inbox {
     passing: Vec<Mutex<()>>,
     /// Somebody waits for them: the threads let them go first.
     halting: AtomicBool,
+    /// Streams that are attached are not begun with yet.
+    gathering: AtomicBool,
     limit: usize,
 }
 
@@ -84,7 +86,8 @@ impl Inbox {
         };
         let (passes, bytes, halting) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
         let passing = (0..hands).map(|_| Mutex::new(())).collect();
-        Self { state: Mutex::new(state), bells, passes, bytes, passing, halting, limit }
+        let gathering = AtomicBool::new(false);
+        Self { state: Mutex::new(state), bells, passes, bytes, passing, halting, gathering, limit }
     }
 
     /// What rings when there are orders for this thread.
@@ -140,8 +143,19 @@ impl Inbox {
         state.orders[hand].each.extend(look.map(|look| (stream.id, Order::Look(look))));
         state.orders[hand].attach.push(stream);
         drop(state);
-        self.ring(hand);
+        if !self.gathering.load(Ordering::Acquire) {
+            self.ring(hand);
+        }
         Ok(())
+    }
+
+    pub(super) fn gather(&self) {
+        self.gathering.store(true, Ordering::Release);
+    }
+
+    pub(super) fn begin(&self) {
+        self.gathering.store(false, Ordering::Release);
+        (0..self.bells.len()).for_each(|hand| self.ring(hand));
     }
 
     pub(super) fn finish(&self, id: StreamId) {

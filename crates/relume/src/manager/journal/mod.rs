@@ -107,34 +107,41 @@ const BASE: usize = 128 * 1024;
 const EACH: usize = 3 * 1024;
 
 impl Journal {
-    /// Opens the journal at `path` for so many services, with what it holds of this boot.
-    pub(crate) fn open(path: &Path, services: usize) -> relume_os::Result<(Self, Option<Remains>)> {
-        let boot = clock::boot_id()?;
-        let known = std::fs::metadata(path).map_or(0, |meta| meta.len());
-        let wanted = HEADER + 2 * half_for(services);
-        let length = wanted.max(usize::try_from(known).unwrap_or(0));
+    /// The journal at `path` with what it holds of this boot; none: there is nothing of this boot. Changes nothing.
+    pub(crate) fn found(path: &Path) -> relume_os::Result<Option<(Self, Remains)>> {
+        let Ok(known) = std::fs::metadata(path) else { return Ok(None) };
+        let length = usize::try_from(known.len()).unwrap_or(0).max(HEADER);
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
-        let mut journal = Self {
-            path: path.to_owned(),
-            map,
-            layout: Layout::default(),
-            scratch: Vec::new(),
-            has_hole: false,
-        };
-        let remains = match Layout::read(&journal.map, &boot) {
-            Some(layout) => {
-                journal.layout = layout;
-                journal.read()
-            }
-            None => None,
-        };
-        if remains.is_none() {
-            journal.layout = Layout::fresh(&mut journal.map, &boot);
-        }
-        // Known by now; the next end is another one.
-        journal.left(0);
-        Ok((journal, remains))
+        let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(None) };
+        let journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false };
+        let remains = journal.read();
+        Ok(remains.map(|remains| (journal, remains)))
+    }
+
+    /// An empty journal at `path`, for so many services.
+    pub(crate) fn fresh(path: &Path, services: usize) -> relume_os::Result<Self> {
+        let known = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let wanted = HEADER + 2 * half_for(services);
+        let mut map = Mapping::open(path, wanted.max(usize::try_from(known).unwrap_or(0)))?;
+        let layout = Layout::fresh(&mut map, &clock::boot_id()?);
+        Ok(Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false })
+    }
+
+    /// What was found, else an empty one.
+    #[cfg(test)]
+    pub(crate) fn open(path: &Path, services: usize) -> relume_os::Result<(Self, Option<Remains>)> {
+        Ok(match Self::found(path)? {
+            Some((journal, remains)) => (journal, Some(remains)),
+            None => (Self::fresh(path, services)?, None),
+        })
+    }
+
+    /// How many descriptors the services may have of which the journal at `path` tells, by its length: two for each, and for each
+    /// again that is being started.
+    pub(crate) fn descriptors(path: &Path) -> u64 {
+        let known = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        4 * (known / 2).saturating_sub(BASE as u64) / EACH as u64
     }
 
     /// Whether this program could go on from the journal at `path`. Changes nothing.

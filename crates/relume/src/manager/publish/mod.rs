@@ -43,6 +43,7 @@ pub(crate) use tape::Follower;
 use super::alerts::Alerts;
 use super::archive::{self, Archive};
 use super::capture::Report;
+use super::gate::Gate;
 use super::lull::Lull;
 use super::units::Units;
 use crate::places::Places;
@@ -164,6 +165,8 @@ pub(crate) struct Publishing {
     pub(crate) outlets: Outlets,
     pub(crate) archive: Archive,
     pub(crate) systemd: Teller,
+    /// Until when nothing is shown.
+    pub(crate) gate: Gate,
 }
 
 /// Starts the thread.
@@ -199,6 +202,7 @@ const QUIET: Duration = Duration::from_secs(2);
 impl Thread {
     fn run(mut self, queue: &Receiver<Note>) {
         let mut lull = Lull::default();
+        self.publishing.gate.pass();
         loop {
             match self.next(queue, &mut lull) {
                 Ok(Note::Leave) | Err(RecvTimeoutError::Disconnected) => break,
@@ -250,7 +254,7 @@ impl Thread {
     }
 
     fn show(&mut self, note: Note) {
-        let Publishing { board, desk, outlets, archive, systemd } = &mut self.publishing;
+        let Publishing { board, desk, outlets, archive, systemd, .. } = &mut self.publishing;
         let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
         match note {
             Note::Facts { facts, ended } => {

@@ -135,6 +135,11 @@ impl Readying {
         }
     }
 
+    /// So many runs are about to be heard again.
+    pub(crate) fn expect(&mut self, runs: usize) {
+        self.voices.reserve(runs);
+    }
+
     /// No start is under way: whatever was seen early was of a run that has been told of by now, or is gone.
     pub(crate) fn forget_early_lines(&mut self) {
         self.lines.clear();

@@ -1,16 +1,17 @@
 //! A crash of any thread but net begins the manager anew, in the same process.
 
+use relume_os::limits::Limit;
 use relume_os::{fatal, signals};
 
 use super::successor::{Back, words};
-use crate::manager::launch::nofile;
 use crate::roles::{AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, NOFILE, Role, own_program};
 
 /// The thread whose panics are contained: nothing that supervises depends on it.
 pub(crate) const NET: &str = "net";
 
 /// From now on a fatal signal or a panic executes the program again. `back` is what this process was told.
-pub(crate) fn install(back: Option<&Back>) -> relume_os::Result<()> {
+/// `nofile`: the limit of open files that relume was started with.
+pub(crate) fn install(back: Option<&Back>, nofile: Limit) -> relume_os::Result<()> {
     // Blocked in the thread that has crashed, a signal is blocked here.
     signals::unblock(&fatal::SIGNALS)?;
     let before = match back {
@@ -19,7 +20,7 @@ pub(crate) fn install(back: Option<&Back>) -> relume_os::Result<()> {
     };
     let mut environment = Role::Manager.environment();
     environment.push((AGAIN.into(), "1".into()));
-    environment.push((NOFILE.into(), nofile()?.to_string().into()));
+    environment.push((NOFILE.into(), nofile.to_string().into()));
     fatal::install(&fatal::Plan {
         program: &own_program(),
         argv: &words(),

@@ -17,6 +17,7 @@
 //! Wait on the supervise thread for anything but the last milliseconds; execute what has not proved itself.
 
 mod crash;
+mod prepared;
 mod successor;
 mod trial;
 
@@ -31,6 +32,7 @@ use super::inbox::{Inbox, News};
 use super::reload::Reading;
 
 pub(crate) use crash::{NET, install as prepare_for_crashes};
+pub(crate) use prepared::{leave as leave_prepared, take as prepared};
 pub(crate) use successor::{Back, Leap, execute};
 pub(crate) use trial::{Proved, try_out};
 
@@ -93,7 +95,8 @@ impl Cause {
         };
         let upgrade = if proved.other_program { ", upgrade" } else { "" };
         let note = proved.note.map(|note| format!("; {note}")).unwrap_or_default();
-        Leap { why, detail: format!("{word}{upgrade}{note}"), recording: proved.recording }
+        let detail = format!("{word}{upgrade}{note}");
+        Leap { why, detail, recording: proved.recording, prepared: proved.prepared }
     }
 }
 

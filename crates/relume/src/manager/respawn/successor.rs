@@ -18,7 +18,8 @@ use crate::manager::keeper::{Anew, Keeper};
 use crate::manager::leaving::Leaving;
 use crate::manager::publish::{Level, Note};
 use crate::roles::{
-    AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, RECORDED, RESPAWNED, RUNNING_IMAGE, Role, SAFE, own_program,
+    AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, PREPARED, RECORDED, RESPAWNED, RUNNING_IMAGE, Role, SAFE,
+    own_program,
 };
 
 /// How long what has happened may take to be shown. It takes microseconds.
@@ -130,6 +131,8 @@ pub(crate) struct Leap {
     pub(super) detail: String,
     /// The configuration that the successor begins with; none: what it finds in the files.
     pub(super) recording: Option<OwnedFd>,
+    /// The same as the trial has read it, if it has.
+    pub(super) prepared: Option<OwnedFd>,
 }
 
 /// Brings out what is left and executes the program. Comes back only if nothing can be executed at all.
@@ -168,9 +171,11 @@ fn prepared(program: &Path, leap: &Leap, at: u64, safe: Option<String>) -> relum
     environment.push((RESPAWNED.into(), format!("{word} {at} {}", leap.detail).into()));
     environment.extend(safe.map(|why| (SAFE.into(), why.into())));
     let mut keep = vec![CHANNEL_FD, LOCK_FD];
-    if let Some(recording) = &leap.recording {
-        environment.push((RECORDED.into(), recording.as_raw_fd().to_string().into()));
-        keep.push(recording.as_raw_fd());
+    for (key, file) in [(RECORDED, &leap.recording), (PREPARED, &leap.prepared)] {
+        if let Some(file) = file {
+            environment.push((key.into(), file.as_raw_fd().to_string().into()));
+            keep.push(file.as_raw_fd());
+        }
     }
     Prepared::new(program, &words(), &environment, &keep)
 }

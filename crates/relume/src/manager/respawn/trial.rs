@@ -15,16 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relume_os::exit;
+use relume_os::inherit::memory_file;
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
+use super::prepared::PREPARED_FD;
 use crate::manager::inbox::Inbox;
 use crate::manager::journal::Journal;
 use crate::manager::reload::Source;
 use crate::manager::units::Units;
 use crate::places::Places;
 use crate::recorded::Recording;
-use crate::roles::{RECORDED, RUNNING_IMAGE, Role, own_program};
+use crate::roles::{PREPARED, RECORDED, RUNNING_IMAGE, Role, own_program};
 
 /// How long a program may take to prove itself: it reads files that were just read.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -48,6 +50,8 @@ pub(crate) struct Proved {
     pub(super) other_program: bool,
     /// The configuration that it has proved itself with; none: the files.
     pub(super) recording: Option<OwnedFd>,
+    /// The same as it has read it; none: it has only judged it.
+    pub(super) prepared: Option<OwnedFd>,
     /// What to know of the configuration, for people; none: it is as it was.
     pub(super) note: Option<String>,
 }
@@ -102,9 +106,11 @@ pub(super) fn begin(inbox: &Arc<Inbox>, sources: Sources) -> std::io::Result<()>
     let work = move || {
         let program = own_program();
         let (recording, note) = sources.choose();
-        let proved = prove(&program, recording.as_ref());
+        // Only what was recorded is sure to be the same for both.
+        let prepared = recording.as_ref().and_then(|_| memory_file("relume-prepared").ok());
+        let proved = prove(&program, recording.as_ref(), prepared.as_ref());
         let other_program = is_other(&program);
-        super::told(&own, proved.map(|()| Proved { other_program, recording, note }));
+        super::told(&own, proved.map(|()| Proved { other_program, recording, prepared, note }));
     };
     std::thread::Builder::new().name("trial".into()).spawn(work).map(drop)
 }
@@ -114,7 +120,7 @@ fn is_other(program: &Path) -> bool {
     identity(program) != identity(Path::new(RUNNING_IMAGE))
 }
 
-fn prove(program: &Path, recording: Option<&OwnedFd>) -> Result<(), String> {
+fn prove(program: &Path, recording: Option<&OwnedFd>, prepared: Option<&OwnedFd>) -> Result<(), String> {
     let name = program.display();
     let failed = |error: &dyn std::fmt::Display| format!("cannot try {name}: {error}");
     let mut argv: Vec<OsString> = std::env::args_os().collect();
@@ -123,7 +129,9 @@ fn prove(program: &Path, recording: Option<&OwnedFd>) -> Result<(), String> {
         *first = program.as_os_str().to_owned();
     }
     let mut environment = Role::Trial.environment();
-    environment.extend(recording.map(|_| (RECORDED.into(), RECORDED_FD.to_string().into())));
+    let files = [(RECORDED, RECORDED_FD, recording), (PREPARED, PREPARED_FD, prepared)];
+    let files = files.into_iter().filter_map(|(key, number, file)| Some((key, number, file?)));
+    environment.extend(files.clone().map(|(key, number, _)| (key.into(), number.to_string().into())));
     let request = SpawnRequest { argv, arg0, environment, ..SpawnRequest::default() };
     let plan = SpawnPlan::prepare(&request).map_err(|error| failed(&error))?;
     let Pipe { read, write } = Pipe::new().map_err(|error| failed(&error))?;
@@ -131,7 +139,7 @@ fn prove(program: &Path, recording: Option<&OwnedFd>) -> Result<(), String> {
     pipes::set_nonblocking(&write, true).map_err(|error| failed(&error))?;
     let mut spawner = Spawner::new().map_err(|error| failed(&error))?;
     let out = Some(write.as_fd());
-    let extra: Vec<_> = recording.iter().map(|recording| (RECORDED_FD, recording.as_fd())).collect();
+    let extra: Vec<_> = files.map(|(_, number, file)| (number, file.as_fd())).collect();
     let fds = SpawnFds { stdin: None, stdout: out, stderr: out, extra: &extra, cgroup: None };
     let child = spawner.spawn(&plan, &fds).map_err(|error| failed(&error))?;
     drop(write);

@@ -11,6 +11,7 @@ use relume_os::clock;
 
 use crate::manager::archive::{Archive, Copy};
 use crate::manager::edge::Edge;
+use crate::manager::gate::Gate;
 use crate::manager::journal::{Journal, Remains};
 use crate::manager::operations::Operations;
 use crate::manager::publish::{self, Beginnings, Level};
@@ -63,26 +64,37 @@ pub(super) fn cold(copy: Copy, units: &Units) -> Snapshot {
     Snapshot::cold(copy.seq, units.order.iter().filter_map(|name| known.remove(&**name)))
 }
 
-/// What the manager before this one has shown may be in nobody's archive yet.
-pub(super) fn tell_again(
-    archive: &Archive,
-    units: &Arc<Units>,
-    places: &Places,
-    remains: Option<&mut Remains>,
-) {
-    let Some(remains) = remains else { return };
-    let past = std::mem::take(&mut remains.past);
-    let (units, places) = (Arc::clone(units), places.clone());
-    archive.replay(move || publish::events_of(&units, &places, past.read()));
-    for record in remains.snapshot.services.values() {
-        archive.remember(Remembered::of(record), record.intent == Intent::Down);
+/// What can wait until somebody supervises.
+pub(crate) struct Later {
+    pub(super) gate: Gate,
+    pub(super) archive: Archive,
+    pub(super) remains: Option<Remains>,
+    pub(super) places: Places,
+}
+
+impl Later {
+    /// Nobody ends unseen from now on: threads that show and keep begin. What the manager before this one has shown may be in
+    /// nobody's archive yet, and comes before what happens now.
+    pub(crate) fn go_on(self, edge: &mut Edge) {
+        let Self { gate, archive, remains, places } = self;
+        if let Some(mut remains) = remains {
+            let past = std::mem::take(&mut remains.past);
+            let units = Arc::clone(&edge.units);
+            archive.replay(move || publish::events_of(&units, &places, past.read()));
+            for record in remains.snapshot.services.values() {
+                archive.remember(Remembered::of(record), record.intent == Intent::Down);
+            }
+        }
+        edge.checkpoint_due = true;
+        edge.capture.begin();
+        gate.open();
     }
 }
 
 /// The core, fresh or recovered, and what it says on coming up.
 pub(super) fn come_up(
     edge: &mut Edge,
-    (memory, mut remains): (Snapshot, Option<Remains>),
+    (memory, mut remains): (Snapshot, Option<&mut Remains>),
     found: Vec<Found>,
     names: &[String],
 ) -> (Supervisor, Outbox) {
@@ -108,6 +120,9 @@ pub(super) fn come_up(
             edge.release_sockets(&record.name, record.generation);
         }
     }
+    edge.runs.reserve(found.len());
+    edge.watched.reserve(found.len());
+    edge.ready_runs.expect(found.len());
     let alive = found.iter().filter(|found| found.survivor.exit.is_none()).count();
     for found in found {
         if let Some(service) = core.find(&found.survivor.name) {

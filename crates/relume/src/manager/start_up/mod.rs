@@ -1,5 +1,6 @@
 //! Coming up, in the order in which each step rests on the one before.
 
+mod arrival;
 mod beginnings;
 mod ground;
 mod parts;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use relume_core::{Outbox, Supervisor};
 use relume_os::files::Lock;
-use relume_os::{clock, limits, prctl, signals};
+use relume_os::{clock, prctl};
 
 use super::Options;
 use super::alerts::Alerts;
@@ -21,8 +22,9 @@ use super::births;
 use super::capture::Capture;
 use super::disks;
 use super::edge::Edge;
+use super::gate::Gate;
 use super::inbox::Inbox;
-use super::journal::{Journal, Remains};
+use super::journal::Journal;
 use super::keeper::{self, Keeper};
 use super::launch::Inheritance;
 use super::leaving::Leaving;
@@ -37,19 +39,23 @@ use super::respawn::{self, Back, Respawning};
 use super::sampling::Sampler;
 use super::schedule::Times;
 use super::spawn::{self, Cgroups, Ground};
-use super::translate::number;
 use super::units::Units;
 use tokio::sync::watch;
 
 use crate::places::Places;
 use crate::roles::{AGAIN, LOCK_FD};
 
-use beginnings::{Past, beginnings, come_up, tell_again};
+pub(crate) use arrival::Arrival;
+pub(crate) use beginnings::Later;
+use beginnings::{Past, beginnings, come_up};
 use ground::{cgroups, create_templates, door, lock, notify_dir};
-use parts::{HEARD, Parts, edge};
+use parts::{Parts, edge};
 use shown::{Shown, say_beginnings, show, start_capture, stream};
 
 const SIGXFSZ: i32 = 25;
+
+/// Its name in the runtime directory.
+const JOURNAL: &str = "journal";
 
 /// Why relume could not come up.
 pub(crate) struct Trouble {
@@ -70,6 +76,7 @@ pub(crate) struct Manager {
     /// What the core has said while it came up.
     out: Outbox,
     leaving: Leaving,
+    later: Later,
     /// Held until the process ends.
     _lock: Lock,
 }
@@ -80,22 +87,6 @@ pub(crate) fn begin(options: &Options) -> Trouble {
         Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock, &options.settled)),
         Err(trouble) => trouble,
     }
-}
-
-/// Signals are data from now on, and orphans of this tree are this process's.
-fn settle() -> relume_os::Result<()> {
-    prctl::set_child_subreaper()?;
-    signals::block(HEARD)?;
-    // Inherited as ignored, it would make the kernel reap children before anybody knows how they ended.
-    signals::set_default(number::CHLD)?;
-    // A log file that reaches RLIMIT_FSIZE is an error of write(2) and not the end of the manager.
-    signals::ignore(SIGXFSZ)
-}
-
-fn open_journal(places: &Places, units: &Units) -> relume_os::Result<(Journal, Option<Remains>)> {
-    let path = places.runtime_dir.join("journal");
-    super::safe_mode::judge_journal(&path);
-    Journal::open(&path, units.order.len())
 }
 
 /// What all starts have in common.
@@ -133,37 +124,45 @@ fn measure(board: &Arc<Mutex<Board>>, inbox: &Arc<Inbox>) -> std::io::Result<(Sa
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
-    let back = Back::of_this_process();
-    let inherited = Inheritance::of_this_process()?;
-    respawn::prepare_for_crashes(back.as_ref())?;
-    // After what is to be inherited has been read, and before thousands of descriptors come back.
-    let descriptors = limits::raise_nofile()?;
-    let waiting = (back.as_ref().map(Back::anew), options.config.manager.watchdog);
-    let (keeper, mut fds) = Keeper::take_over(waiting, inherited.limits().to_vec())?;
-    let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
-    settle()?;
-    let mut places = options.settled.places;
+    let Options { config, recording, load, trust, names, follow, screen, settled, arrival } = options;
+    let Some(arrival) = arrival else {
+        return Err(Trouble {
+            text: "relume could not start: this process is no manager".into(),
+            help: None,
+        });
+    };
+    arrival.expect(config.manager.watchdog);
+    let Arrival { back, inherited, nofile, descriptors, thread, .. } = arrival;
+    respawn::prepare_for_crashes(back.as_ref(), nofile)?;
+    let mut places = settled.places;
     ground::link_runtime_dir(&mut places)?;
-    let inbox = Arc::new(Inbox::new()?);
-    let Options { config, recording, load, trust, names, follow, screen, .. } = options;
+    let (inbox, gate) = (Arc::new(Inbox::new()?), Gate::default());
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
     let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
-    let (mut journal, mut remains) = open_journal(&places, &units)?;
-    let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
+    let arrival::Found { keeper, mut fds, journal } = Arrival::join(thread)?;
+    let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
+    let (mut journal, mut remains) = match journal {
+        Some((journal, remains)) => (journal, Some(remains)),
+        None => (Journal::fresh(&places.runtime_dir.join(JOURNAL), units.order.len())?, None),
+    };
+    // Known by now; the next end is another one.
+    journal.left(0);
+    let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
+    let noted = again && remains.as_ref().is_some_and(|remains| remains.unread == 0);
     let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
     let beginnings = beginnings(&mut journal, past, &archive, (&units, keeper.guardian()));
-    tell_again(&archive, &units, &places, remains.as_mut());
-
     let memory = beginnings.memory.clone();
-    let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again };
+    let shown =
+        Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again, gate: &gate };
     let shown = show(&shown, beginnings, &archive)?;
     let streaming = follow.then(|| stream(&units, &places, &screen)).transpose()?;
     say_beginnings(&shown.publisher, &places, &units, descriptors);
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
+    capture.gather();
     let cgroups = cgroups(&shown.publisher, &places);
     let limits = inherited.limits().to_vec();
     let shared = (Arc::clone(&capture), Arc::clone(&inbox), Arc::clone(&keeper), archive.clone());
@@ -175,8 +174,15 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (close, closing) = watch::channel(false);
     let (sampler, times) = measure(&board, &inbox)?;
     let measured = sampler.clone();
-    let office =
-        Office { board, desk, inbox: inbox_, source: Arc::clone(&source), archive, sampler, closing };
+    let office = Office {
+        board,
+        desk,
+        inbox: inbox_,
+        source: Arc::clone(&source),
+        archive: archive.clone(),
+        sampler,
+        closing,
+    };
     let net = api::start(door, office)?;
     let alerts = Alerts::new(net.clone(), Arc::clone(&inbox), &places.runtime_dir);
     alerts.go_on(Arc::clone(&units));
@@ -195,27 +201,29 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         keeper,
         journal,
         back,
+        noted,
         sampler: measured,
         times,
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
-    let (core, out) = come_up(&mut edge, (memory, remains), found, if again { &[] } else { &names });
+    let (core, out) = come_up(&mut edge, (memory, remains.as_mut()), found, if again { &[] } else { &names });
     // What was under way is in the journal by now. One that stays is taken for what it is: a process that has ended.
     let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
     edge.open = Some(open);
+    let later = Later { gate, archive, remains, places: places.clone() };
     let (publishing, forwarding) = (Some(shown.thread), shown.forwarding);
     let leaving = Leaving { publishing, capture, streaming, forwarding, places, cgroups, limits };
-    Ok(Manager { edge, core, out, leaving, _lock: lock })
+    Ok(Manager { edge, core, out, leaving, later, _lock: lock })
 }
 
 impl Manager {
     /// Supervises until all is down; the exit code.
     pub(crate) fn run(self) -> i32 {
-        let Self { mut edge, mut core, out, leaving, _lock } = self;
+        let Self { mut edge, mut core, out, leaving, later, _lock } = self;
         // Timers of a supervisor are worth being on time.
         let _coarser = prctl::set_finest_timer_slack();
-        match main_loop::run(&mut edge, &mut core, out) {
+        match main_loop::run(&mut edge, &mut core, out, later) {
             End::Down(code) => {
                 leaving.leave(edge, code);
                 code

@@ -54,6 +54,8 @@ pub(super) struct Parts {
     pub(super) journal: Journal,
     pub(super) respawn: Respawning,
     pub(super) back: Option<Back>,
+    /// The journal has all that this manager begins with.
+    pub(super) noted: bool,
     pub(super) sampler: Sampler,
     pub(super) times: Times,
 }
@@ -94,7 +96,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         journal: parts.journal,
         kept: BTreeMap::new(),
         operations: Operations::default(),
-        checkpoint_due: true,
+        checkpoint_due: !parts.noted,
         checkpoint_again: None,
         leave_running: false,
         open: None,

@@ -7,6 +7,7 @@ use crate::cli::{LogStream, Screen};
 use crate::manager::archive::Archive;
 use crate::manager::capture::{Capture, LogTarget, OWN, OWN_NAME, Origin, Rotate, Stream};
 use crate::manager::forward::Forwarding;
+use crate::manager::gate::Gate;
 use crate::manager::publish::{
     self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
 };
@@ -29,6 +30,8 @@ pub(super) struct Shown<'a> {
     pub(super) screen: &'a Screen,
     pub(super) names: &'a [String],
     pub(super) settled: bool,
+    /// Until when nothing is shown.
+    pub(super) gate: &'a Gate,
 }
 
 /// The publisher and what belongs to it.
@@ -43,7 +46,7 @@ pub(super) struct Showing {
 }
 
 pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<Showing, Trouble> {
-    let Shown { units, places, screen, names, settled } = shown;
+    let Shown { units, places, screen, names, settled, gate } = shown;
     let (log, own_log) = OwnLog::new(units.manager.log_level, units.manager.log_format)?;
     let told = Arc::new(Mutex::new(None));
     let store = Store::start(places.status_file.clone(), Arc::clone(&told))?;
@@ -61,6 +64,7 @@ pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive)
         outlets,
         archive,
         systemd: Teller::of_this_process(),
+        gate: (*gate).clone(),
     };
     let voiced = publishing.archive.clone();
     let (publisher, thread) = publish::start(publishing)?;
