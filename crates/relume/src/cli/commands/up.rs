@@ -43,14 +43,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
             return Err(Failure::new(Exit::Usage, "the config has errors; nothing was started"));
         }
     };
-    if Role::of_this_process() == Role::Trial {
-        // One with warnings is read again, so that they are said.
-        if warnings.0.is_empty() {
-            manager::leave_prepared(&config);
-        }
-    } else {
-        screen.note(&warnings.render(screen.err.colour));
-    }
+    judged_with(&config, &warnings, screen);
     // What was recorded was trusted when it was.
     if !global.trust && last_good.is_none() {
         trust::check(&config)
@@ -83,10 +76,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Ok(manager::try_out(places));
     }
     let recording = last_good.unwrap_or_else(|| recorder.finish());
-    let arrival = match arrival {
-        None => arrive(&settled)?,
-        begun => begun,
-    };
+    let arrival = arrival.map_or_else(|| arrive(&settled), |begun| Ok(Some(begun)))?;
     let options = manager::Options {
         config,
         recording,
@@ -117,6 +107,15 @@ impl Named for &ServiceConfig {
     }
     fn groups(&self) -> &[String] {
         &self.shown.groups
+    }
+}
+
+/// The warnings are said; a trial leaves a config without any for its successor: one with warnings is read again, so that they are said.
+fn judged_with(config: &Config, warnings: &Diagnostics, screen: &Screen) {
+    if Role::of_this_process() != Role::Trial {
+        screen.note(&warnings.render(screen.err.colour));
+    } else if warnings.0.is_empty() {
+        manager::leave_prepared(config);
     }
 }
 

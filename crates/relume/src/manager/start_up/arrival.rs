@@ -37,8 +37,11 @@ pub(crate) struct Arrival {
     /// How long the guardian may be silent, once the configuration has said it.
     watchdog: Arc<OnceLock<Option<Duration>>>,
     /// Looks for it.
-    pub(super) thread: JoinHandle<relume_os::Result<Found>>,
+    pub(super) thread: Finding,
 }
+
+/// The thread that looks.
+pub(super) type Finding = JoinHandle<relume_os::Result<Found>>;
 
 /// What was found.
 pub(super) struct Found {
@@ -82,7 +85,7 @@ impl Arrival {
     }
 
     /// Waits for all of it. The rest of `self` is left to be used.
-    pub(super) fn join(thread: JoinHandle<relume_os::Result<Found>>) -> Result<Found, Trouble> {
+    pub(super) fn join(thread: Finding) -> Result<Found, Trouble> {
         let panicked = |_| Trouble { text: "relume could not start: it panicked".into(), help: None };
         Ok(thread.join().map_err(panicked)??)
     }

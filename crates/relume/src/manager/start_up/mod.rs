@@ -6,6 +6,7 @@ mod ground;
 mod parts;
 mod shown;
 
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use relume_os::files::Lock;
 use relume_os::{clock, prctl};
 
 use super::Options;
-use super::alerts::Alerts;
+use super::alerts::{Alerts, UnderWay};
 use super::api::{self, Office};
 use super::archive::Archive;
 use super::births;
@@ -24,14 +25,14 @@ use super::disks;
 use super::edge::Edge;
 use super::gate::Gate;
 use super::inbox::Inbox;
-use super::journal::Journal;
+use super::journal::{Journal, Remains};
 use super::keeper::{self, Keeper};
 use super::launch::Inheritance;
 use super::leaving::Leaving;
 use super::limiting::Unlimited;
 use super::listening::Listening;
 use super::main_loop::{self, End};
-use super::publish::{Board, Note};
+use super::publish::{Board, Note, Publisher};
 use super::ready::Stored;
 use super::recovery;
 use super::reload::Source;
@@ -46,6 +47,7 @@ use crate::places::Places;
 use crate::roles::{AGAIN, LOCK_FD};
 
 pub(crate) use arrival::Arrival;
+use arrival::Finding;
 pub(crate) use beginnings::Later;
 use beginnings::{Past, beginnings, come_up};
 use ground::{cgroups, create_templates, door, lock, notify_dir};
@@ -122,15 +124,50 @@ fn measure(board: &Arc<Mutex<Board>>, inbox: &Arc<Inbox>) -> std::io::Result<(Sa
     Ok((sampler, times))
 }
 
+/// What an earlier manager has left, in the hands of this one.
+struct Taken {
+    keeper: Arc<Keeper>,
+    fds: keeper::Kept,
+    lock: Lock,
+    journal: Journal,
+    remains: Option<Remains>,
+}
+
+fn take(thread: Finding, places: &Places, services: usize) -> Result<Taken, Trouble> {
+    let arrival::Found { keeper, fds, journal } = Arrival::join(thread)?;
+    let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
+    let (journal, remains) = match journal {
+        Some((journal, remains)) => (journal, Some(remains)),
+        None => (Journal::fresh(&places.runtime_dir.join(JOURNAL), services)?, None),
+    };
+    // Known by now; the next end is another one.
+    journal.left(0);
+    Ok(Taken { keeper, fds, lock, journal, remains })
+}
+
+/// Starts what answers clients, and what tells others of changes.
+fn answer(
+    door: api::Door,
+    office: Office,
+    (publisher, inbox): (&Publisher, &Arc<Inbox>),
+    (runtime_dir, units): (&Path, &Arc<Units>),
+) -> Result<(tokio::runtime::Handle, UnderWay), Trouble> {
+    let net = api::start(door, office)?;
+    let alerts = Alerts::new(net.clone(), Arc::clone(inbox), runtime_dir);
+    alerts.go_on(Arc::clone(units));
+    let alerting = alerts.under_way();
+    publisher.send(Note::Alerts(Box::new(alerts)));
+    Ok((net, alerting))
+}
+
+fn no_manager() -> Trouble {
+    Trouble { text: "relume could not start: this process is no manager".into(), help: None }
+}
+
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let Options { config, recording, load, trust, names, follow, screen, settled, arrival } = options;
-    let Some(arrival) = arrival else {
-        return Err(Trouble {
-            text: "relume could not start: this process is no manager".into(),
-            help: None,
-        });
-    };
+    let arrival = arrival.ok_or_else(no_manager)?;
     arrival.expect(config.manager.watchdog);
     let Arrival { back, inherited, nofile, descriptors, thread, .. } = arrival;
     respawn::prepare_for_crashes(back.as_ref(), nofile)?;
@@ -142,14 +179,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
     let again = std::env::var_os(AGAIN).is_some();
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
-    let arrival::Found { keeper, mut fds, journal } = Arrival::join(thread)?;
-    let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
-    let (mut journal, mut remains) = match journal {
-        Some((journal, remains)) => (journal, Some(remains)),
-        None => (Journal::fresh(&places.runtime_dir.join(JOURNAL), units.order.len())?, None),
-    };
-    // Known by now; the next end is another one.
-    journal.left(0);
+    let Taken { keeper, mut fds, lock, mut journal, mut remains } = take(thread, &places, units.order.len())?;
     let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
     let noted = again && remains.as_ref().is_some_and(|remains| remains.unread == 0);
     let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
@@ -174,20 +204,9 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (close, closing) = watch::channel(false);
     let (sampler, times) = measure(&board, &inbox)?;
     let measured = sampler.clone();
-    let office = Office {
-        board,
-        desk,
-        inbox: inbox_,
-        source: Arc::clone(&source),
-        archive: archive.clone(),
-        sampler,
-        closing,
-    };
-    let net = api::start(door, office)?;
-    let alerts = Alerts::new(net.clone(), Arc::clone(&inbox), &places.runtime_dir);
-    alerts.go_on(Arc::clone(&units));
-    let alerting = alerts.under_way();
-    shown.publisher.send(Note::Alerts(Box::new(alerts)));
+    let (asked, kept) = (Arc::clone(&source), archive.clone());
+    let office = Office { board, desk, inbox: inbox_, source: asked, archive: kept, sampler, closing };
+    let (net, alerting) = answer(door, office, (&shown.publisher, &inbox), (&places.runtime_dir, &units))?;
 
     let mut edge = edge(Parts {
         inbox,
