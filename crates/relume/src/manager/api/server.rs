@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::routing::{get, post};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use relume_proto::{API_VERSION, VERSION_HEADER, paths};
@@ -37,6 +38,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long connections may take to end before a respawn. Streams and long waits end at once, and come again.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long a client that has connected may take to ask, before a respawn: they do both in one go.
+const FIRST_WORD: Duration = Duration::from_millis(100);
 
 /// Between two attempts at what has just failed.
 const REST: Duration = Duration::from_millis(100);
@@ -140,21 +144,33 @@ fn is_allowed(connection: &UnixStream, owner: u32) -> bool {
     connection.peer_cred().is_ok_and(|peer| peer.uid() == owner || peer.uid() == 0)
 }
 
-/// Until the client has gone, or this manager is about to be replaced and nothing is being answered.
+/// Until the client has gone, or this manager is about to be replaced and nothing is being answered. A client that was let in and has
+/// not asked yet is about to: it is answered before.
 async fn converse(
     connection: UnixStream,
     routes: Router,
     mut closing: watch::Receiver<bool>,
 ) -> hyper::Result<()> {
+    let (ask, mut asked) = watch::channel(false);
+    let answers = TowerToHyperService::new(routes);
+    let service = service_fn(move |request| {
+        ask.send_replace(true);
+        answers.call(request)
+    });
     let conversation = hyper::server::conn::http1::Builder::new()
         // Without a timer the limit below would never take effect.
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(connection), service);
     let mut conversation = std::pin::pin!(conversation);
     tokio::select! {
         ended = conversation.as_mut() => return ended,
-        _ = closing.wait_for(|closing| *closing) => conversation.as_mut().graceful_shutdown(),
+        _ = closing.wait_for(|closing| *closing) => {}
     }
+    tokio::select! {
+        ended = conversation.as_mut() => return ended,
+        _ = tokio::time::timeout(FIRST_WORD, asked.wait_for(|asked| *asked)) => {}
+    }
+    conversation.as_mut().graceful_shutdown();
     conversation.await
 }
