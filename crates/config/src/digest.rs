@@ -68,20 +68,20 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn launch(parts: &Parts<'_>) -> u64 {
     let Parts { launch, stand_in, pid_file, readiness, log, limits, sockets } = *parts;
     let mut digest = Digest(BASIS);
-    for argument in &launch.argv {
+    for argument in &*launch.argv {
         digest.field("argv", argument.as_bytes());
     }
-    digest.field("working_dir", launch.working_dir.as_os_str().as_encoded_bytes());
+    digest.field("working_dir", launch.how.working_dir.as_os_str().as_encoded_bytes());
     for (name, value) in launch.environment.0.iter() {
         digest.field("name", name.as_bytes());
         digest.field("value", value.as_bytes());
     }
-    digest.account("user", launch.user.as_ref());
-    digest.account("group", launch.group.as_ref());
-    digest.number("umask", launch.umask.map(i64::from));
-    digest.number("nice", launch.nice.map(i64::from));
-    digest.number("oom_score_adj", launch.oom_score_adj.map(i64::from));
-    for (limit, value) in &launch.rlimits {
+    digest.account("user", launch.how.user.as_ref());
+    digest.account("group", launch.how.group.as_ref());
+    digest.number("umask", launch.how.umask.map(i64::from));
+    digest.number("nice", launch.how.nice.map(i64::from));
+    digest.number("oom_score_adj", launch.how.oom_score_adj.map(i64::from));
+    for (limit, value) in &launch.how.rlimits {
         digest.field("rlimit", limit.name().as_bytes());
         for bound in [value.soft, value.hard] {
             digest.field("bound", &bound.unwrap_or(u64::MAX).to_le_bytes());
@@ -93,12 +93,12 @@ pub(crate) fn launch(parts: &Parts<'_>) -> u64 {
     if let Some(path) = pid_file {
         digest.field("pid_file", path.as_os_str().as_encoded_bytes());
     }
-    match log.stderr {
+    match log.rules.stderr {
         Stderr::Merge => {}
         Stderr::Separate => digest.field("stderr", b"separate"),
         Stderr::Discard => digest.field("stderr", b"discard"),
     }
-    if log.survive {
+    if log.rules.survive {
         digest.field("survive", b"");
     }
     // A probe is not among it: the process knows nothing of it.

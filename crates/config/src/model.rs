@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use relume_core::{ManagerPolicy, ServiceSpec};
+use relume_core::{ManagerPolicy, Name, ServiceSpec};
 
 use crate::forward::Forward;
 use crate::readiness::Readiness;
@@ -24,6 +24,20 @@ pub struct Config {
     /// Files to be created once before a start, from `env_file: {path, template}`. Their values are already in
     /// the environments.
     pub templates: Vec<Template>,
+}
+
+impl Config {
+    /// The same, with its services in memory of their own. Worth it for one that is held for long, in a thread that has a heap of
+    /// its own: what reading has left is then given back whole.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self {
+            services: crate::lower::share::afresh(&self.services),
+            manager: self.manager.clone(),
+            sources: self.sources.clone(),
+            templates: self.templates.clone(),
+        }
+    }
 }
 
 /// Settings of relume itself. Paths are absolute; `None` means: by the rule of where relume keeps its things.
@@ -85,7 +99,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// One service (or one instance of one) with everything needed to run and show it. In words it is whole only as a part of
+/// One service (or one instance of one) with everything needed to run and show it. Thousands are held for as long as relume
+/// runs: what many have alike is held once, what few have is a pointer. In words it is whole only as a part of
 /// [`crate::Prepared`], which has what many services share beside it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConfig {
@@ -97,43 +112,58 @@ pub struct ServiceConfig {
     pub launch: Launch,
     /// What its process stands in for, in place of a program. `launch.argv` is for people then: the image's name, or the
     /// first of the commands.
-    pub stand_in: Option<StandIn>,
+    pub stand_in: Option<Box<StandIn>>,
     /// The commands around its life. `spec.policy.hooks` says which exist and how long they may take.
     #[serde(skip)]
     pub hooks: Arc<HookCommands>,
     /// Where `type: forking` leaves the pid of its main process.
-    pub pid_file: Option<PathBuf>,
+    pub pid_file: Option<Box<Path>>,
     /// What is waited for before it counts as ready.
     #[serde(skip)]
     pub readiness: Arc<Readiness>,
     /// Who is told of changes of its state.
-    pub alerts: Vec<crate::alert::Alert>,
+    pub alerts: Arc<[crate::alert::Alert]>,
     /// Where its output goes.
     pub log: LogConfig,
     /// What people are shown.
     pub shown: Shown,
     /// When it is started by the clock.
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<Box<Schedule>>,
     /// What it may use.
-    pub resources: crate::resources::Resources,
+    pub resources: Arc<crate::resources::Resources>,
     /// Sockets that are opened for it and kept; shared by all instances.
-    pub sockets: Vec<crate::resources::Socket>,
+    pub sockets: Arc<[crate::resources::Socket]>,
     /// What this is an instance of: `web` for `web:2`; the service's own name otherwise.
-    pub base_name: String,
+    pub base_name: Name,
 }
 
 /// What a process is started with.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Launch {
     /// Program and arguments, never empty. A shell command is already `["/bin/sh", "-c", …]`.
-    pub argv: Vec<String>,
+    pub argv: Box<[Arc<str>]>,
+    /// On top of what relume itself was started with: `env_file`s, then `environment`, then `RELUME_INSTANCE`.
+    #[serde(skip)]
+    pub environment: Environment,
+    /// The rest, in which services hardly differ.
+    pub how: Arc<How>,
+}
+
+impl Launch {
+    /// Program and arguments.
+    #[must_use]
+    pub fn command(&self) -> Vec<String> {
+        self.argv.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// How a process is started, whatever it runs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct How {
     /// Whether the command goes through a shell, so that the program on record is not the shell.
     pub shell: bool,
     /// Absolute.
     pub working_dir: PathBuf,
-    /// On top of what relume itself was started with: `env_file`s, then `environment`, then `RELUME_INSTANCE`.
-    #[serde(skip)]
-    pub environment: Environment,
     /// Whom it runs as; `None`: as relume.
     pub user: Option<Account>,
     /// Its group; `None`: the user's, or relume's.
@@ -313,7 +343,14 @@ pub struct Hook {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LogConfig {
     /// Absolute; no two services share one.
-    pub file: PathBuf,
+    pub file: Arc<Path>,
+    /// The rest, in which services hardly differ.
+    pub rules: Arc<LogRules>,
+}
+
+/// How output is kept, wherever it goes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LogRules {
     /// What happens to stderr.
     pub stderr: Stderr,
     /// Whether separate streams outlive a death of both halves of relume, at the price of a stdout that is also
@@ -391,7 +428,14 @@ pub struct Rotate {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Shown {
     /// Free text, unique; with `:N` for an instance. Not escaped: whoever prints it does that.
-    pub display_name: String,
+    pub display_name: Name,
+    /// The rest, which few services have.
+    pub more: Arc<More>,
+}
+
+/// What people are shown of a service beside its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct More {
     /// One sentence.
     pub description: Option<String>,
     /// Where to look at it.
@@ -470,9 +514,9 @@ impl LogConfig {
 
     /// Every file it writes to.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        match self.stderr {
-            Stderr::Separate => vec![self.file.clone(), self.stderr_file()],
-            Stderr::Merge | Stderr::Discard => vec![self.file.clone()],
+        match self.rules.stderr {
+            Stderr::Separate => vec![self.file.to_path_buf(), self.stderr_file()],
+            Stderr::Merge | Stderr::Discard => vec![self.file.to_path_buf()],
         }
     }
 }

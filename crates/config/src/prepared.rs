@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use relume_core::{Policy, ServiceSpec};
+use relume_core::{Name, Policy, ServiceSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::lower::share::Shelves;
 use crate::model::{Config, Environment, HookCommands, ManagerConfig, ServiceConfig, Template};
 use crate::readiness::Readiness;
 
@@ -29,7 +30,7 @@ pub struct Prepared {
 /// A service, and where the parts of it stand that others may share: policy, environment, hooks, readiness.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
-    name: String,
+    name: Name,
     launch: u64,
     parts: [u32; 4],
     service: ServiceConfig,
@@ -37,7 +38,7 @@ struct Entry {
 
 /// In place of a spec that is written beside its service.
 pub(crate) fn no_spec() -> ServiceSpec {
-    ServiceSpec { name: String::new(), policy: Arc::default(), launch: 0 }
+    ServiceSpec { name: Name::default(), policy: Arc::default(), launch: 0 }
 }
 
 /// Different values in the order of their coming.
@@ -96,12 +97,14 @@ impl Prepared {
         let Self { manager, sources, templates, policies, environments, hooks, readiness, services } = self;
         let (policies, environments) = (shared(policies), shared(environments));
         let (hooks, readiness) = (shared(hooks), shared(readiness));
+        let mut shelves = Shelves::default();
         let whole = |entry: Entry| {
             let Entry { name, launch, parts: [policy, environment, hook, ready], mut service } = entry;
             service.spec = ServiceSpec { name, policy: part(&policies, policy)?, launch };
             service.launch.environment = Environment(part(&environments, environment)?);
             service.hooks = part(&hooks, hook)?;
             service.readiness = part(&readiness, ready)?;
+            shelves.share(&mut service);
             Some(service)
         };
         let services = services.into_iter().map(whole).collect::<Option<_>>()?;

@@ -38,12 +38,12 @@ impl Remembered {
     #[must_use]
     pub fn of(record: &Record) -> Self {
         Self {
-            name: record.name.clone(),
+            name: String::from(&record.name),
             intent: record.intent,
             generation: record.generation,
             launch: record.launch,
             restarts: record.restarts,
-            history: record.history.clone(),
+            history: (*record.history).clone(),
             last_end: record.last_end.as_deref().cloned(),
         }
     }
@@ -66,12 +66,12 @@ impl Remembered {
     }
 
     fn into_record(self, service: ServiceId) -> Record {
-        let mut record = Record::new(self.name);
+        let mut record = Record::new(self.name.into());
         record.intent = self.intent;
         record.generation = self.generation;
         record.launch = self.launch;
         record.restarts = self.restarts;
-        record.history = self.history;
+        record.history = self.history.into();
         let own = |end: End| End { run: RunId { service, ..end.run }, ..end };
         record.last_end = self.last_end.map(own).map(Box::new);
         record

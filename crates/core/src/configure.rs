@@ -1,5 +1,6 @@
 //! A new configuration: who is new, who is gone, and who has to be restarted. Nobody else is touched.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -120,11 +121,12 @@ impl Supervisor {
         let mut followers: BTreeMap<ServiceId, Vec<ServiceId>> = BTreeMap::new();
         for (id, service) in &mut self.services {
             let needs = service.spec.policy.dependencies.iter();
-            service.needs = needs.filter_map(|(name, how)| Some((*self.names.get(name)?, *how))).collect();
+            service.needs =
+                needs.filter_map(|(name, how)| Some((*self.names.get(name.as_str())?, *how))).collect();
             service.unmet_at.set(0);
             service.blocked_at.set(0);
             service.needs_wanted.set(false);
-            for (need, how) in &service.needs {
+            for (need, how) in &*service.needs {
                 dependents.entry(*need).or_default().push(*id);
                 if how.restart {
                     followers.entry(*need).or_default().push(*id);
@@ -132,8 +134,8 @@ impl Supervisor {
             }
         }
         for (id, service) in &mut self.services {
-            service.dependents = dependents.remove(id).unwrap_or_default();
-            service.followers = followers.remove(id).unwrap_or_default();
+            service.dependents = dependents.remove(id).unwrap_or_default().into();
+            service.followers = followers.remove(id).unwrap_or_default().into();
         }
     }
 }
@@ -152,9 +154,9 @@ impl Supervisor {
 fn unlinked(spec: ServiceSpec) -> Service {
     Service {
         spec,
-        needs: Vec::new(),
-        dependents: Vec::new(),
-        followers: Vec::new(),
+        needs: Box::default(),
+        dependents: Box::default(),
+        followers: Box::default(),
         unmet_at: Cell::new(0),
         blocked_at: Cell::new(0),
         needs_wanted: Cell::new(false),

@@ -13,6 +13,7 @@ use crate::cause::{Away, Cause, Exit, SpawnError};
 use crate::health::{Check, Health};
 use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
+use crate::name::Name;
 use crate::record::{History, Intent, SidePhase};
 use crate::state::State;
 
@@ -35,7 +36,7 @@ pub enum What {
         /// Its id.
         service: ServiceId,
         /// Its name.
-        name: String,
+        name: Name,
     },
     /// A service left the configuration; it is forgotten once nothing of it runs.
     Retired {

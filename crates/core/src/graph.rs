@@ -34,12 +34,12 @@ pub fn problems(specs: &[ServiceSpec]) -> Vec<GraphProblem> {
     let mut by_name = BTreeMap::new();
     for spec in specs {
         if by_name.insert(spec.name.as_str(), spec).is_some() {
-            found.push(GraphProblem::Duplicate(spec.name.clone()));
+            found.push(GraphProblem::Duplicate(String::from(&spec.name)));
         }
     }
     for spec in specs {
         for name in spec.policy.dependencies.keys().filter(|name| !by_name.contains_key(name.as_str())) {
-            found.push(GraphProblem::Unknown { service: spec.name.clone(), dependency: name.clone() });
+            found.push(GraphProblem::Unknown { service: String::from(&spec.name), dependency: name.clone() });
         }
     }
     found.extend(cycles(&by_name));

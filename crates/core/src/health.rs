@@ -21,6 +21,7 @@ use crate::fact::What;
 use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
 use crate::policy::{Policy, ServiceKind};
+use crate::rare::Usual;
 use crate::record::{Record, Side, SidePhase};
 use crate::state::{StartPhase, State, StopPhase};
 use crate::supervisor::Step;
@@ -81,6 +82,15 @@ pub struct Health {
     pub liveness: Count,
     /// Of `health_check`.
     pub health: Count,
+}
+
+impl Usual for Health {
+    const USUAL: &'static Self =
+        &Self { startup: Count::NONE, readiness: Count::NONE, liveness: Count::NONE, health: Count::NONE };
+}
+
+impl Count {
+    const NONE: Self = Self { well: None, failures: 0, successes: 0 };
 }
 
 /// The answers to one check.
@@ -212,7 +222,7 @@ impl Step<'_> {
         // Whoever is not ready yet cannot become unready: that wait has a limit of its own.
         let waits = matches!(record.state, State::Starting { .. })
             && matches!(check, Check::Readiness | Check::Health);
-        let (mut health, before) = (record.health.clone(), record.health.count(check));
+        let (mut health, before) = ((*record.health).clone(), record.health.count(check));
         let count = before.observe(rule, failure.is_none(), counts && !waits);
         if count != before {
             health.set(check, count);

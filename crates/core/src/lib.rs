@@ -42,10 +42,12 @@ mod id;
 pub mod invariants;
 mod lives;
 mod moment;
+mod name;
 mod orders;
 mod plan;
 pub mod planted;
 mod policy;
+mod rare;
 mod record;
 mod recover;
 mod requests;
@@ -68,8 +70,10 @@ pub use health::{Check, Checks, Count, Health, Rule};
 pub use id::{Hook, RunId, RunKind, ServiceId, Ticket};
 pub use lives::{KILL_AGAIN, SLOT_HELD};
 pub use moment::Moment;
+pub use name::Name;
 pub use plan::{Change, Fate};
 pub use policy::*;
+pub use rare::{Rare, Usual};
 pub use record::{
     End, History, Intent, REMOVED_KEPT, RESTARTS_KEPT, Record, Shutdown, Side, SidePhase, Snapshot,
 };

@@ -264,7 +264,7 @@ impl Step<'_> {
     pub(crate) fn follow(&mut self, id: ServiceId, cause: Cause, ready_ns: u64) {
         let now = self.core.now;
         let Some((record, policy, _)) = self.core.look(id) else { return };
-        let (replace, mut history) = (record.replace.clone(), record.history.clone());
+        let (replace, mut history) = (record.replace.clone(), (*record.history).clone());
         let (mut rules, oneshot) = (policy.restart.clone(), policy.kind == ServiceKind::Oneshot);
         if self.core.has(Bug::CountsHalfWindow) {
             rules.retry_window /= 2;
@@ -308,7 +308,7 @@ impl Step<'_> {
     }
 
     pub(crate) fn set_history(&mut self, id: ServiceId, history: crate::record::History) {
-        if self.core.record(id).is_some_and(|record| record.history != history) {
+        if self.core.record(id).is_some_and(|record| *record.history != history) {
             self.note(What::HistorySet { service: id, history });
         }
     }

@@ -57,12 +57,12 @@ impl Supervisor {
         let mut plan: Vec<Change> = config
             .services
             .iter()
-            .map(|spec| Change { service: spec.name.clone(), fate: self.fate(spec, config.autostart) })
+            .map(|spec| Change { service: String::from(&spec.name), fate: self.fate(spec, config.autostart) })
             .collect();
         let named: BTreeSet<&str> = config.services.iter().map(|spec| spec.name.as_str()).collect();
         let known = self.services.iter().filter(|(id, _)| !self.retired.contains(id));
         let gone = known.map(|(_, service)| &service.spec.name).filter(|name| !named.contains(name.as_str()));
-        plan.extend(gone.map(|name| Change { service: name.clone(), fate: Fate::Removed }));
+        plan.extend(gone.map(|name| Change { service: String::from(name), fate: Fate::Removed }));
         Ok(plan)
     }
 

@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::health::Checks;
+use crate::name::Name;
 use serde::{Deserialize, Serialize};
 
 /// One service as the core is told about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSpec {
     /// Unique. An instance is a service of its own: `web:2`.
-    pub name: String,
+    pub name: Name,
     /// What the core decides by.
     #[serde(with = "shared")]
     pub policy: Arc<Policy>,

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,8 @@ use crate::fact::{Fact, What};
 use crate::health::Health;
 use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
+use crate::name::Name;
+use crate::rare::{Rare, Usual};
 use crate::state::State;
 
 /// The whole memory of a supervisor. A checkpoint with later facts folded in is the supervisor's own memory.
@@ -33,7 +34,7 @@ pub struct Snapshot {
     /// The last generation of services that were removed, so that one which comes back goes on above it: a name and a
     /// number stand for one life, also in files and in the environment of what it left behind.
     #[serde(default)]
-    pub removed: BTreeMap<String, u64>,
+    pub removed: BTreeMap<Name, u64>,
     /// The highest generation that is no longer in `removed`, which has at most [`REMOVED_KEPT`] names.
     #[serde(default)]
     pub removed_before: u64,
@@ -59,7 +60,7 @@ pub struct Shutdown {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// What the operator asked last.
     pub intent: Intent,
     /// What is so.
@@ -69,17 +70,17 @@ pub struct Record {
     /// Digest of what the latest run was started with.
     pub launch: u64,
     /// Failures and retries that count against it.
-    pub history: History,
+    pub history: Rare<History>,
     /// Automatic restarts so far.
     pub restarts: u64,
     /// How the latest run ended.
     pub last_end: Option<Box<End>>,
     /// The present life has to be replaced, and why.
-    pub replace: Option<Cause>,
+    pub replace: Option<Box<Cause>>,
     /// No longer in the configuration.
     pub retired: bool,
     /// What the probes of the latest run have said.
-    pub health: Health,
+    pub health: Rare<Health>,
     /// The runs beside the main one.
     pub sides: Vec<Side>,
 }
@@ -105,6 +106,10 @@ pub struct History {
     pub retries: Vec<Moment>,
     /// The retries were used up and it has not been stable since.
     pub exhausted: bool,
+}
+
+impl Usual for History {
+    const USUAL: &'static Self = &Self { failures_in_row: 0, retries: Vec::new(), exhausted: false };
 }
 
 /// How a run ended.
@@ -167,19 +172,19 @@ impl SidePhase {
 }
 
 impl Record {
-    pub(crate) fn new(name: String) -> Self {
+    pub(crate) fn new(name: Name) -> Self {
         Self {
             name,
             intent: Intent::Auto,
             state: State::Stopped,
             generation: 0,
             launch: 0,
-            history: History::default(),
+            history: Rare::default(),
             restarts: 0,
             last_end: None,
             replace: None,
             retired: false,
-            health: Health::default(),
+            health: Rare::default(),
             sides: Vec::new(),
         }
     }
@@ -275,9 +280,9 @@ impl Record {
         match what {
             What::Retired { retired, .. } => self.retired = *retired,
             What::IntentSet { intent, .. } => self.intent = *intent,
-            What::ReplaceSet { cause, .. } => self.replace.clone_from(cause),
+            What::ReplaceSet { cause, .. } => self.replace = cause.clone().map(Box::new),
             What::Moved { to, .. } => self.state = to.clone(),
-            What::HistorySet { history, .. } => self.history.clone_from(history),
+            What::HistorySet { history, .. } => self.history = history.clone().into(),
             What::RunBegan { run, kind, launch, automatic } => {
                 self.generation = self.generation.max(run.generation);
                 // One more attempt at a start that the machine had no room for is no further restart.
@@ -285,14 +290,14 @@ impl Record {
                 self.restarts += u64::from(*automatic && !again);
                 if matches!(kind, RunKind::Service | RunKind::Job) {
                     self.launch = *launch;
-                    self.health = Health::default();
+                    self.health = Rare::default();
                 }
             }
             What::RunEnded { run, exit, cause, ready_ns } => {
                 let end = End { run: *run, exit: *exit, cause: cause.clone(), at, ready_ns: *ready_ns };
                 self.last_end = Some(Box::new(end));
             }
-            What::Probed { health, .. } => self.health.clone_from(health),
+            What::Probed { health, .. } => self.health = health.clone().into(),
             What::SideMoved { run, kind, phase } => {
                 let side = Side { run: *run, kind: *kind, phase: *phase };
                 match self.sides.iter_mut().find(|known| known.run == *run) {

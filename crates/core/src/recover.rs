@@ -1,7 +1,6 @@
 //! The one way to come up: what was recorded, joined with what the kernel says is alive.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Outbox};
@@ -10,6 +9,7 @@ use crate::event::{Config, Event, Rest};
 use crate::fact::What;
 use crate::id::{RunId, RunKind, ServiceId};
 use crate::moment::Moment;
+use crate::name::Name;
 use crate::policy::{Policy, ServiceSpec};
 use crate::record::{Side, SidePhase, Snapshot};
 use crate::state::{StartPhase, State, StopPhase};
@@ -19,7 +19,7 @@ use crate::supervisor::{Step, Supervisor};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survivor {
     /// Whose run.
-    pub name: String,
+    pub name: Name,
     /// Which.
     pub generation: u64,
     /// What for.
@@ -91,7 +91,7 @@ fn by_name(config: &Config) -> Specs<'_> {
 }
 
 /// The spec of a recorded service; one that is no longer configured is stopped by the defaults.
-fn spec_of(specs: &Specs<'_>, name: String) -> ServiceSpec {
+fn spec_of(specs: &Specs<'_>, name: Name) -> ServiceSpec {
     let found = specs.get(name.as_str()).map(|spec| (*spec).clone());
     found.unwrap_or_else(|| ServiceSpec { name, policy: Policy::default().into(), launch: 0 })
 }
@@ -230,7 +230,7 @@ impl Step<'_> {
                 self.act(Action::Spawn { run, kind });
             }
             why => {
-                let cause = why.unwrap_or_else(|| self.core.why_down(retired));
+                let cause = why.map_or_else(|| self.core.why_down(retired), |why| *why);
                 self.over(run, cause, None);
             }
         }

@@ -189,7 +189,7 @@ impl Supervisor {
             return Some(Goal::Down(self.why_down(record.retired)));
         }
         if let Some(cause) = record.replace.as_ref().filter(|_| record.state.is_live()) {
-            return Some(Goal::Replace(cause.clone()));
+            return Some(Goal::Replace(Cause::clone(cause)));
         }
         let unmet = look_from(&service.unmet_at, &service.needs, |(need, how)| !self.is_met(*need, *how));
         Some(unmet.map_or(Goal::Up, |(need, _)| Goal::Wait(*need)))

@@ -1,7 +1,7 @@
 //! The supervisor: what it holds, its one entrance, and the one place that changes what is so.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::mem::{Discriminant, discriminant};
@@ -11,6 +11,7 @@ use crate::event::{Config, Event};
 use crate::fact::{Fact, What};
 use crate::id::ServiceId;
 use crate::moment::Moment;
+use crate::name::Name;
 use crate::orders::Order;
 use crate::planted::Bug;
 use crate::policy::{Dependency, ManagerPolicy, ServiceSpec};
@@ -27,7 +28,7 @@ pub struct Supervisor {
     pub(crate) memory: Snapshot,
     /// What the configuration says of each known service, and who stands beside it in the graph.
     pub(crate) services: BTreeMap<ServiceId, Service>,
-    pub(crate) names: BTreeMap<String, ServiceId>,
+    pub(crate) names: BTreeMap<Name, ServiceId>,
     pub(crate) manager: ManagerPolicy,
     /// Every deadline of every service, kept in step with the records by `note`.
     pub(crate) deadlines: BTreeSet<(Moment, ServiceId)>,
@@ -52,10 +53,10 @@ pub struct Supervisor {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) spec: ServiceSpec,
-    pub(crate) needs: Vec<(ServiceId, Dependency)>,
-    pub(crate) dependents: Vec<ServiceId>,
+    pub(crate) needs: Box<[(ServiceId, Dependency)]>,
+    pub(crate) dependents: Box<[ServiceId]>,
     /// Those of the dependents that want to be restarted with it.
-    pub(crate) followers: Vec<ServiceId>,
+    pub(crate) followers: Box<[ServiceId]>,
     /// Where the last look found a need that was not met, and a dependent that had to end first. The next
     /// look begins there, so that a hub with ten thousand neighbours costs no more than ten thousand looks.
     pub(crate) unmet_at: Cell<usize>,

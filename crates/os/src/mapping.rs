@@ -131,16 +131,41 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts_mut(self.address.as_ptr().add(at), length) }
     }
 
-    /// Brings every page into this process's page table, so that a system call which stores here meets no fault on
-    /// its way: one that a kill interrupts there could have moved a part of what it was to move.
-    pub fn touch(&mut self) {
-        for at in (0..self.length).step_by(4096) {
+    /// Brings the pages of these bytes into this process's page table, so that a system call which stores there meets
+    /// no fault on its way: one that a kill interrupts there could have moved a part of what it was to move.
+    pub fn touch(&mut self, at: usize, length: usize) {
+        let page = rustix::param::page_size();
+        let first = at.min(self.length) / page * page;
+        let end = at.saturating_add(length).min(self.length);
+        // SAFETY: whole pages of the mapping; their content stays.
+        let populated = unsafe {
+            madvise(
+                self.address.as_ptr().add(first).cast(),
+                end.saturating_sub(first),
+                Advice::LinuxPopulateWrite,
+            )
+        };
+        if populated.is_ok() {
+            return;
+        }
+        // Before Linux 5.14.
+        for at in (first..end).step_by(page) {
             // SAFETY: inside the mapping; the byte is stored as it was, through the only reference to it.
             unsafe {
                 let byte = self.address.as_ptr().add(at);
                 byte.write_volatile(byte.read_volatile());
             }
         }
+    }
+
+    /// Unmaps the whole pages from `at` on. They stay in the file; mapped, they would count as memory of this process
+    /// alone.
+    pub fn give_back(&mut self, at: usize) {
+        let first = at.min(self.length).next_multiple_of(rustix::param::page_size()).min(self.length);
+        // SAFETY: whole pages of a shared mapping of a file, up to its end; their content is the file's.
+        let _stays_mapped = unsafe {
+            madvise(self.address.as_ptr().add(first).cast(), self.length - first, Advice::LinuxDontNeed)
+        };
     }
 
     /// Commits: everything written before is in the memory when this number is.
@@ -173,7 +198,9 @@ mod tests {
             assert!(!first.write(8190, b"too long"));
             first.bytes_mut(200, 4).copy_from_slice(b"kept");
             first.words(8, 2)[1].store(9, Ordering::Release);
-            first.touch();
+            first.touch(0, 8192);
+            first.give_back(100);
+            first.touch(5000, 10_000);
         }
         let second = Mapping::open(&path, 16384).unwrap();
         assert_eq!(second.read(100, 5), b"light");

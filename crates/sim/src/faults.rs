@@ -169,7 +169,7 @@ impl Faults {
             kernel.trees.retain(|_, tree| tree.is_alive());
         }
         let shown = kernel.trees.values().map(|tree| Survivor {
-            name: tree.name.clone(),
+            name: tree.name.as_str().into(),
             generation: tree.run.generation,
             kind: tree.kind,
             exit: match tree.main {

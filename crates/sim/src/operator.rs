@@ -216,14 +216,14 @@ impl Operator {
         let misbehaves = self.nuisance();
         let Some(spec) = self.config.services.get_mut(index) else { return Deed::Nothing };
         spec.launch = fresh;
-        self.specs.insert(spec.name.clone(), spec.clone());
-        self.programs.entry(spec.name.clone()).and_modify(|programs| programs.main = misbehaves);
+        self.specs.insert(spec.name.to_string(), spec.clone());
+        self.programs.entry(spec.name.to_string()).and_modify(|programs| programs.main = misbehaves);
         self.configured()
     }
 
     fn redraw(&mut self, index: usize) -> Deed {
         let Some(spec) = self.config.services.get(index) else { return Deed::Nothing };
-        let name = spec.name.clone();
+        let name = spec.name.to_string();
         let before: Vec<(String, ServiceKind)> = self.before(index);
         let policy = self.policy(&name, &before);
         // The edge's digest of a launch has the type in it: a new manager knows of no other sign of a change.
@@ -236,7 +236,7 @@ impl Operator {
     }
 
     fn before(&self, index: usize) -> Vec<(String, ServiceKind)> {
-        self.config.services[..index].iter().map(|s| (s.name.clone(), s.policy.kind)).collect()
+        self.config.services[..index].iter().map(|s| (s.name.to_string(), s.policy.kind)).collect()
     }
 
     fn add(&mut self) {
@@ -252,7 +252,7 @@ impl Operator {
         let policy = self.policy(&name, &before);
         let programs = Programs { main: self.nuisance(), hooks: self.nuisance() };
         let launch = self.dice.any();
-        let spec = ServiceSpec { name: name.clone(), policy: policy.into(), launch };
+        let spec = ServiceSpec { name: name.as_str().into(), policy: policy.into(), launch };
         self.specs.insert(name.clone(), spec.clone());
         self.programs.insert(name, programs);
         self.config.services.push(spec);
@@ -265,8 +265,8 @@ impl Operator {
         let index = self.dice.index(self.config.services.len());
         let gone = self.config.services.remove(index);
         for spec in &mut self.config.services {
-            Arc::make_mut(&mut spec.policy).dependencies.remove(&gone.name);
-            self.specs.insert(spec.name.clone(), spec.clone());
+            Arc::make_mut(&mut spec.policy).dependencies.remove(gone.name.as_str());
+            self.specs.insert(spec.name.to_string(), spec.clone());
         }
         self.configured()
     }
@@ -277,7 +277,7 @@ impl Operator {
         let how = Dependency { condition: Condition::Started, restart: false };
         let mistake = self.dice.range(0, 2);
         let Some(first) = wrong.services.first_mut() else { return Deed::Nothing };
-        let name = first.name.clone();
+        let name = first.name.to_string();
         match mistake {
             0 => {
                 Arc::make_mut(&mut first.policy).dependencies.insert(name, how);

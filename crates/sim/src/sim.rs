@@ -238,7 +238,7 @@ impl Sim {
 
     fn spawn(&mut self, run: relume_core::RunId, kind: RunKind) {
         let Some(spec) = self.core.spec(run.service) else { return };
-        let name = spec.name.clone();
+        let name = spec.name.to_string();
         let programs = self.operator.programs.get(&name).copied();
         let (role, nuisance) = match kind {
             RunKind::Hook(_) | RunKind::Probe(_) | RunKind::Alert(_) => {

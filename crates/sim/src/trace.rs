@@ -31,7 +31,7 @@ impl Trace {
         if !self.on {
             return;
         }
-        self.names = memory.services.iter().map(|(id, record)| (*id, record.name.clone())).collect();
+        self.names = memory.services.iter().map(|(id, record)| (*id, record.name.to_string())).collect();
         let late = if clock < now { format!(" (clock says {clock})") } else { String::new() };
         let text = match event {
             Event::Configured(config) => {
@@ -49,7 +49,7 @@ impl Trace {
             return;
         }
         if let What::Added { service, name } = &fact.what {
-            self.names.insert(*service, name.clone());
+            self.names.insert(*service, name.to_string());
         }
         let text = match &fact.what {
             What::Moved { service, to, .. } => format!("{service:?} is {to:?}"),

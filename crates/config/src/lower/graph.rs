@@ -15,7 +15,7 @@ pub(super) fn connect(lowered: &mut [Lowered], sink: &mut Sink, sources: &Source
     let instances: HashMap<String, Vec<String>> = lowered
         .iter()
         .map(|service| {
-            (service.name.clone(), service.instances.iter().map(|i| i.spec.name.clone()).collect())
+            (service.name.clone(), service.instances.iter().map(|i| i.spec.name.to_string()).collect())
         })
         .collect();
     for service in lowered.iter_mut() {
@@ -57,7 +57,7 @@ fn collapsed(lowered: &[Lowered]) -> Vec<ServiceSpec> {
     let known: BTreeSet<&str> = lowered.iter().map(|service| service.name.as_str()).collect();
     let one = |service: &Lowered| {
         let mut spec = service.instances.first()?.spec.clone();
-        spec.name.clone_from(&service.name);
+        spec.name = service.name.as_str().into();
         let policy = Arc::make_mut(&mut spec.policy);
         let dependencies = std::mem::take(&mut policy.dependencies);
         let whole = dependencies

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Globals;
 use super::service::Work;
 use crate::env_files::Values;
 use crate::forward::{self, Forward};
 use crate::model::{
-    Compression, Environment, Launch, LineFormat, LogConfig, Rlimit, RlimitValue, Rotate, Stderr, WhenFull,
+    Compression, Environment, How, Launch, LineFormat, LogConfig, LogRules, Rlimit, RlimitValue, Rotate,
+    Stderr, WhenFull,
 };
 use crate::raw::{OneOrMany, RawCompress, RawLogFormat, RawStderr, RawWhenFull, Toggle, size};
 use crate::words;
@@ -86,18 +88,18 @@ pub(super) fn lower(
     }
     let working_dir = work.raw.working_dir.as_ref().map(|path| path.0.clone());
     let working_dir = working_dir.map(|path| work.files.resolve(work.span(&["working_dir"]), &path));
-    Launch {
-        argv,
+    let how = How {
         shell,
         working_dir: working_dir.unwrap_or_else(|| globals.config_dir.to_path_buf()),
-        environment,
         user: work.raw.user.as_ref().map(|user| user.0.clone()),
         group: work.raw.group.as_ref().map(|group| group.0.clone()),
         umask: work.raw.umask.as_ref().map(|mask| mask.0),
         nice: work.raw.nice,
         oom_score_adj: work.raw.oom_score_adj,
         rlimits: rlimits(work),
-    }
+    };
+    let argv = argv.into_iter().map(Arc::from).collect();
+    Launch { argv, environment, how: how.into() }
 }
 
 fn rlimits(work: &mut Work<'_, '_>) -> BTreeMap<Rlimit, RlimitValue> {
@@ -198,8 +200,9 @@ pub(super) fn log(work: &mut Work<'_, '_>, globals: &Globals<'_>) -> LogConfig {
     let forward = targets(raw.forward.as_ref(), |message| {
         work.error_with(&["log", "forward"], message, forward::HELP);
     });
-    let (file, survive) = (file.unwrap_or_default(), raw.survive.unwrap_or(false));
-    LogConfig { file, stderr, survive, format, when_full, rotate, forward }
+    let survive = raw.survive.unwrap_or(false);
+    let rules = LogRules { stderr, survive, format, when_full, rotate, forward };
+    LogConfig { file: file.unwrap_or_default().into(), rules: rules.into() }
 }
 
 /// Targets of forwarding; those that are none are told.

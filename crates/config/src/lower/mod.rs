@@ -13,7 +13,7 @@ mod resources;
 mod schedule;
 mod service;
 mod shape;
-mod share;
+pub(crate) mod share;
 mod targets;
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,14 +1,15 @@
 //! One service: every part of it, then its instances.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use relume_core::{Hooks, Policy, ServiceKind, ServiceSpec};
+use relume_core::{Hooks, Name, Policy, ServiceKind, ServiceSpec};
 
 use super::command::{self, Context};
 use super::{Globals, Merged, launch, policy, readiness, resources};
 use crate::env_files::EnvFiles;
 use crate::expand::Vars;
-use crate::model::{Hook, HookCommands, LogConfig, ServiceConfig, Shown};
+use crate::model::{Hook, HookCommands, LogConfig, More, ServiceConfig, Shown};
 use crate::node::Node;
 use crate::raw::{CommandText, RawHook, RawService, RawType};
 use crate::readiness::Readiness;
@@ -118,8 +119,8 @@ struct Base {
     environment: launch::Layers,
     shown: Shown,
     shell: Option<Vec<String>>,
-    resources: Resources,
-    sockets: Vec<Socket>,
+    resources: Arc<Resources>,
+    sockets: Arc<[Socket]>,
 }
 
 impl Base {
@@ -138,8 +139,8 @@ impl Base {
         let environment = launch::Layers::of(work, globals);
         let shell = launch::shell(work);
         program_keys(work);
-        let resources = resources::resources(work);
-        let sockets = resources::sockets(work, policy.kind, name);
+        let resources = resources::resources(work).into();
+        let sockets = resources::sockets(work, policy.kind, name).into();
         Self { policy, readiness, log, environment, shown, shell, resources, sockets }
     }
 }
@@ -225,11 +226,19 @@ fn shown(work: &mut Work<'_, '_>) -> Shown {
         work.error(&["port"], "a port is a number from 1 to 65535");
     }
     Shown {
-        display_name: work.raw.display_name.as_ref().map(|name| name.0.clone()).unwrap_or_default(),
-        description: work.raw.description.clone(),
-        urls: work.raw.urls.as_ref().map(|urls| urls.0.clone()).unwrap_or_default(),
-        port: work.raw.port,
-        groups: work.raw.groups.iter().flat_map(|groups| &groups.0).map(|group| group.0.clone()).collect(),
+        display_name: work.raw.display_name.as_ref().map(|name| name.0.as_str().into()).unwrap_or_default(),
+        more: Arc::new(More {
+            description: work.raw.description.clone(),
+            urls: work.raw.urls.as_ref().map(|urls| urls.0.clone()).unwrap_or_default(),
+            port: work.raw.port,
+            groups: work
+                .raw
+                .groups
+                .iter()
+                .flat_map(|groups| &groups.0)
+                .map(|group| group.0.clone())
+                .collect(),
+        }),
     }
 }
 
@@ -241,22 +250,14 @@ fn instance(
     work: &mut Work<'_, '_>,
 ) -> ServiceConfig {
     let suffix = if count > 1 { format!(":{number}") } else { String::new() };
-    let mut shown = base.shown.clone();
-    if shown.display_name.is_empty() {
-        shown.display_name = base_name.to_owned();
-    }
-    let mut log = base.log.clone();
-    if log.file.as_os_str().is_empty() {
-        log.file = globals.log_dir.join(format!("{}{suffix}.log", names::file_stem(&shown.display_name)));
-    } else if count > 1 {
-        log.file = launch::numbered(&log.file, &suffix);
-    }
-    shown.display_name.push_str(&suffix);
+    let name = Name::from(format!("{base_name}{suffix}"));
+    let base_name = if count > 1 { Name::from(base_name) } else { name.clone() };
+    let (shown, log) = shown_and_logged(base, (&base_name, &name), &suffix, globals);
 
     let environment = base.environment.for_instance(number);
     let vars = Vars(vec![&environment.0, globals.environment, globals.shared]);
     let context = Context { vars, shell: base.shell.clone() };
-    let container = super::container::lower(work, (base_name, &suffix), &environment);
+    let container = super::container::lower(work, (&base_name, &suffix), &environment);
     let stand_in =
         container.map(StandIn::Container).or_else(|| external(work, &context).map(StandIn::External));
     let (argv, shell) = match &stand_in {
@@ -280,7 +281,7 @@ fn instance(
     let checks = readiness.probes.checks();
     let policy = Policy { hooks: hook_times, checks, autostart, ..base.policy.clone() };
     let spec = ServiceSpec {
-        name: format!("{base_name}{suffix}"),
+        name,
         policy: policy.into(),
         launch: digest::launch(&digest::Parts {
             launch: &launch,
@@ -295,18 +296,41 @@ fn instance(
     ServiceConfig {
         spec,
         launch,
-        stand_in,
+        stand_in: stand_in.map(Box::new),
         hooks: hooks.into(),
-        pid_file,
+        pid_file: pid_file.map(Into::into),
         readiness: readiness.into(),
-        alerts,
+        alerts: alerts.into(),
         log,
         shown,
-        schedule,
-        resources: base.resources.clone(),
-        sockets: base.sockets.clone(),
-        base_name: base_name.to_owned(),
+        schedule: schedule.map(Box::new),
+        resources: Arc::clone(&base.resources),
+        sockets: Arc::clone(&base.sockets),
+        base_name,
     }
+}
+
+/// Under which name it is shown, and where its output goes, which follows from that.
+fn shown_and_logged(
+    base: &Base,
+    (base_name, name): (&Name, &Name),
+    suffix: &str,
+    globals: &Globals<'_>,
+) -> (Shown, LogConfig) {
+    let (mut shown, mut log) = (base.shown.clone(), base.log.clone());
+    let display_name = if shown.display_name.is_empty() { base_name } else { &shown.display_name };
+    if log.file.as_os_str().is_empty() {
+        let file = format!("{}{suffix}.log", names::file_stem(display_name));
+        log.file = globals.log_dir.join(file).into();
+    } else if !suffix.is_empty() {
+        log.file = launch::numbered(&log.file, suffix).into();
+    }
+    shown.display_name = if shown.display_name.is_empty() {
+        name.clone()
+    } else {
+        Name::from(format!("{display_name}{suffix}"))
+    };
+    (shown, log)
 }
 
 fn program(work: &mut Work<'_, '_>, context: &Context<'_>) -> Option<(Vec<String>, bool)> {

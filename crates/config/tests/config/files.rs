@@ -5,7 +5,7 @@ use crate::common::{Memory, lines, load_with};
 fn names(files: &Memory, paths: &[&str]) -> Vec<String> {
     let loaded = load_with(files, paths, &[]);
     assert_eq!(lines(&loaded.diagnostics), Vec::<String>::new());
-    loaded.config.services.iter().map(|s| s.spec.name.clone()).collect()
+    loaded.config.services.iter().map(|s| s.spec.name.to_string()).collect()
 }
 
 fn found(files: &Memory, paths: &[&str]) -> Vec<String> {
@@ -30,11 +30,11 @@ fn defaults_reach_the_includes_and_paths_belong_to_their_file() {
     assert_eq!(names(&files, &["main.yaml"]), ["m", "a", "b"]);
     let config = load_with(&files, &["main.yaml"], &[]).config;
     let [m, a, b] = &config.services[..] else { panic!("three") };
-    assert_eq!((m.launch.nice, a.launch.nice, b.launch.nice), (Some(1), Some(2), Some(1)));
-    assert_eq!((a.launch.umask, b.launch.umask), (Some(0o22), None), "null unsets a default");
-    assert_eq!(a.launch.working_dir.to_str(), Some("/w/conf.d/here"));
+    assert_eq!((m.launch.how.nice, a.launch.how.nice, b.launch.how.nice), (Some(1), Some(2), Some(1)));
+    assert_eq!((a.launch.how.umask, b.launch.how.umask), (Some(0o22), None), "null unsets a default");
+    assert_eq!(a.launch.how.working_dir.to_str(), Some("/w/conf.d/here"));
     assert_eq!(
-        b.launch.working_dir.to_str(),
+        b.launch.how.working_dir.to_str(),
         Some("/w/base"),
         "a default's path belongs to the file of the default"
     );
@@ -55,7 +55,7 @@ fn a_directory_means_all_its_config_files_in_the_order_of_their_names() {
     assert_eq!(names(&files, &["etc"]), ["a", "b", "c"]);
     let config = load_with(&files, &["etc"], &[]).config;
     assert_eq!(config.manager.config_dir.to_str(), Some("/w/etc"));
-    assert_eq!(config.services[0].launch.working_dir.to_str(), Some("/w/etc"));
+    assert_eq!(config.services[0].launch.how.working_dir.to_str(), Some("/w/etc"));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn files_of_variables_stack_and_environment_wins() {
     let [a, b] = &loaded.config.services[..] else { panic!("two") };
     let env = &a.launch.environment.0;
     assert_eq!((&*env["A"], &*env["B"], &*env["E"], &*env["S"]), ("s", "env", "manager", "s s"));
-    assert_eq!(a.launch.argv, ["x", "manager", "s s", "9"], "the service's own environment comes first");
+    assert_eq!(a.launch.command(), ["x", "manager", "s s", "9"], "the service's own environment comes first");
     assert_eq!(b.launch.environment.0["A"], "m");
     assert!(!b.launch.environment.0.contains_key("S"), "nothing leaks between services");
 }

@@ -148,11 +148,11 @@ fn what_is_written_is_what_is_meant() {
     assert_eq!(config.manager.state_dir.as_deref(), Some("/w/state".as_ref()));
     assert_eq!(config.manager.policy.respawn_rate.unwrap().count, 20);
     let [db, web, job] = &config.services[..] else { panic!("three services") };
-    assert_eq!(db.launch.argv, ["/bin/db", "--port", "5432"]);
-    assert_eq!(db.launch.umask, Some(0o27));
+    assert_eq!(db.launch.command(), ["/bin/db", "--port", "5432"]);
+    assert_eq!(db.launch.how.umask, Some(0o27));
     assert_eq!(db.spec.policy.restart.success_exit_codes, [0, 3]);
     assert_eq!(db.log.file.to_str(), Some("/w/logs/db.log"));
-    assert_eq!(web.launch.argv, ["/bin/web", "two words"]);
+    assert_eq!(web.launch.command(), ["/bin/web", "two words"]);
     assert_eq!(web.launch.environment.0["SHARED"], "yes");
     assert_eq!(web.launch.environment.0["B"], "x=y");
     assert_eq!(web.log.file.to_str(), Some("/w/logs/The Web.log"));
@@ -165,8 +165,8 @@ fn what_is_written_is_what_is_meant() {
     );
     assert_eq!(web.spec.policy.timeout_stop, Some(Duration::from_secs(90)));
     assert_eq!(web.spec.policy.dependencies["db"].condition, Condition::Ready);
-    assert_eq!(job.launch.argv, ["/bin/sh", "-c", "exit 0; true"]);
-    assert!(job.launch.shell && !job.spec.policy.autostart);
+    assert_eq!(job.launch.command(), ["/bin/sh", "-c", "exit 0; true"]);
+    assert!(job.launch.how.shell && !job.spec.policy.autostart);
     assert_eq!(job.spec.policy.timeout_start, None);
     assert_eq!(job.spec.policy.restart.mode, RestartMode::OnFailure);
     assert!(job.spec.policy.dependencies["db"].restart);
@@ -188,11 +188,11 @@ fn the_seeds_array_works_as_it_stands() {
     ]"#,
     );
     assert_eq!(
-        config.services[0].launch.argv,
+        config.services[0].launch.command(),
         ["python", "/path/to/my_service_1.py", "--config", "/etc/my_service_1.conf"]
     );
-    assert_eq!(config.services[1].launch.argv, ["/usr/local/bin/another_app", "-d"]);
-    assert_eq!(config.services[1].launch.working_dir.to_str(), Some("/w"));
+    assert_eq!(config.services[1].launch.command(), ["/usr/local/bin/another_app", "-d"]);
+    assert_eq!(config.services[1].launch.how.working_dir.to_str(), Some("/w"));
     assert_eq!(config.services[0].spec.policy.restart.mode, RestartMode::Always);
     assert_eq!(config.manager.policy.respawn_rate.unwrap().count, 10);
 }
@@ -221,7 +221,7 @@ fn yaml_anchors_aliases_and_merge_keys_work() {
         "x-base: &base {command: /bin/a, port: 1, environment: {A: '1'}}\n\
          services:\n  a: *base\n  b: {<<: *base, port: 2}\n  c:\n    <<: [{port: 3}, *base]\n",
     );
-    let ports: Vec<_> = config.services.iter().map(|s| s.shown.port).collect();
+    let ports: Vec<_> = config.services.iter().map(|s| s.shown.more.port).collect();
     assert_eq!(ports, [Some(1), Some(2), Some(3)]);
     assert!(config.services.iter().all(|s| s.launch.environment.0["A"] == "1"));
 }
@@ -234,8 +234,8 @@ fn yaml_words_stay_words_until_something_else_is_wanted() {
     );
     let service = &config.services[0];
     let env = &service.launch.environment.0;
-    assert_eq!((service.spec.name.as_str(), service.launch.umask), ("no", Some(0o22)));
-    assert_eq!(service.shown.description.as_deref(), Some("007"));
+    assert_eq!((service.spec.name.as_str(), service.launch.how.umask), ("no", Some(0o22)));
+    assert_eq!(service.shown.more.description.as_deref(), Some("007"));
     assert!(!service.spec.policy.autostart);
     assert_eq!(
         (&*env["A"], &*env["B"], &*env["C"], &*env["D"], &*env["F"]),

@@ -11,9 +11,9 @@ fn service(keys: &str) -> ServiceConfig {
 }
 
 fn socket(written: &str) -> Socket {
-    let mut sockets = service(&format!("sockets: [{written}]")).sockets;
+    let sockets = service(&format!("sockets: [{written}]")).sockets;
     assert_eq!(sockets.len(), 1, "{written}");
-    sockets.remove(0)
+    sockets[0].clone()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use relume_config::{Account, Config, LogLevel, StandIn, Stderr};
 use relume_core::{ExitWhen, ServiceKind};
 
 fn command(text: &str) -> Vec<String> {
-    good("c.json", &format!("[{{\"name\": \"a\", \"command\": {text}}}]")).services[0].launch.argv.clone()
+    good("c.json", &format!("[{{\"name\": \"a\", \"command\": {text}}}]")).services[0].launch.command()
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_list_is_executed_as_it_is_and_a_string_goes_to_the_shell_only_if_it_must() 
 fn shell_chooses_the_shell_or_none() {
     let argv = |shell: &str| {
         let text = format!("services: {{a: {{command: \"echo a;b\", shell: {shell}}}}}");
-        good("c.yaml", &text).services[0].launch.argv.clone()
+        good("c.yaml", &text).services[0].launch.command()
     };
     assert_eq!(argv("/bin/bash -e"), ["/bin/bash", "-e", "-c", "echo a;b"]);
     assert_eq!(argv("off"), ["echo", "a;b"]);
@@ -34,7 +34,7 @@ fn shell_chooses_the_shell_or_none() {
 
 #[test]
 fn executable_and_arguments_are_the_command_in_two_keys() {
-    let argv = |text: &str| good("c.yaml", text).services[0].launch.argv.clone();
+    let argv = |text: &str| good("c.yaml", text).services[0].launch.command();
     assert_eq!(
         argv("services: {a: {executable: /bin/my prog, arguments: [-p, '${N}', '']}}"),
         ["/bin/my prog", "-p", "7", ""]
@@ -50,7 +50,7 @@ fn the_services_own_environment_counts_first_in_its_commands() {
         "services:\n  a:\n    command: [x, '${N}', '${RELUME_INSTANCE}']\n    environment: {N: own, M: '${N}'}\n    pre_start: {command: 'y ${N}', timeout: 5s}\n    on_failure: z ${M}\n",
     );
     let service = &config.services[0];
-    assert_eq!(service.launch.argv, ["x", "own", "1"]);
+    assert_eq!(service.launch.command(), ["x", "own", "1"]);
     assert_eq!(service.launch.environment.0["M"], "7");
     let hook = service.hooks.pre_start.as_ref().unwrap();
     assert_eq!((hook.argv.join(" "), hook.timeout), ("y own".to_owned(), Duration::from_secs(5)));
@@ -277,13 +277,16 @@ fn names_that_would_leave_the_log_folder_are_escaped_or_refused() {
 
 #[test]
 fn stderr_is_merged_unless_told_otherwise() {
-    assert_eq!(good("c.yaml", "services: {a: {command: x}}").services[0].log.stderr, Stderr::Merge);
+    assert_eq!(good("c.yaml", "services: {a: {command: x}}").services[0].log.rules.stderr, Stderr::Merge);
     assert_eq!(
-        good("c.yaml", "services: {a: {command: x, user: 5, log: {rotate: off}}}").services[0].log.rotate,
+        good("c.yaml", "services: {a: {command: x, user: 5, log: {rotate: off}}}").services[0]
+            .log
+            .rules
+            .rotate,
         None
     );
     assert_eq!(
-        good("c.yaml", "services: {a: {command: x, user: 5}}").services[0].launch.user,
+        good("c.yaml", "services: {a: {command: x, user: 5}}").services[0].launch.how.user,
         Some(Account::Id(5))
     );
 }
@@ -325,7 +328,7 @@ fn a_container_has_the_services_variables_under_its_own_and_a_name_for_each_inst
     let containers: Vec<_> = config
         .services
         .iter()
-        .map(|service| match &service.stand_in {
+        .map(|service| match service.stand_in.as_deref() {
             Some(StandIn::Container(container)) => container.clone(),
             Some(StandIn::External(_)) | None => panic!("a container"),
         })

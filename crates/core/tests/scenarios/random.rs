@@ -57,7 +57,7 @@ fn config(seed: u64) -> Config {
     let rate = one_in(3).then(|| RespawnRate { count: 1, window: secs(3.0) });
     let exit_when = if one_in(12) { ExitWhen::AnyFailed } else { ExitWhen::Never };
     let start_parallelism = if one_in(3) { 1 } else { 64 };
-    let known: Vec<String> = services.iter().map(|service| service.0.name.clone()).collect();
+    let known: Vec<String> = services.iter().map(|service| service.0.name.to_string()).collect();
     let services = services.into_iter().map(|mut service| {
         std::sync::Arc::make_mut(&mut service.0.policy).dependencies.retain(|name, _| known.contains(name));
         service.0

@@ -25,6 +25,7 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -43,7 +44,7 @@ const MOST_EVENTS_TEXT: usize = 256;
 /// The cgroup of one run. A name only: holds no descriptor, need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunCgroup {
-    path: PathBuf,
+    path: Arc<Path>,
 }
 
 /// What became of a removal.
@@ -58,13 +59,13 @@ pub enum Removal {
 impl RunCgroup {
     /// The one whose directory this is, as an earlier process of ours has noted it.
     #[must_use]
-    pub fn at(path: PathBuf) -> Self {
+    pub fn at(path: Arc<Path>) -> Self {
         Self { path }
     }
 
     /// Its directory.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
@@ -76,7 +77,7 @@ impl RunCgroup {
 
     /// The directory's descriptor, for a spawn.
     pub fn open_dir(&self) -> Result<OwnedFd> {
-        rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        rustix::fs::open(&*self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| OsError::at("open", &self.path, e))
     }
 

@@ -83,7 +83,7 @@ impl CgroupRoot {
 
     /// Tries with real children, in a fresh directory, how they can enter it; an error if they cannot.
     pub fn probe(&self) -> Result<EntryWay> {
-        let trial = RunCgroup { path: self.path.join(format!("+probe-{}", std::process::id())) };
+        let trial = RunCgroup { path: self.path.join(format!("+probe-{}", std::process::id())).into() };
         remove_one(&trial.path)?;
         fs::create_dir(&trial.path).map_err(|e| OsError::at("create cgroup", &trial.path, e))?;
         let way = Self::probe_in(&trial);
@@ -122,7 +122,7 @@ impl CgroupRoot {
     /// The run's directory as it would be; it need not exist.
     #[must_use]
     pub fn run(&self, service: &str, generation: u64) -> RunCgroup {
-        RunCgroup { path: self.path.join(escape(service)).join(generation.to_string()) }
+        RunCgroup { path: self.path.join(escape(service)).join(generation.to_string()).into() }
     }
 
     /// A fresh directory for one run; `EEXIST` if there is one, which must not be used again.

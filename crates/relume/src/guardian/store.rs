@@ -5,17 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use relume_os::channel::{MOST_BYTES, MOST_FDS};
 use relume_os::inherit::Handle;
+use smallvec::SmallVec;
 
 use super::link;
 
 /// The descriptors kept, in the order of their names.
 #[derive(Debug, Default)]
-pub(super) struct Store(BTreeMap<String, Vec<OwnedFd>>);
+pub(super) struct Store(BTreeMap<Box<str>, SmallVec<[OwnedFd; 1]>>);
 
 impl Store {
     /// Keeps descriptors under a name; those kept under it before are closed.
     pub(super) fn keep(&mut self, name: String, fds: Vec<OwnedFd>) {
-        self.0.insert(name, fds);
+        self.0.insert(name.into(), fds.into_iter().collect());
     }
 
     /// Closes what is kept under a name.
@@ -28,7 +29,7 @@ impl Store {
         let copied = self.0.get(from).map(|fds| fds.iter().map(OwnedFd::try_clone).collect());
         // Without room for one more descriptor the older copy is still good.
         if let Some(Ok(fds)) = copied {
-            self.0.insert(to.to_owned(), fds);
+            self.0.insert(to.into(), fds);
         }
     }
 
@@ -62,13 +63,14 @@ impl Store {
 
     /// All names.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.0.keys().map(|name| &**name)
     }
 
     /// All of it, for an exec.
     pub(super) fn handles(&self) -> Vec<(String, Vec<Handle>)> {
-        let handles = |fds: &Vec<OwnedFd>| fds.iter().filter_map(|fd| Handle::of(fd).ok()).collect();
-        self.0.iter().map(|(name, fds)| (name.clone(), handles(fds))).collect()
+        let handles =
+            |fds: &SmallVec<[OwnedFd; 1]>| fds.iter().filter_map(|fd| Handle::of(fd).ok()).collect();
+        self.0.iter().map(|(name, fds)| (name.to_string(), handles(fds))).collect()
     }
 }
 

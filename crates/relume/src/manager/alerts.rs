@@ -121,7 +121,7 @@ impl Alerts {
     /// Tells those who want to know of this change, if it is one.
     pub(crate) fn tell(&mut self, service: ServiceId, unit: &Arc<Unit>, record: &EventRecord) {
         let Some(to) = &record.to else { return };
-        for (which, alert) in (0u8..).zip(&unit.config.alerts) {
+        for (which, alert) in (0u8..).zip(&*unit.config.alerts) {
             if !alert.on.iter().any(|word| word.as_str() == to.as_str()) {
                 continue;
             }

@@ -88,7 +88,7 @@ pub(crate) struct Edge {
     pub(crate) to_forget: Vec<String>,
     pub(crate) journal: Journal,
     /// The runs that have a process, as the journal says it.
-    pub(crate) kept: BTreeMap<RunId, Kept>,
+    pub(crate) kept: BTreeMap<RunId, Box<Kept>>,
     /// What clients wait for, beyond this manager's life.
     pub(crate) operations: Operations,
     /// Notes have not found room: a checkpoint is due.
@@ -188,7 +188,7 @@ impl Edge {
     }
 
     /// Notes a run's process for a successor.
-    pub(crate) fn note_began(&mut self, run: RunId, kept: Kept) {
+    pub(crate) fn note_began(&mut self, run: RunId, kept: Box<Kept>) {
         let room = self.journal.began(run, &kept);
         self.checkpoint_due |= room == Room::None;
         self.kept.insert(run, kept);

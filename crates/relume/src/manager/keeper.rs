@@ -17,6 +17,7 @@ use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
 use relume_os::{OsError, exec, sockets};
+use smallvec::SmallVec;
 
 use crate::guardian::link::{self, Ended, Why};
 use crate::guardian::table::Table;
@@ -58,7 +59,7 @@ struct State {
     /// Messages that the channel had no room for, in order.
     late: VecDeque<(String, Vec<OwnedFd>)>,
     /// What is kept, by name.
-    handles: BTreeMap<String, Vec<Handle>>,
+    handles: BTreeMap<Box<str>, SmallVec<[Handle; 1]>>,
     /// What is kept and used by nobody here: it stays open for a guardian that this process may become.
     held: BTreeMap<String, OwnedFd>,
     /// What somebody should hear of.
@@ -149,7 +150,7 @@ impl Keeper {
     /// Has descriptors kept under a name.
     pub(crate) fn keep(&self, name: &str, fds: &[BorrowedFd<'_>]) {
         let mut state = self.lock();
-        state.handles.insert(name.to_owned(), handles_of(fds.iter().copied()));
+        state.handles.insert(name.into(), handles_of(fds.iter().copied()));
         self.say(&mut state, &link::keep(name), fds);
     }
 
@@ -214,7 +215,7 @@ impl Keeper {
             ignores_hangup: self.told.ignores_hangup,
             period,
             why,
-            kept: state.handles.iter().map(|(name, handles)| (name.clone(), handles.clone())).collect(),
+            kept: state.handles.iter().map(|(name, handles)| (name.to_string(), handles.to_vec())).collect(),
             manager: None,
             exits: Vec::new(),
             told: 0,
@@ -295,7 +296,7 @@ impl AsFd for Keeper {
 }
 
 /// One that cannot be identified would not be handed on either.
-fn handles_of<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> Vec<Handle> {
+fn handles_of<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> SmallVec<[Handle; 1]> {
     fds.filter_map(|fd| Handle::of(fd).ok()).collect()
 }
 
@@ -305,7 +306,8 @@ impl Greeted {
         let Self { channel, guardian, pidfd, mut patience } = self;
         let (mut kept, mut told) = receive_all(&channel, &mut patience, pidfd.as_ref())?;
         let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
-        let handles = kept.iter().map(|(name, fds)| (name.clone(), handles_of(fds.iter().map(AsFd::as_fd))));
+        let handles =
+            kept.iter().map(|(name, fds)| (name.as_str().into(), handles_of(fds.iter().map(AsFd::as_fd))));
         state.handles = handles.collect();
         for name in [CONFIG, GOOD_CONFIG] {
             let held = kept.remove(name).and_then(|fds| fds.into_iter().next());

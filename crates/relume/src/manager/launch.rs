@@ -92,22 +92,30 @@ pub(crate) fn request(
         argv,
         arg0,
         environment,
-        working_dir: Some(launch.working_dir.clone()),
+        working_dir: Some(launch.how.working_dir.clone()),
         credentials,
-        umask: launch.umask,
-        nice: launch.nice,
-        oom_score_adj: launch.oom_score_adj,
-        limits: limits(&inherited.limits, &launch.rlimits),
+        umask: launch.how.umask,
+        nice: launch.how.nice,
+        oom_score_adj: launch.how.oom_score_adj,
+        limits: limits(&inherited.limits, &launch.how.rlimits),
         listen_pid: false,
         watchdog_pid: false,
         keep_session: false,
     })
 }
 
-fn command(unit: &Unit, kind: RunKind) -> &[String] {
+fn command(unit: &Unit, kind: RunKind) -> Vec<&str> {
+    if let RunKind::Service | RunKind::Job | RunKind::Hook(Hook::Check) = kind {
+        return unit.config.launch.argv.iter().map(|word| &**word).collect();
+    }
+    other_command(unit, kind).iter().map(String::as_str).collect()
+}
+
+/// What is run beside the service's own program.
+fn other_command(unit: &Unit, kind: RunKind) -> &[String] {
     let hooks = &unit.config.hooks;
     let hook = match kind {
-        RunKind::Service | RunKind::Job | RunKind::Hook(Hook::Check) => return &unit.config.launch.argv,
+        RunKind::Service | RunKind::Job | RunKind::Hook(Hook::Check) => return &[],
         RunKind::Probe(check) => return probe_command(unit, check),
         RunKind::Alert(which) => {
             let alert = unit.config.alerts.get(usize::from(which));
@@ -153,7 +161,7 @@ fn environment(
     for (key, value) in unit.config.launch.environment.0.iter() {
         all.insert(OsStr::new(key), OsStr::new(value));
     }
-    all.insert(OsStr::new("RELUME_SERVICE"), OsStr::new(&unit.config.spec.name));
+    all.insert(OsStr::new("RELUME_SERVICE"), OsStr::new(unit.config.spec.name.as_str()));
     all.insert(OsStr::new("RELUME_RUN"), OsStr::new(tag));
     all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
@@ -161,7 +169,7 @@ fn environment(
 /// What turns this program into a shim.
 fn shims_part(unit: &Unit, stand_in: &StandIn, tag: &str, runtime_dir: &Path) -> [(OsString, OsString); 2] {
     let policy = &unit.config.spec.policy;
-    let service = unit.config.spec.name.clone();
+    let service = unit.config.spec.name.to_string();
     let order = Order {
         owner: tag.split('/').next().unwrap_or_default().to_owned(),
         what: match stand_in {
@@ -214,7 +222,7 @@ fn name_of(limit: Rlimit) -> &'static str {
 
 /// Who the service runs as, in the words of its configuration; none: as relume.
 pub(crate) fn account(unit: &Unit) -> Option<Who> {
-    let (user, group) = words(unit.config.launch.user.as_ref(), unit.config.launch.group.as_ref());
+    let (user, group) = words(unit.config.launch.how.user.as_ref(), unit.config.launch.how.group.as_ref());
     (user.is_some() || group.is_some()).then_some((user, group))
 }
 

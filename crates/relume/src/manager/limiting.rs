@@ -41,7 +41,7 @@ impl Unlimited {
         };
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(why) = done
-            && told.insert(name.clone())
+            && told.insert(name.to_string())
         {
             let text = format!("its limits are not kept here: {why}; see: relume doctor");
             inbox.send(News::Noticed { service: Some(run.service), text });

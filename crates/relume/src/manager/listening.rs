@@ -88,7 +88,7 @@ impl Listening {
                 let of = |unit: &&Arc<Unit>| unit.config.base_name == base;
                 let units: Vec<&Arc<Unit>> = units.by_name.values().filter(of).collect();
                 let socket = units.first()?.config.sockets.iter().find(|one| self::digest(one) == digest)?;
-                let holders = units.iter().map(|unit| (unit.config.spec.name.clone(), 0)).collect();
+                let holders = units.iter().map(|unit| (unit.config.spec.name.to_string(), 0)).collect();
                 Some((base.to_owned(), digest, path_of(socket), holders))
             });
             match known.zip(fd) {
@@ -137,10 +137,10 @@ impl Listening {
     ) -> Result<Attempt<'a>, SpawnError> {
         let (name, base) = (&unit.config.spec.name, &unit.config.base_name);
         let mut all = self.lock();
-        if unit.config.sockets.is_empty() && !all.contains_key(base) {
+        if unit.config.sockets.is_empty() && !all.contains_key(base.as_str()) {
             return Ok(Attempt::Given(Vec::new()));
         }
-        let open = all.entry(base.clone()).or_default();
+        let open = all.entry(base.to_string()).or_default();
         let wanted: Vec<u64> = unit.config.sockets.iter().map(digest).collect();
         retain(open, keeper, base, |one| wanted.contains(&one.digest));
         let mut named = Vec::new();
@@ -158,7 +158,7 @@ impl Listening {
                 }
             };
             if let Some(one) = open.get_mut(place) {
-                one.holders.insert(name.clone(), generation);
+                one.holders.insert(name.to_string(), generation);
                 named.push((socket.name.clone(), Arc::clone(&one.fd)));
             }
         }
@@ -210,8 +210,8 @@ pub(crate) fn owner_of(socket: &Socket, unit: &Unit, request: &SpawnRequest) -> 
     if socket.user.is_none() && socket.group.is_none() {
         return Ok(request.credentials.as_ref().map(|who| (who.uid, who.gid)));
     }
-    let user = socket.user.as_ref().or(unit.config.launch.user.as_ref());
-    let group = socket.group.as_ref().or(unit.config.launch.group.as_ref());
+    let user = socket.user.as_ref().or(unit.config.launch.how.user.as_ref());
+    let group = socket.group.as_ref().or(unit.config.launch.how.group.as_ref());
     Ok(launch::credentials(user, group)?.map(|who| (who.uid, who.gid)))
 }
 

@@ -121,10 +121,11 @@ impl Edge {
     }
 
     fn find_main(&mut self, core: &Supervisor, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
         let unit = core.record(id.service).and_then(|record| self.units.get(&record.name));
-        let pid_file = unit.and_then(|unit| unit.config.pid_file.clone());
-        let cancelled = Arc::clone(&run.cancelled);
+        let pid_file =
+            unit.and_then(|unit| unit.config.pid_file.as_deref().map(std::path::Path::to_path_buf));
+        let cancelled = Arc::clone(run.cancelled.get_or_insert_default());
         if let Err(error) = self.trees.find_main(id, run.tree.clone(), pid_file, cancelled) {
             // timeout_start ends the wait.
             self.say(

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use relume_core::{Event, Exit, Moment, Record, Rest, RunId, RunKind, State, Survivor};
+use relume_core::{Event, Exit, Moment, Name, Record, Rest, RunId, RunKind, State, Survivor};
 use relume_os::cgroup::RunCgroup;
 use relume_os::exit::{self, ExitStatus, Usage};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes;
 use relume_os::tree::{self, RunMarks};
+use smallvec::SmallVec;
 
 use super::births;
 use super::capture::{Origin, Stream, StreamId};
@@ -55,7 +56,7 @@ pub(crate) struct Found {
     /// As it is watched from now on; none: nothing of it lives.
     pub(crate) run: Option<Run>,
     /// As the journal goes on to say.
-    pub(crate) kept: Kept,
+    pub(crate) kept: Box<Kept>,
     /// The run of which the journal says just that.
     pub(crate) noted: Option<RunId>,
     /// Where it is heard.
@@ -91,14 +92,14 @@ pub(crate) fn find(
         for (name, generation, process) in born(ground).into_iter().chain(held(fds)) {
             // The guardian may still hold what is over and noted.
             let open = lives(process) || is_awaited(remains, &name, generation);
-            if open && known.insert((name.clone(), generation)) {
+            if open && known.insert((Name::from(name.as_str()), generation)) {
                 all.extend(unrecorded_run(ground, units, (name, generation, Some(process)), fds));
             }
         }
     }
     let others = if planned { Vec::new() } else { unrecorded(ground, remains.is_none()) };
     for (name, generation) in others {
-        if known.insert((name.clone(), generation)) {
+        if known.insert((Name::from(name.as_str()), generation)) {
             all.extend(unrecorded_run(ground, units, (name, generation, None), fds));
         }
     }
@@ -115,7 +116,7 @@ fn recorded_run(
     ground: &Ground,
     units: &Units,
     (generation, runs, starting): (u64, bool, Option<RunId>),
-    kept: Kept,
+    mut kept: Box<Kept>,
     fds: &mut Fds,
 ) -> Found {
     let process = ProcessId { pid: kept.pid, start_time: kept.start_time };
@@ -144,10 +145,9 @@ fn recorded_run(
         (ended, _) => ended,
     };
     let tree = tree_of(ground, &kept, generation, process);
-    let kept = match &tree {
-        Tree::Cgroup(cgroup) => Kept { home: Home::Cgroup(cgroup.path().to_owned()), ..kept },
-        Tree::Marked { .. } => kept,
-    };
+    if let Tree::Cgroup(cgroup) = &tree {
+        kept.home = Home::Cgroup(Arc::clone(cgroup.path()));
+    }
     let ended = ended.map(|exit| for_want_of_memory(exit, &tree));
     let alive = ended.is_some() && anybody(&tree);
     let rest = if ended.is_none() || alive { Rest::Alive } else { Rest::Gone };
@@ -164,7 +164,17 @@ fn recorded_run(
         streams.iter().for_each(|id| ground.capture.finish(*id));
     }
     let unit = unit_of(units, &kept.name);
-    let run = stage.map(|stage| Run { tree, streams, unit, stage, cancelled: Arc::default(), killed: false });
+    // The same text, which is held once.
+    kept.name = unit.config.spec.name.clone();
+    let run = stage.map(|stage| Run {
+        tree,
+        streams: streams.into(),
+        unit,
+        stage,
+        cancelled: None,
+        quiet: None,
+        killed: false,
+    });
     let (name, kind) = (kept.name.clone(), kept.kind);
     let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
     let had = held.len();
@@ -250,12 +260,12 @@ fn unrecorded_run(
 ) -> Option<Found> {
     let tag = ground.tag(&name, generation);
     let blank = Kept {
-        name: name.clone(),
+        name: name.as_str().into(),
         kind: RunKind::Service,
         pid: 0,
         start_time: 0,
-        tag,
-        pipes: Vec::new(),
+        tag: tag.into(),
+        pipes: SmallVec::new(),
         began: Edge::now().0,
         ears: None,
         home: Home::Unknown,
@@ -270,7 +280,7 @@ fn unrecorded_run(
         return None;
     };
     let kept = Kept { pid: main.pid, start_time: main.start_time, ..blank };
-    Some(recorded_run(ground, units, (generation, false, None), kept, fds))
+    Some(recorded_run(ground, units, (generation, false, None), Box::new(kept), fds))
 }
 
 /// Runs that the kernel shows: cgroups, and tags where there are none, or where nobody knows whether all runs were started with
@@ -297,7 +307,7 @@ fn tagged(ground: &Ground) -> BTreeSet<(String, u64)> {
 
 fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> Tree {
     let cgroup = match &kept.home {
-        Home::Cgroup(path) => Some(RunCgroup::at(path.clone())),
+        Home::Cgroup(path) => Some(RunCgroup::at(Arc::clone(path))),
         Home::Open => None,
         Home::Unknown => {
             let likely = ground.cgroups.as_ref().map(|cgroups| cgroups.root.run(&kept.name, generation));
@@ -308,7 +318,7 @@ fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> 
     let can_be_asked = |cgroup: &RunCgroup| ground.cgroups.is_some() || cgroup.populated().is_ok();
     match cgroup.filter(can_be_asked) {
         Some(cgroup) => Tree::Cgroup(cgroup),
-        None => Tree::Marked { leader, tag: kept.tag.clone() },
+        None => Tree::Marked { leader, tag: kept.tag.to_string() },
     }
 }
 

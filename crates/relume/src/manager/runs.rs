@@ -6,8 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use relume_core::Exit;
 use relume_os::pidfd::{PidFd, ProcessId};
+use smallvec::SmallVec;
 
 use super::capture::StreamId;
+use super::ready::Quiet;
 use super::trees::Tree;
 use super::units::Unit;
 
@@ -17,13 +19,15 @@ pub(crate) struct Run {
     /// All its processes.
     pub(crate) tree: Tree,
     /// Its output: stdout's, then stderr's if that is separate.
-    pub(crate) streams: Vec<StreamId>,
+    pub(crate) streams: SmallVec<[StreamId; 2]>,
     /// The service as it was started.
     pub(crate) unit: Arc<Unit>,
     /// What is watched of it now.
     pub(crate) stage: Stage,
-    /// Tells a search for its main process to end.
-    pub(crate) cancelled: Arc<AtomicBool>,
+    /// Tells a search for its main process to end; none: there is none.
+    pub(crate) cancelled: Option<Arc<AtomicBool>>,
+    /// What is remembered of it where it has no voice ([`super::ready`]).
+    pub(crate) quiet: Option<Quiet>,
     /// This manager has sent it SIGKILL.
     pub(crate) killed: bool,
 }
@@ -69,5 +73,19 @@ impl Run {
             Stage::Main { process, pidfd } => Some((*process, pidfd)),
             Stage::Walking { .. } | Stage::Rest { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::journal::Kept;
+
+    /// Bounds, and no exact sizes: there is one of each for each of thousands of services.
+    #[test]
+    fn what_a_service_costs_is_small() {
+        assert!(size_of::<Unit>() <= 240, "{}", size_of::<Unit>());
+        assert!(size_of::<Run>() <= 160, "{}", size_of::<Run>());
+        assert!(size_of::<Kept>() <= 120, "{}", size_of::<Kept>());
     }
 }

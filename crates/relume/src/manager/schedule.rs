@@ -113,8 +113,9 @@ impl Clockwork {
     /// These are the jobs from now on.
     pub(crate) fn set(&self, units: &Units) {
         let scheduled = units.order.iter().filter_map(|name| units.get(name));
-        let jobs =
-            scheduled.filter_map(|unit| Some((unit.config.spec.name.clone(), unit.config.schedule.clone()?)));
+        let jobs = scheduled.filter_map(|unit| {
+            Some((unit.config.spec.name.to_string(), unit.config.schedule.as_deref()?.clone()))
+        });
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(jobs.collect());
         // A bell that cannot be rung is ringing.
         let _ringing = self.bell.signal();

@@ -21,6 +21,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{CgroupEntry, SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 use relume_os::users::{self, Credentials};
+use smallvec::SmallVec;
 
 use super::accounts::{Accounts, Resolve};
 use super::births;
@@ -81,9 +82,9 @@ pub(crate) struct Started {
     /// What recognises its processes where there are none: the value of `RELUME_RUN`.
     pub(crate) tag: String,
     /// Its output: stdout's, then stderr's if that is separate.
-    pub(crate) streams: Vec<StreamId>,
+    pub(crate) streams: SmallVec<[StreamId; 2]>,
     /// Device and inode of the pipes of its output.
-    pub(crate) pipes: Vec<(u64, u64)>,
+    pub(crate) pipes: SmallVec<[(u64, u64); 1]>,
     /// What it is for.
     pub(crate) kind: RunKind,
     /// The service as it was started.
@@ -317,10 +318,10 @@ fn work(shared: &Shared, cradle: &mut Cradle) {
 struct Output {
     out: Option<OwnedFd>,
     err: Option<OwnedFd>,
-    streams: Vec<StreamId>,
+    streams: SmallVec<[StreamId; 2]>,
     mouth: Mouth,
     stored: Vec<Arc<OwnedFd>>,
-    pipes: Vec<(u64, u64)>,
+    pipes: SmallVec<[(u64, u64); 1]>,
 }
 
 impl Ground {
@@ -472,19 +473,16 @@ impl Ground {
         output: &mut Output,
     ) -> Result<(), SpawnError> {
         let owner = request.credentials.as_ref().map(|who| (who.uid, who.gid));
-        let survive = unit.config.log.survive;
+        let survive = unit.config.log.rules.survive;
         let out = pipe(owner)?;
         let err = unit.err.is_some().then(|| pipe(owner)).transpose()?;
         let ends: Vec<&Pipe> = [Some(&out), err.as_ref()].into_iter().flatten().collect();
         let reads: Vec<_> = ends.iter().map(|pipe| pipe.read.as_fd()).collect();
         self.keeper.keep(&keeper::output_name(&unit.config.spec.name, generation), &reads);
-        let ends_wanted = ends.len();
-        output.pipes.reserve_exact(ends_wanted);
         for pipe in ends {
             output.pipes.push(identity(pipe)?);
         }
         let Pipe { read, write } = out;
-        output.streams.reserve_exact(ends_wanted);
         output.streams.push(self.capture(unit, &unit.out, read, Origin::of(generation, false))?);
         output.out = Some(write);
         if let (Some(Pipe { read, write }), Some(log)) = (err, &unit.err) {
@@ -493,7 +491,7 @@ impl Ground {
             if let (true, Some(out)) = (survive, &output.out) {
                 output.out = Some(reader_too(out)?);
             }
-        } else if let (Stderr::Merge, Some(out)) = (unit.config.log.stderr, &output.out) {
+        } else if let (Stderr::Merge, Some(out)) = (unit.config.log.rules.stderr, &output.out) {
             // Whoever writes to this end holds a reader too, so the service never dies of SIGPIPE.
             output.err = Some(reader_too(out)?);
         }

@@ -21,7 +21,6 @@ use super::inbox::{News, Reloaded};
 use super::journal::{Home, Kept};
 use super::keeper::{self, Word};
 use super::publish::{Level, Note};
-use super::ready::Ears;
 use super::reload::{self, Reading};
 use super::runs::{Run, Stage};
 use super::schedule::Due;
@@ -203,25 +202,29 @@ impl Edge {
     fn spawned(&mut self, id: RunId, started: Started) {
         let Started { process, pidfd, cgroup, tag, streams, pipes, kind, unit, ears } = started;
         let began = Self::now();
-        let kept = Kept {
+        let kept = Box::new(Kept {
             name: unit.config.spec.name.clone(),
             kind,
             pid: process.pid,
             start_time: process.start_time,
-            tag: tag.clone(),
+            tag: tag.as_str().into(),
             pipes,
             began: began.0,
-            ears: ears.as_ref().map(Ears::kept),
-            home: cgroup.as_ref().map_or(Home::Open, |cgroup| Home::Cgroup(cgroup.path().to_owned())),
-        };
+            ears: ears.as_ref().map(|ears| Box::new(ears.kept())),
+            home: cgroup
+                .as_ref()
+                .map_or(Home::Open, |cgroup| Home::Cgroup(std::sync::Arc::clone(cgroup.path()))),
+        });
         self.note_began(id, kept);
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
         self.publisher.send(Note::Process { run: id, pid: process.pid, began, cgroup: cgroup.clone() });
         let tree = cgroup.map_or(Tree::Marked { leader: process, tag }, Tree::Cgroup);
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
-        let cancelled = std::sync::Arc::default();
-        self.runs.insert(id, Box::new(Run { tree, streams, unit, stage, cancelled, killed: false }));
+        self.runs.insert(
+            id,
+            Box::new(Run { tree, streams, unit, stage, cancelled: None, quiet: None, killed: false }),
+        );
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
             self.listen(id, ears);
@@ -436,7 +439,7 @@ impl Edge {
         self.publisher.send(Note::Process { run: id, pid: process.pid, began, cgroup });
         if let Some(kept) = self.kept.get(&id).cloned() {
             let (pid, start_time) = (process.pid, process.start_time);
-            self.note_began(id, Kept { pid, start_time, began: began.0, ..kept });
+            self.note_began(id, Box::new(Kept { pid, start_time, began: began.0, ..*kept }));
         }
         let name = self.kept.get(&id).map(|kept| keeper::process_name(&kept.name, id.generation));
         if let (Some(name), Some((_, pidfd))) = (name, self.runs.get(&id).and_then(|run| run.main())) {
@@ -448,7 +451,7 @@ impl Edge {
     fn close(&mut self, id: RunId) {
         let Some(run) = self.runs.remove(&id) else { return };
         self.note_gone(id);
-        run.cancelled.store(true, Ordering::Relaxed);
+        run.cancelled.iter().for_each(|cancelled| cancelled.store(true, Ordering::Relaxed));
         self.stop_listening(id);
         run.streams.iter().for_each(|stream| self.capture.finish(*stream));
         if let Tree::Cgroup(cgroup) = run.tree {

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use relume_config::{Config, LineFormat, LogConfig, ManagerConfig, ServiceConfig, Stderr, WhenFull};
+use relume_config::{
+    Config, LineFormat, LogConfig, LogRules, ManagerConfig, ServiceConfig, Stderr, WhenFull,
+};
+
+use relume_core::Name;
 
 use super::capture::{LogTarget, Rotate};
 
@@ -15,9 +19,9 @@ pub(crate) struct Units {
     /// Settings of relume itself.
     pub(crate) manager: ManagerConfig,
     /// The services.
-    pub(crate) by_name: BTreeMap<Arc<str>, Arc<Unit>>,
+    pub(crate) by_name: BTreeMap<Name, Arc<Unit>>,
     /// Their names in the order of the configuration.
-    pub(crate) order: Vec<Arc<str>>,
+    pub(crate) order: Vec<Name>,
     /// The files it was read from.
     pub(crate) sources: Vec<PathBuf>,
     /// What stood in them, as a file in memory, for a successor in safe mode.
@@ -39,8 +43,7 @@ impl Units {
     pub(crate) fn new(config: Config) -> Self {
         let units: Vec<Arc<Unit>> =
             config.services.into_iter().map(|service| Arc::new(Unit::new(service))).collect();
-        let name = |unit: &Arc<Unit>| Arc::<str>::from(unit.config.spec.name.as_str());
-        let order: Vec<Arc<str>> = units.iter().map(name).collect();
+        let order: Vec<Name> = units.iter().map(|unit| unit.config.spec.name.clone()).collect();
         let by_name = order.iter().cloned().zip(units).collect();
         Self { manager: config.manager, by_name, order, sources: config.sources, recording: None }
     }
@@ -75,16 +78,15 @@ impl Unit {
     /// A service that is no longer configured, of which something still runs: all that counts of it is where
     /// its last output goes.
     pub(crate) fn unconfigured(name: &str, log_dir: &std::path::Path) -> Self {
+        let name = Name::from(name);
         let spec = relume_core::ServiceSpec {
-            name: name.to_owned(),
+            name: name.clone(),
             policy: relume_core::Policy::default().into(),
             launch: 0,
         };
-        let launch = relume_config::Launch {
-            argv: Vec::new(),
+        let how = relume_config::How {
             shell: false,
             working_dir: PathBuf::from("/"),
-            environment: relume_config::Environment::default(),
             user: None,
             group: None,
             umask: None,
@@ -92,10 +94,11 @@ impl Unit {
             oom_score_adj: None,
             rlimits: BTreeMap::new(),
         };
+        let environment = relume_config::Environment::default();
+        let launch = relume_config::Launch { argv: Box::default(), environment, how: how.into() };
         let file = log_dir.join(format!("{name}.log"));
         let (format, when_full) = (LineFormat::default(), WhenFull::default());
-        let log = LogConfig {
-            file,
+        let rules = LogRules {
             stderr: Stderr::Merge,
             survive: false,
             format,
@@ -103,6 +106,7 @@ impl Unit {
             rotate: None,
             forward: Vec::new(),
         };
+        let log = LogConfig { file: file.into(), rules: rules.into() };
         Self::new(ServiceConfig {
             spec,
             launch,
@@ -110,25 +114,25 @@ impl Unit {
             hooks: Arc::default(),
             pid_file: None,
             readiness: Arc::default(),
-            alerts: Vec::new(),
+            alerts: Arc::default(),
             log,
             shown: relume_config::Shown::default(),
             schedule: None,
-            resources: relume_config::Resources::default(),
-            sockets: Vec::new(),
-            base_name: name.to_owned(),
+            resources: Arc::default(),
+            sockets: Arc::default(),
+            base_name: name,
         })
     }
 
     fn new(config: ServiceConfig) -> Self {
-        let out = Arc::new(target(&config.log, config.log.file.clone()));
-        let err = (config.log.stderr == Stderr::Separate)
-            .then(|| Arc::new(target(&config.log, separate_file(&config.log.file))));
+        let out = Arc::new(target(&config.log.rules, Arc::clone(&config.log.file)));
+        let err = (config.log.rules.stderr == Stderr::Separate)
+            .then(|| Arc::new(target(&config.log.rules, separate_file(&config.log.file).into())));
         Self { config, out, err }
     }
 }
 
-fn target(log: &LogConfig, path: PathBuf) -> LogTarget {
+fn target(log: &LogRules, path: Arc<Path>) -> LogTarget {
     let rotate = log.rotate.map(|rotate| Rotate {
         size: rotate.size,
         keep: rotate.keep,

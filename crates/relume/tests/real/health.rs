@@ -36,6 +36,27 @@ pub(crate) fn events(relume: &Relume, name: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Of a service that is asked nothing hardly anything is remembered; also after a respawn it is enough to begin with.
+/// Shown to fail: without the voice that a later configuration gives it, nobody asks.
+#[test]
+fn a_service_that_was_asked_nothing_is_asked_when_a_later_config_says_so() {
+    let service = |keys: Value| json!({"services": {"web": quiet(&keys)}});
+    let relume = Relume::with(&service(json!({})));
+    let pid = relume.wait_state("web", "running").pid("web");
+    let ask = |keys: Value| {
+        fs::write(relume.path("relume.json"), service(keys).to_string()).unwrap();
+        relume.signal(Signal::HUP);
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    relume.ok(&["respawn"]);
+    relume.wait_until("it has replaced itself", |status| status.manager()["respawns"] == 1);
+    ask(json!({"readiness": {"tcp": port, "interval": "100ms", "retries": 1}}));
+    relume.wait_until("it is asked", |status| status.reason("web").contains("probe failed"));
+    ask(json!({}));
+    let status = relume.wait_until("it is asked no more", |status| status.reason("web").is_empty());
+    assert_eq!((status.pid("web"), status.restarts("web")), (pid, 0), "{status}");
+}
+
 /// Shown to fail: without SIGCONT after the stop signal it takes `timeout_stop` longer.
 #[test]
 fn a_service_that_stops_answering_is_restarted_in_time() {

@@ -42,7 +42,7 @@ impl Bounds {
 }
 
 fn waits(view: &View<'_>, record: &Record) -> Result<(), String> {
-    let policy = view.specs.get(&record.name).filter(|_| !record.retired).map(|spec| &spec.policy);
+    let policy = view.specs.get(record.name.as_str()).filter(|_| !record.retired).map(|spec| &spec.policy);
     let hook = match &record.state {
         State::Starting { phase: StartPhase::PreStart { hook }, .. } => Some((*hook, Hook::PreStart)),
         State::Stopping { phase: StopPhase::Cancel { hook }, .. } => Some((*hook, Hook::PreStart)),

@@ -26,7 +26,7 @@ pub(super) fn fact(view: &View<'_>, fact: &Fact, adopted: &BTreeSet<RunId>) -> R
 }
 
 fn is_met(view: &View<'_>, need: &Record, how: Dependency, adopted: &BTreeSet<RunId>) -> bool {
-    let oneshot = view.specs.get(&need.name).is_some_and(|s| s.policy.kind == ServiceKind::Oneshot);
+    let oneshot = view.specs.get(need.name.as_str()).is_some_and(|s| s.policy.kind == ServiceKind::Oneshot);
     let stays = need.intent != Intent::Down && !need.retired && need.replace.is_none();
     match (&need.state, how.condition) {
         (State::Running { run, .. }, Condition::Started | Condition::Ready) => {
@@ -43,7 +43,7 @@ fn is_met(view: &View<'_>, need: &Record, how: Dependency, adopted: &BTreeSet<Ru
 
 /// Ready in the kernel's eyes too: the process was there, and had said so where it has to.
 fn was_ready(view: &View<'_>, need: &Record, run: RunId, adopted: &BTreeSet<RunId>) -> bool {
-    let notify = view.specs.get(&need.name).is_some_and(|s| s.policy.kind == ServiceKind::Notify);
+    let notify = view.specs.get(need.name.as_str()).is_some_and(|s| s.policy.kind == ServiceKind::Notify);
     let tree = view.kernel.tree_of(run).map(|(_, tree)| tree);
     tree.is_some_and(|tree| tree.main != Main::Unborn && (!notify || tree.ready || adopted.contains(&run)))
 }

@@ -54,12 +54,12 @@ pub struct View<'a> {
 
 impl View<'_> {
     fn spec(&self, service: ServiceId) -> Option<&ServiceSpec> {
-        self.specs.get(&self.memory.services.get(&service)?.name)
+        self.specs.get(self.memory.services.get(&service)?.name.as_str())
     }
 
     fn name(&self, service: ServiceId) -> String {
         let known = self.memory.services.get(&service);
-        known.map_or_else(|| format!("service {}", service.0), |record| record.name.clone())
+        known.map_or_else(|| format!("service {}", service.0), |record| record.name.to_string())
     }
 }
 

@@ -56,7 +56,7 @@ pub fn at_rest(checks: &Checks, view: &View<'_>, expected: &Expected<'_>) -> Res
 }
 
 fn up(view: &View<'_>, record: &Record, expected: &Expected<'_>) -> Result<(), String> {
-    let good = expected.good.contains(&record.name);
+    let good = expected.good.contains(record.name.as_str());
     match &record.state {
         State::Stopped => Err("is wanted, yet it rests".into()),
         State::Pending { on: WaitFor::Slot | WaitFor::RespawnRate, .. } if !good => Ok(()),

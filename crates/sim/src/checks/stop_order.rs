@@ -24,7 +24,8 @@ pub(super) fn fact(view: &View<'_>, fact: &Fact) -> Result<(), String> {
     }
     let name = view.name(*service);
     for record in view.memory.services.values() {
-        let depends = view.specs.get(&record.name).is_some_and(|s| s.policy.dependencies.contains_key(&name));
+        let depends =
+            view.specs.get(record.name.as_str()).is_some_and(|s| s.policy.dependencies.contains_key(&name));
         let leaves =
             view.memory.shutdown.is_some() || record.intent == relume_core::Intent::Down || record.retired;
         // A service that came back from an earlier configuration without its policy has no order to keep.

@@ -9,7 +9,7 @@ use super::{Trigger, View};
 /// Whether a service is meant to run, from what is remembered and configured.
 pub(super) fn is_wanted(memory: &Snapshot, view: &View<'_>, service: ServiceId) -> bool {
     let Some(record) = memory.services.get(&service) else { return false };
-    let Some(spec) = view.specs.get(&record.name) else { return false };
+    let Some(spec) = view.specs.get(record.name.as_str()) else { return false };
     memory.shutdown.is_none()
         && !record.retired
         && match record.intent {

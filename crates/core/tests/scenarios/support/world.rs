@@ -132,7 +132,7 @@ impl World {
             assert_eq!(fact.seq, self.folded.seq + 1, "facts count up without a gap");
             match &fact.what {
                 What::Added { service, name } => {
-                    self.names.insert(*service, name.clone());
+                    self.names.insert(*service, name.to_string());
                 }
                 What::RunEnded { run, .. } | What::SideEnded { run, .. } => {
                     assert!(self.ended.insert(*run), "the end of {run} was told twice");
@@ -251,7 +251,7 @@ impl World {
         self.folded = snapshot.clone();
         self.ended.clear();
         self.run_kinds.clear();
-        self.names = snapshot.services.iter().map(|(id, record)| (*id, record.name.clone())).collect();
+        self.names = snapshot.services.iter().map(|(id, record)| (*id, record.name.to_string())).collect();
         self.come_up(snapshot, survivors);
     }
 

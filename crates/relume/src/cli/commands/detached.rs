@@ -95,7 +95,7 @@ fn wanted(args: &UpArgs, config: &Config) -> Vec<String> {
         true => service.spec.policy.autostart,
         false => named(&service.spec.name, &service.base_name),
     });
-    services.map(|service| service.spec.name.clone()).collect()
+    services.map(|service| service.spec.name.to_string()).collect()
 }
 
 /// Shows how the start goes until every service is up, or one of them has failed.

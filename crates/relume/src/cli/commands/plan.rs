@@ -74,14 +74,15 @@ fn without_manager(global: &Global, screen: &Screen) -> Result<Exit, Failure> {
 }
 
 fn changes(config: &Config, stopped: &[String]) -> Vec<ServiceChange> {
-    let fate = |name: &String, autostart: bool| match autostart && !stopped.contains(name) {
+    let fate = |name: &str, autostart: bool| match autostart && !stopped.iter().any(|stopped| stopped == name)
+    {
         true => Fate::Added,
         false => Fate::AddedStopped,
     };
     let services = config.services.iter().map(|service| &service.spec);
     services
         .map(|spec| ServiceChange {
-            service: spec.name.clone(),
+            service: spec.name.to_string(),
             fate: fate(&spec.name, spec.policy.autostart),
         })
         .collect()

@@ -100,15 +100,15 @@ fn surroundings(service: &ServiceConfig) -> Map<String, Value> {
         .map(|(name, value)| (name, literal(value)))
         .collect();
     let limits: BTreeMap<&str, Value> =
-        launch.rlimits.iter().map(|(kind, value)| (kind.name(), limit(value))).collect();
+        launch.how.rlimits.iter().map(|(kind, value)| (kind.name(), limit(value))).collect();
     let keys = [
-        ("working_dir", Some(json!(literal(&launch.working_dir.to_string_lossy())))),
+        ("working_dir", Some(json!(literal(&launch.how.working_dir.to_string_lossy())))),
         ("environment", Some(json!(environment))),
-        ("user", launch.user.as_ref().map(account)),
-        ("group", launch.group.as_ref().map(account)),
-        ("umask", launch.umask.map(|mask| json!(format!("{mask:03o}")))),
-        ("nice", launch.nice.map(|nice| json!(nice))),
-        ("oom_score_adj", launch.oom_score_adj.map(|score| json!(score))),
+        ("user", launch.how.user.as_ref().map(account)),
+        ("group", launch.how.group.as_ref().map(account)),
+        ("umask", launch.how.umask.map(|mask| json!(format!("{mask:03o}")))),
+        ("nice", launch.how.nice.map(|nice| json!(nice))),
+        ("oom_score_adj", launch.how.oom_score_adj.map(|score| json!(score))),
         ("rlimits", Some(json!(limits))),
     ];
     keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()

@@ -98,7 +98,7 @@ fn meant(config: &Config, words: &[String]) -> Result<Vec<String>, Failure> {
     }
     let mut services: Vec<&ServiceConfig> = config.services.iter().collect();
     select(&mut services, words)?;
-    Ok(services.into_iter().map(|service| service.spec.name.clone()).collect())
+    Ok(services.into_iter().map(|service| service.spec.name.to_string()).collect())
 }
 
 impl Named for &ServiceConfig {
@@ -106,7 +106,7 @@ impl Named for &ServiceConfig {
         &self.spec.name
     }
     fn groups(&self) -> &[String] {
-        &self.shown.groups
+        &self.shown.more.groups
     }
 }
 

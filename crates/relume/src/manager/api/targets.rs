@@ -13,7 +13,7 @@ const GROUP: &str = "group/";
 /// The names that are meant, in the order of the configuration: a service, all instances of one, a group.
 pub(super) fn names(board: &Board, targets: &Targets) -> Result<Vec<String>, Refusal> {
     let words = match targets {
-        Targets::All => return Ok(board.in_order().map(|(_, record)| record.name.clone()).collect()),
+        Targets::All => return Ok(board.in_order().map(|(_, record)| record.name.to_string()).collect()),
         Targets::Names(words) => words,
     };
     let unknown: Vec<&str> = words.iter().filter(|word| !anybody(board, word)).map(String::as_str).collect();
@@ -40,7 +40,9 @@ fn anybody(board: &Board, word: &str) -> bool {
 fn is_meant(board: &Board, name: &str, word: &str) -> bool {
     let unit = board.units.get(name);
     match word.strip_prefix(GROUP) {
-        Some(group) => unit.is_some_and(|unit| unit.config.shown.groups.iter().any(|known| known == group)),
+        Some(group) => {
+            unit.is_some_and(|unit| unit.config.shown.more.groups.iter().any(|known| known == group))
+        }
         None => name == word || unit.is_some_and(|unit| unit.config.base_name == word),
     }
 }
@@ -59,7 +61,7 @@ pub(super) fn with_dependents(board: &Board, mut names: Vec<String>) -> Vec<Stri
 
 /// Those that depend on a service directly.
 pub(super) fn dependents(board: &Board, name: &str) -> Vec<String> {
-    let depends = |other: &&std::sync::Arc<str>| {
+    let depends = |other: &&relume_core::Name| {
         let unit = board.units.get(other);
         unit.is_some_and(|unit| unit.config.spec.policy.dependencies.contains_key(name))
     };

@@ -236,6 +236,12 @@ impl Database {
         Ok(())
     }
 
+    /// Gives back the pages in memory: batches are rare, and the kernel has what they need of the file.
+    pub(super) fn rest(&self) {
+        // What is not given back is used again.
+        let _kept = self.connection.execute_batch("PRAGMA shrink_memory");
+    }
+
     /// Events with numbers between the two, the latest [`PAGE`] of them, oldest first.
     pub(super) fn history(&self, after: u64, before: u64) -> Result<Vec<EventRecord>, Refusal> {
         let sql = "SELECT record FROM event WHERE seq > ?1 AND seq < ?2 ORDER BY seq LIMIT ?3";

@@ -73,6 +73,9 @@ impl Thread {
             self.give_up(refusal);
         }
         loop {
+            if let State::Open(database) = &self.state {
+                database.rest();
+            }
             let not_before = match &self.state {
                 State::Failing { again, .. } => Some(*again),
                 State::Open(_) | State::Refused { .. } => None,

@@ -63,7 +63,7 @@ impl Worker {
         let is_watched = pipe.is_watched();
         if pipe.dropped.is_none() {
             let trimmed = self.files.get_mut(&key).map_or(0, |file| file.trim_stuck());
-            pipe.dropped = Some(Dropped { bytes: trimmed, ..Dropped::default() });
+            pipe.dropped = Some(Box::new(Dropped { bytes: trimmed, ..Dropped::default() }));
         }
         let mut waste = vec![0; waiting.min(super::slot::SLOT_BYTES)];
         let mut left = waiting;
@@ -86,7 +86,7 @@ impl Worker {
     }
 
     /// What was just read begins with the rest of a line that was dropped: how much of it goes too.
-    pub(super) fn rest_of_dropped(dropped: &mut Option<Dropped>, bytes: &[u8]) -> usize {
+    pub(super) fn rest_of_dropped(dropped: &mut Option<Box<Dropped>>, bytes: &[u8]) -> usize {
         let Some(state) = dropped.as_mut().filter(|dropped| dropped.within_line) else { return 0 };
         let end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
         state.count(&bytes[..end]);
@@ -96,14 +96,18 @@ impl Worker {
     /// Tells what was dropped, once it is over.
     pub(super) fn tell_dropped(&mut self, id: StreamId, at_end: bool) {
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
-        let Some(dropped) = pipe.dropped.filter(|dropped| at_end || !dropped.within_line) else { return };
-        pipe.dropped = None;
+        let Some(dropped) = pipe.dropped.take_if(|dropped| at_end || !dropped.within_line) else { return };
         // The last line may have had no end.
         let lines = dropped.lines + u64::from(dropped.within_line);
         let (service, key) = (pipe.who.clone(), pipe.file);
         self.mark_now(id, Kind::Dropped(u32::try_from(lines).unwrap_or(u32::MAX)));
         let Some(file) = self.files.get(&key) else { return };
         let path = file.target.path.clone();
-        self.news.push(Report::Dropped { service, path, lines, bytes: dropped.bytes });
+        self.news.push(Report::Dropped {
+            service: service.into(),
+            path: path.to_path_buf(),
+            lines,
+            bytes: dropped.bytes,
+        });
     }
 }

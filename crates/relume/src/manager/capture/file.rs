@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relume_os::{Errno, OsError, Result};
+use smallvec::SmallVec;
 
 use super::disk::{Disk, Handle};
 use super::ledger::{self, Ledger};
@@ -55,16 +56,17 @@ pub(super) struct Pass<'a> {
 pub(super) struct LogFile {
     pub(super) target: Arc<LogTarget>,
     /// Whose output goes here, in order of their coming.
-    pub(super) streams: Vec<StreamId>,
+    pub(super) streams: SmallVec<[StreamId; 2]>,
     pub(super) trouble: Option<Trouble>,
     /// The chunk that could not be written.
-    stuck: Option<Slot>,
-    open: Option<Open>,
+    stuck: Option<Box<Slot>>,
+    /// In a box: of thousands a few are open.
+    open: Option<Box<Open>>,
     rotation_paused_until: Option<Instant>,
     /// What the index is to say as soon as there is one.
     marks: Vec<Record>,
     /// An old file is being compressed.
-    pub(super) packing: Option<Packing>,
+    pub(super) packing: Option<Box<Packing>>,
     /// It was rotated since somebody last asked.
     pub(super) rotated: bool,
 }
@@ -73,7 +75,7 @@ impl LogFile {
     pub(super) fn new(target: Arc<LogTarget>) -> Self {
         Self {
             target,
-            streams: Vec::new(),
+            streams: SmallVec::new(),
             trouble: None,
             stuck: None,
             open: None,
@@ -100,12 +102,12 @@ impl LogFile {
 
     /// Bytes read but not yet written, which nobody will write when we are gone.
     pub(super) fn stuck_bytes(&self) -> u64 {
-        self.stuck.as_ref().filter(|slot| !slot.outlives_us()).map_or(0, Slot::left)
+        self.stuck.as_ref().filter(|slot| !slot.outlives_us()).map_or(0, |slot| slot.left())
     }
 
     /// Bytes read but not yet written are left for a successor.
     pub(super) fn has_legacy(&self) -> bool {
-        self.stuck.as_ref().is_some_and(Slot::outlives_us)
+        self.stuck.as_ref().is_some_and(|slot| slot.outlives_us())
     }
 
     /// Gives up the part of a line at the end of the chunk that is stuck; how many bytes that were.
@@ -119,6 +121,7 @@ impl LogFile {
             return;
         }
         if self.marks.len() < WAITING_MARKS {
+            self.marks.reserve_exact(1);
             self.marks.push(record);
         }
         if self.trouble.is_none()
@@ -130,7 +133,8 @@ impl LogFile {
 
     fn mark_all(&mut self, offset: u64) {
         if let Some(ledger) = self.open.as_mut().and_then(|open| open.ledger.as_mut()) {
-            for mark in self.marks.drain(..) {
+            // There is hardly ever more than one, and room for more would stay with each of many files.
+            for mark in std::mem::take(&mut self.marks) {
                 ledger.mark(&Record { offset, ..mark });
             }
         }
@@ -138,7 +142,7 @@ impl LogFile {
 
     /// Keeps the slot with what could not be written.
     pub(super) fn keep(&mut self, slot: Slot) {
-        self.stuck = Some(slot);
+        self.stuck = Some(Box::new(slot));
     }
 
     /// The file that stands at the path now, opened if need be, and its end.
@@ -168,7 +172,7 @@ impl LogFile {
         let ledger = indexed.then_some(()).and_then(opened);
         let began = ledger.as_ref().map_or_else(ledger::now_ns, |ledger| ledger.began);
         let began = Cell::new(began);
-        self.open = Some(Open { handle, checked: pass.now, ledger, began });
+        self.open = Some(Box::new(Open { handle, checked: pass.now, ledger, began }));
         if !self.marks.is_empty() {
             self.mark_all(stat.size);
         }
@@ -236,7 +240,7 @@ impl LogFile {
         let Some(mut slot) = self.stuck.take() else { return self.end(pass).map(|_| None) };
         let result = self.find_place(pass, &mut slot).and_then(|()| self.write(pass, &mut slot, true));
         match result {
-            Ok(()) => Ok(Some(slot)),
+            Ok(()) => Ok(Some(*slot)),
             Err(fault) => {
                 self.stuck = Some(slot);
                 Err(fault)
@@ -327,7 +331,7 @@ impl LogFile {
                 self.rotation_paused_until = None;
                 self.rotated = true;
                 let to = (rule.keep > 0).then(|| rotate::numbered(path, 1));
-                pass.news.push(Report::Rotated { path: path.clone(), to });
+                pass.news.push(Report::Rotated { path: path.to_path_buf(), to });
             }
             Err(fault) if fault.errno == Errno::NOSPC || fault.errno == Errno::DQUOT => return Err(fault),
             Err(fault) => {

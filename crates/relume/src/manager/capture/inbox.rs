@@ -6,7 +6,7 @@
 //! cannot give one file to two threads, which would write over each other; a link at its end is refused when it is opened.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -28,8 +28,10 @@ struct State {
     /// Attached and not yet finished, and whose it is; the bound of everything here.
     live: HashMap<StreamId, Hand>,
     finishing: HashSet<StreamId>,
-    /// Whose the files of a name are. Kept: there are as many as services.
-    names: HashMap<OsString, Hand>,
+    /// Whose the files of a name are, by its hash: two names of one hash have the same thread, which is right as well.
+    /// Kept: there are as many as services.
+    names: HashMap<u64, u8>,
+    hasher: RandomState,
     /// These threads will take no more orders.
     closed: Vec<bool>,
 }
@@ -39,7 +41,8 @@ impl State {
         // File systems that do not tell letters by their case.
         let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
         let next = self.names.len() % self.orders.len();
-        *self.names.entry(name).or_insert(next)
+        let next = u8::try_from(next).unwrap_or(0);
+        Hand::from(*self.names.entry(self.hasher.hash_one(name)).or_insert(next))
     }
 }
 
@@ -82,6 +85,7 @@ impl Inbox {
             live: HashMap::new(),
             finishing: HashSet::new(),
             names: HashMap::new(),
+            hasher: RandomState::new(),
             closed: vec![false; hands],
         };
         let (passes, bytes, halting) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));

@@ -16,7 +16,7 @@ impl Worker {
             let target = slot.target();
             if !target.path.is_absolute() {
                 // Its path was longer than a slot has room for, and nothing else tells where it belongs.
-                self.news.push(Report::Lost { path: target.path, bytes: slot.left() });
+                self.news.push(Report::Lost { path: target.path.to_path_buf(), bytes: slot.left() });
                 continue;
             }
             let key = self.file_for(&Arc::new(target));

@@ -52,7 +52,7 @@ mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 #[cfg(test)]
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -60,6 +60,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use relume_core::Name;
 use relume_os::epoll::EventFd;
 
 pub(crate) use self::format::Origin;
@@ -109,7 +110,7 @@ pub(crate) const OWN_NAME: &str = "relume";
 pub(crate) struct LogTarget {
     /// The file, by an absolute path. Streams with the same path share the file; a line that one of them writes in
     /// several pieces may then be cut by a line of the other.
-    pub(crate) path: PathBuf,
+    pub(crate) path: Arc<Path>,
     /// `None`: it grows for ever.
     pub(crate) rotate: Option<Rotate>,
     /// Mode of the file when it is created, whatever the umask.
@@ -124,8 +125,9 @@ pub(crate) struct LogTarget {
 
 impl LogTarget {
     /// The bytes as they come, nothing beside them, nothing dropped.
-    pub(crate) fn plain(path: PathBuf, rotate: Option<Rotate>) -> Self {
+    pub(crate) fn plain(path: impl Into<Arc<Path>>, rotate: Option<Rotate>) -> Self {
         let (format, when_full) = (Format::Raw, WhenFull::Block);
+        let path = path.into();
         Self { path, rotate, mode: LOG_MODE, format, when_full, indexed: false }
     }
 }
@@ -160,7 +162,7 @@ pub(crate) struct Stream {
     /// The read end. Nobody else may read from the pipe. It becomes non-blocking.
     pub(crate) pipe: OwnedFd,
     /// The service, for messages to people.
-    pub(crate) who: String,
+    pub(crate) who: Name,
     /// Whose bytes they are.
     pub(crate) origin: Origin,
     /// The run is about to begin; false: it was found.

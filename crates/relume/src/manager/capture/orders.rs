@@ -93,7 +93,7 @@ impl Worker {
         match order {
             Order::Look(look) => {
                 if let Some(pipe) = self.pipes.get_mut(&id) {
-                    pipe.look = Some(look);
+                    pipe.look = Some(Box::new(look));
                 }
             }
             Order::Mark(kind) => self.mark(id, kind),
@@ -120,7 +120,7 @@ impl Worker {
             Err(fault) => {
                 self.closed.insert(id, Closed { bytes: 0, log, origin });
                 self.forget_if_unused(key);
-                self.news.push(Report::Trouble { fault, next: Next::Dropped { service: who } });
+                self.news.push(Report::Trouble { fault, next: Next::Dropped { service: who.into() } });
                 self.news.push(Report::Closed { id });
             }
         }
@@ -178,7 +178,7 @@ impl Worker {
                 let key = self.file_for(&log);
                 pipe.file = key;
                 if let Err(fault) = self.epoll.add(&*pipe, id.0, Interest::READ_ONCE) {
-                    let service = pipe.who.clone();
+                    let service = String::from(&pipe.who);
                     self.news.push(Report::Trouble { fault, next: Next::Dropped { service } });
                     self.news.push(Report::Closed { id });
                     self.closed.insert(id, Closed { bytes: pipe.bytes, log, origin: pipe.origin });

@@ -22,19 +22,20 @@ const HOT: u8 = 4;
 /// See the module's description.
 #[derive(Debug)]
 pub(super) struct Pace {
-    rest: Duration,
+    /// In nanoseconds: at most a tick, and there is one for each of thousands of pipes.
+    rest_ns: u32,
     full: u8,
 }
 
 impl Pace {
     /// Of a pipe that nobody has written to.
     pub(super) fn new() -> Self {
-        Self { rest: TICK, full: 0 }
+        Self { rest_ns: TICK.as_nanos() as u32, full: 0 }
     }
 
     /// How long it rests now.
     pub(super) fn rest(&self) -> Duration {
-        self.rest
+        Duration::from_nanos(u64::from(self.rest_ns))
     }
 
     /// The pipe was found with so much in it; `rested`: for the first time since it was left alone.
@@ -42,12 +43,12 @@ impl Pace {
         if waiting >= capacity / 2 {
             self.full = self.full.saturating_add(1);
             if rested {
-                self.rest = (self.rest / 2).max(SHORTEST);
+                self.rest_ns = (self.rest_ns / 2).max(SHORTEST.as_nanos() as u32);
             }
         } else if rested {
             self.full = 0;
             if waiting < capacity / 8 {
-                self.rest = (self.rest * 2).min(TICK);
+                self.rest_ns = (self.rest_ns * 2).min(TICK.as_nanos() as u32);
             }
         }
     }

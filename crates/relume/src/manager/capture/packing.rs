@@ -67,7 +67,7 @@ impl Worker {
             cancelled: Arc::clone(&cancelled),
         };
         if self.compressor.give(job, &self.inbox, self.me) {
-            file.packing = Some(Packing { cancelled, result, room });
+            file.packing = Some(Box::new(Packing { cancelled, result, room }));
         }
     }
 

@@ -70,6 +70,10 @@ pub(super) trait SlotMemory: Send {
     fn outlives_us(&self) -> bool {
         false
     }
+    /// The first `length` bytes are about to be stored to by a system call.
+    fn prepare(&mut self, _length: usize) {}
+    /// Nothing is on its way: little need stay in memory.
+    fn rest(&mut self) {}
 }
 
 /// A slot on the heap: exactly-once while the process lives.
@@ -197,7 +201,7 @@ impl Description {
             compress: compress_of(self.words >> 8 & 0xff),
         });
         LogTarget {
-            path,
+            path: path.into(),
             rotate,
             mode: self.keep_mode as u32 & 0o777,
             format: self.format(),
@@ -255,6 +259,7 @@ impl Slot {
         let wanted = wanted.min(SLOT_BYTES - lead.len());
         let sentinel = self.sentinel();
         let marked = wanted.min(SENTINEL);
+        self.memory.prepare(lead.len() + wanted);
         let bytes = self.memory.bytes_mut();
         bytes[..lead.len()].copy_from_slice(lead);
         bytes[lead.len()..][..marked].copy_from_slice(&sentinel[..marked]);
@@ -575,6 +580,11 @@ impl Slots {
 
     pub(super) fn give(&mut self, slot: Slot) {
         self.free.push(slot);
+    }
+
+    /// There is nothing to do for the thread.
+    pub(super) fn rest(&mut self) {
+        self.free.iter_mut().for_each(|slot| slot.memory.rest());
     }
 
     /// The thread ends; whether it leaves something for a successor.

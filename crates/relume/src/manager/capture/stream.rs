@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use relume_core::Name;
 use relume_os::pipes;
 
 use super::dropping::Dropped;
@@ -31,7 +32,7 @@ pub(super) enum Flow {
 /// See the module's description.
 pub(super) struct Pipe {
     pub(super) id: StreamId,
-    pub(super) who: String,
+    pub(super) who: Name,
     pub(super) file: FileKey,
     pub(super) flow: Flow,
     /// Bytes taken so far.
@@ -44,9 +45,9 @@ pub(super) struct Pipe {
     /// The first bytes of a character that is not complete; only where lines are stored as JSON.
     pub(super) lead: Vec<u8>,
     /// What was dropped since its file cannot be written, and not yet told.
-    pub(super) dropped: Option<Dropped>,
+    pub(super) dropped: Option<Box<Dropped>>,
     /// A text that somebody waits for.
-    pub(super) look: Option<Look>,
+    pub(super) look: Option<Box<Look>>,
     fd: File,
     capacity: usize,
     pub(super) pace: Pace,
@@ -179,5 +180,18 @@ impl Pipe {
 impl AsFd for Pipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::capture::file::LogFile;
+
+    /// Bounds, and no exact sizes: there is one of each for each of thousands of services, most of which write little.
+    #[test]
+    fn what_a_quiet_stream_costs_is_small() {
+        assert!(size_of::<Pipe>() <= 144, "{}", size_of::<Pipe>());
+        assert!(size_of::<LogFile>() <= 128, "{}", size_of::<LogFile>());
     }
 }

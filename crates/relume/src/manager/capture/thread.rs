@@ -1,7 +1,7 @@
 //! The loop: wait, take orders, give every pipe that has something its turn.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ pub(super) struct Worker {
     /// What was ordered of streams that another thread is handing over.
     pub(super) early: Vec<(StreamId, Order)>,
     pub(super) files: HashMap<FileKey, Box<LogFile>>,
-    pub(super) paths: HashMap<PathBuf, FileKey>,
+    pub(super) paths: HashMap<Arc<Path>, FileKey>,
     pub(super) open: Lru<FileKey>,
     pub(super) next_file: FileKey,
     pub(super) queue: VecDeque<StreamId>,
@@ -162,8 +162,12 @@ impl Worker {
         self.end();
     }
 
-    fn wait(&self, ready: &mut Vec<Ready>) -> relume_os::Result<()> {
-        match self.timeout() {
+    fn wait(&mut self, ready: &mut Vec<Ready>) -> relume_os::Result<()> {
+        let timeout = self.timeout();
+        if timeout.is_none() {
+            self.slots.rest();
+        }
+        match timeout {
             Some(short) if !short.is_zero() && short <= TICK => self.epoll.wait_finely(ready, short),
             long => self.epoll.wait(ready, long),
         }
@@ -256,7 +260,8 @@ impl Worker {
                 pipe.flow = Flow::Armed;
                 if let Err(fault) = self.epoll.modify(&*pipe, id.0, Interest::READ_ONCE) {
                     let service = pipe.who.clone();
-                    self.news.push(Report::Trouble { fault, next: Next::Dropped { service } });
+                    self.news
+                        .push(Report::Trouble { fault, next: Next::Dropped { service: service.into() } });
                     self.close(id);
                 }
             }
@@ -355,7 +360,7 @@ impl Worker {
         }
         if file.note_trouble(self.now) {
             let mut services: Vec<String> =
-                file.streams.iter().filter_map(|id| Some(self.pipes.get(id)?.who.clone())).collect();
+                file.streams.iter().filter_map(|id| Some(self.pipes.get(id)?.who.to_string())).collect();
             services.dedup();
             let drops = file.target.when_full == WhenFull::Drop;
             self.news.push(Report::Trouble { fault, next: Next::Held { services, every: RETRY, drops } });
@@ -392,7 +397,7 @@ impl Worker {
                     let any = |id: &StreamId| self.pipes.get(id).is_some_and(|pipe| pipe.dropped.is_some());
                     // What was lost of relume's own words is counted elsewhere.
                     let dropped = (!file.streams.contains(&super::OWN)).then(|| file.streams.iter().any(any));
-                    self.news.push(Report::Resumed { path: file.target.path.clone(), after, dropped });
+                    self.news.push(Report::Resumed { path: file.target.path.to_path_buf(), after, dropped });
                 }
                 // In the order of their coming: what an ended run left comes before the words of its successor.
                 for id in file.streams.clone() {
@@ -452,7 +457,7 @@ impl Worker {
             return key;
         }
         self.next_file += 1;
-        self.paths.insert(log.path.clone(), self.next_file);
+        self.paths.insert(Arc::clone(&log.path), self.next_file);
         self.files.insert(self.next_file, Box::new(LogFile::new(Arc::clone(log))));
         self.next_file
     }
@@ -511,7 +516,7 @@ impl Worker {
         }
         for (key, bytes) in lost {
             if let Some(file) = self.files.get(&key).filter(|_| bytes > 0) {
-                self.news.push(Report::Lost { path: file.target.path.clone(), bytes });
+                self.news.push(Report::Lost { path: file.target.path.to_path_buf(), bytes });
             }
         }
         self.tell();

@@ -85,12 +85,22 @@ impl Vault {
     }
 }
 
+/// Bytes of a slot that stay mapped while nobody writes: who writes lines never needs more. What a flood has used beyond
+/// is unmapped when it is over.
+const STAYS: usize = 16 * 1024;
+
 /// The memory of one slot.
-struct Mapped(Mapping);
+struct Mapped {
+    map: Mapping,
+    /// So many bytes to be read into are mapped.
+    touched: usize,
+}
 
 impl Mapped {
     fn open(path: &Path, boot: &str) -> Result<Self> {
         let mut map = Mapping::open(path, AT_BYTES + MEMORY_BYTES)?;
+        // Written first: the kernel maps the neighbours of a page that is read first.
+        map.touch(0, AT_BYTES);
         let word = |at| map.word(at).load(Ordering::Acquire);
         let known = word(AT_MAGIC) == MAGIC
             && word(AT_VERSION) == VERSION
@@ -103,22 +113,31 @@ impl Mapped {
             map.write(AT_BOOT, boot.as_bytes());
             map.publish(AT_MAGIC, MAGIC);
         }
-        map.touch();
-        Ok(Self(map))
+        Ok(Self { map, touched: 0 })
     }
 }
 
 impl SlotMemory for Mapped {
     fn words(&self) -> &[AtomicU64] {
-        self.0.words(AT_WORDS, SLOT_WORDS)
+        self.map.words(AT_WORDS, SLOT_WORDS)
     }
     fn bytes(&self) -> &[u8] {
-        self.0.read(AT_BYTES, MEMORY_BYTES)
+        self.map.read(AT_BYTES, MEMORY_BYTES)
     }
     fn bytes_mut(&mut self) -> &mut [u8] {
-        self.0.bytes_mut(AT_BYTES, MEMORY_BYTES)
+        self.map.bytes_mut(AT_BYTES, MEMORY_BYTES)
     }
     fn outlives_us(&self) -> bool {
         true
+    }
+    fn prepare(&mut self, length: usize) {
+        if length > self.touched {
+            self.map.touch(AT_BYTES, length);
+            self.touched = length;
+        }
+    }
+    fn rest(&mut self) {
+        self.map.give_back(AT_BYTES + STAYS);
+        self.touched = self.touched.min(STAYS);
     }
 }

@@ -132,11 +132,11 @@ fn plan_of(units: &Units, own_log: &Path) -> Plan {
     for unit in units.order.iter().filter_map(|name| units.get(name)) {
         let log = &unit.config.log;
         let name = &unit.config.spec.name;
-        for target in &log.forward {
+        for target in &log.rules.forward {
             let sources = plan.entry(target.clone()).or_default();
-            let source = |path, channel| Source { name: name.clone(), path, channel, own: false };
-            sources.push(source(log.file.clone(), Channel::Out));
-            if log.stderr == Stderr::Separate {
+            let source = |path, channel| Source { name: name.to_string(), path, channel, own: false };
+            sources.push(source(log.file.to_path_buf(), Channel::Out));
+            if log.rules.stderr == Stderr::Separate {
                 sources.push(source(log.stderr_file(), Channel::Err));
             }
         }

@@ -1,10 +1,12 @@
 //! What is noted in the journal.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
-use relume_core::{Fact, Outcome, RunId, RunKind, ServiceId, Snapshot, Ticket};
+use relume_core::{Fact, Name, Outcome, RunId, RunKind, ServiceId, Snapshot, Ticket};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::manager::operations::Operation;
 use crate::manager::ready::KeptEars;
@@ -17,7 +19,7 @@ pub(super) enum Entry {
     /// Something that is so from now on.
     Fact(Fact),
     /// A run has this process.
-    Began(RunId, Kept),
+    Began(RunId, Box<Kept>),
     /// Nothing is left of a run.
     Gone(RunId),
     /// Somebody waits for this.
@@ -33,7 +35,7 @@ pub(super) struct Checkpoint {
     pub(super) snapshot: Snapshot,
     /// The runs that have a process.
     #[serde(with = "pairs")]
-    pub(super) runs: BTreeMap<RunId, Kept>,
+    pub(super) runs: BTreeMap<RunId, Box<Kept>>,
     /// When supervision began.
     pub(super) began: u64,
     /// How often a manager has come back.
@@ -50,7 +52,7 @@ pub(super) struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// The service.
-    pub(crate) name: String,
+    pub(crate) name: Name,
     /// What the run is for.
     pub(crate) kind: RunKind,
     /// Its first process, or the main one once that was found.
@@ -58,16 +60,16 @@ pub(crate) struct Kept {
     /// When that was started (field 22 of /proc/PID/stat).
     pub(crate) start_time: u64,
     /// The value of `RELUME_RUN`.
-    pub(crate) tag: String,
+    pub(crate) tag: Box<str>,
     /// Device and inode of each pipe of its output.
     #[serde(default)]
-    pub(crate) pipes: Vec<(u64, u64)>,
+    pub(crate) pipes: SmallVec<[(u64, u64); 1]>,
     /// When it was started, in nanoseconds on CLOCK_MONOTONIC.
     #[serde(default)]
     pub(crate) began: u64,
     /// How it says that it is ready; none for what is no service's own process.
     #[serde(default)]
-    pub(crate) ears: Option<KeptEars>,
+    pub(crate) ears: Option<Box<KeptEars>>,
     /// Where its processes are.
     #[serde(default)]
     pub(crate) home: Home,
@@ -82,7 +84,7 @@ pub(crate) enum Home {
     /// Anywhere: they are known by session, descent and tag.
     Open,
     /// In this cgroup.
-    Cgroup(PathBuf),
+    Cgroup(Arc<Path>),
 }
 
 /// A map whose keys are no strings, as a list of pairs.
@@ -94,11 +96,16 @@ mod pairs {
 
     use super::Kept;
 
-    pub(super) fn serialize<S: Serializer>(runs: &BTreeMap<RunId, Kept>, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        runs: &BTreeMap<RunId, Box<Kept>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(runs.iter())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<RunId, Kept>, D::Error> {
-        Ok(Vec::<(RunId, Kept)>::deserialize(from)?.into_iter().collect())
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<RunId, Box<Kept>>, D::Error> {
+        Ok(Vec::<(RunId, Box<Kept>)>::deserialize(from)?.into_iter().collect())
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Remains {
     /// All that its core remembered.
     pub(crate) snapshot: Snapshot,
     /// The runs that had a process when it died.
-    pub(crate) runs: BTreeMap<RunId, Kept>,
+    pub(crate) runs: BTreeMap<RunId, Box<Kept>>,
     /// What clients waited for.
     pub(crate) operations: BTreeMap<Ticket, Operation>,
     /// When supervision began, in nanoseconds on CLOCK_MONOTONIC.
@@ -172,7 +172,7 @@ impl Journal {
 
     /// Notes that a run has a process.
     pub(crate) fn began(&mut self, run: RunId, kept: &Kept) -> Room {
-        self.append(&Entry::Began(run, kept.clone()))
+        self.append(&Entry::Began(run, Box::new(kept.clone())))
     }
 
     /// Notes that somebody waits for this.
@@ -194,7 +194,7 @@ impl Journal {
     pub(crate) fn checkpoint(
         &mut self,
         snapshot: &Snapshot,
-        runs: &BTreeMap<RunId, Kept>,
+        runs: &BTreeMap<RunId, Box<Kept>>,
         operations: &BTreeMap<Ticket, Operation>,
     ) -> relume_os::Result<()> {
         let Layout { began, recoveries, respawns, .. } = self.layout;

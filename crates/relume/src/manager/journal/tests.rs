@@ -8,22 +8,22 @@ fn fact(seq: u64, what: What) -> Fact {
 
 fn added(seq: u64) -> Fact {
     let service = ServiceId(u32::try_from(seq).unwrap());
-    fact(seq, What::Added { service, name: format!("service-{seq}") })
+    fact(seq, What::Added { service, name: format!("service-{seq}").into() })
 }
 
-fn kept(pid: u32) -> Kept {
+fn kept(pid: u32) -> Box<Kept> {
     let tag = format!("id/web/{pid}");
-    Kept {
+    Box::new(Kept {
         name: "web".into(),
         kind: RunKind::Service,
         pid,
         start_time: 7,
-        tag,
-        pipes: vec![(1, 2)],
+        tag: tag.into(),
+        pipes: [(1, 2)].into_iter().collect(),
         began: 9,
         ears: None,
-        home: Home::Cgroup("/a/cgroup".into()),
-    }
+        home: Home::Cgroup(std::path::Path::new("/a/cgroup").into()),
+    })
 }
 
 fn run(generation: u64) -> RunId {
@@ -31,7 +31,7 @@ fn run(generation: u64) -> RunId {
 }
 
 /// Writes as the manager does: a checkpoint where there is no room.
-fn write(journal: &mut Journal, memory: &mut Snapshot, runs: &BTreeMap<RunId, Kept>, fact: &Fact) {
+fn write(journal: &mut Journal, memory: &mut Snapshot, runs: &BTreeMap<RunId, Box<Kept>>, fact: &Fact) {
     memory.fold(fact);
     if journal.fact(fact) == Room::None {
         journal.checkpoint(memory, runs, &BTreeMap::new()).unwrap();
@@ -246,7 +246,7 @@ fn after_a_note_without_room_nothing_is_noted_until_a_checkpoint_says_all() {
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
     let mut memory = Snapshot::default();
     journal.checkpoint(&memory, &BTreeMap::new(), &BTreeMap::new()).unwrap();
-    let large = fact(1, What::Added { service: ServiceId(1), name: "x".repeat(BASE) });
+    let large = fact(1, What::Added { service: ServiceId(1), name: "x".repeat(BASE).into() });
     assert_eq!(journal.fact(&large), Room::None);
     assert_eq!(journal.fact(&added(2)), Room::None, "it would fit");
     drop(journal);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use relume_core::{Fact, Moment, Record, RunId, RunKind, ServiceId, Snapshot, What};
+use relume_core::{Fact, Moment, Name, Record, RunId, RunKind, ServiceId, Snapshot, What};
 use relume_os::cgroup::RunCgroup;
 use relume_os::clock;
 use relume_os::exit::Usage;
@@ -22,7 +22,7 @@ pub(crate) struct Board {
     pub(crate) memory: Snapshot,
     pub(crate) units: Arc<Units>,
     /// By name; the memory knows services by id.
-    pub(crate) ids: BTreeMap<Arc<str>, ServiceId>,
+    pub(crate) ids: BTreeMap<Name, ServiceId>,
     processes: HashMap<RunId, Process>,
     /// Runs of services, as opposed to those of their hooks.
     mains: HashMap<ServiceId, RunId>,
@@ -79,7 +79,7 @@ impl Board {
     pub(crate) fn new(units: Arc<Units>, places: Places, beginnings: Beginnings) -> Self {
         let Beginnings { memory, began, recoveries, respawns, guardian } = beginnings;
         let known = memory.services.iter();
-        let ids = known.clone().map(|(id, record)| (Arc::from(record.name.as_str()), *id)).collect();
+        let ids = known.clone().map(|(id, record)| (record.name.clone(), *id)).collect();
         let mains = known.filter_map(|(id, record)| Some((*id, record.state.run()?))).collect();
         Self {
             memory,
@@ -110,9 +110,7 @@ impl Board {
         let early = early.then(|| words::event(self, fact)).flatten();
         match &fact.what {
             What::Added { service, name } => {
-                let known = self.units.by_name.get_key_value(name.as_str());
-                let name = known.map_or_else(|| Arc::from(name.as_str()), |(name, _)| Arc::clone(name));
-                self.ids.insert(name, *service);
+                self.ids.insert(name.clone(), *service);
             }
             What::Removed { service } => {
                 self.ids.retain(|_, id| id != service);
@@ -179,7 +177,7 @@ impl Board {
 
     fn name_of_main(&self, run: RunId) -> Option<String> {
         let main = self.mains.get(&run.service) == Some(&run);
-        main.then(|| self.memory.services.get(&run.service).map(|record| record.name.clone()))?
+        main.then(|| self.memory.services.get(&run.service).map(|record| record.name.to_string()))?
     }
 
     /// What is said of a run from now on; none: nothing any more.
@@ -228,7 +226,7 @@ impl Board {
             let unit = self.unit(*service)?;
             Some(Target {
                 run: *run,
-                name: unit.config.spec.name.clone(),
+                name: unit.config.spec.name.to_string(),
                 pid: process.pid,
                 started: process.started,
                 cgroup: process.cgroup.clone(),

@@ -13,7 +13,7 @@ const LONGEST_CHAIN: usize = 16;
 pub(crate) fn explain(board: &Board, name: &str) -> Option<ExplainReport> {
     let id = *board.ids.get(name)?;
     let record = board.memory.services.get(&id)?;
-    let names = [record.name.clone()];
+    let names = [record.name.to_string()];
     Some(ExplainReport {
         service: report::status_report(board, &names).services.into_iter().next()?,
         live: true,
@@ -37,7 +37,7 @@ fn chain(board: &Board, first: ServiceId) -> Vec<ChainLink> {
     let link = |id: ServiceId| {
         let record = board.memory.services.get(&id)?;
         Some(ChainLink {
-            service: record.name.clone(),
+            service: record.name.to_string(),
             state: words::word(report::word(board, id, record)),
             because: words::due(board, record)
                 .or_else(|| words::reason(board, record))

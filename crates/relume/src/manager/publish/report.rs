@@ -13,7 +13,7 @@ use crate::room::{Room, Shortage};
 
 /// The whole status, or that of the named services.
 pub(crate) fn status_report(board: &Board, names: &[String]) -> StatusReport {
-    let wanted = |record: &Record| names.is_empty() || names.contains(&record.name);
+    let wanted = |record: &Record| names.is_empty() || names.iter().any(|name| record.name == *name);
     let services = board.in_order().filter(|(_, record)| wanted(record));
     StatusReport {
         manager: manager(board),
@@ -23,7 +23,7 @@ pub(crate) fn status_report(board: &Board, names: &[String]) -> StatusReport {
 
 /// The status file.
 pub(super) fn status_file(board: &Board) -> StatusFile {
-    board.in_order().map(|(id, record)| (record.name.clone(), entry(board, id, record))).collect()
+    board.in_order().map(|(id, record)| (record.name.to_string(), entry(board, id, record))).collect()
 }
 
 fn entry(board: &Board, id: ServiceId, record: &Record) -> StatusEntry {
@@ -32,7 +32,7 @@ fn entry(board: &Board, id: ServiceId, record: &Record) -> StatusEntry {
         pid: board.process_of(id).map(|process| process.pid),
         status: shown(board, id, record),
         log: unit.map(|unit| unit.out.path.display().to_string()),
-        groups: unit.map(|unit| unit.config.shown.groups.clone()).unwrap_or_default(),
+        groups: unit.map(|unit| unit.config.shown.more.groups.clone()).unwrap_or_default(),
     }
 }
 
@@ -96,7 +96,7 @@ fn service(board: &Board, id: ServiceId, record: &Record) -> ServiceReport {
     let since = process.map(|process| process.started);
     let reading = board.reading_of(id).filter(|_| process.is_some());
     let mut report = ServiceReport {
-        name: record.name.clone(),
+        name: record.name.to_string(),
         state: shown(board, id, record),
         reason: words::due(board, record).or_else(|| words::reason(board, record)),
         cause: words::cause_of(&record.state),
@@ -122,16 +122,16 @@ fn service(board: &Board, id: ServiceId, record: &Record) -> ServiceReport {
 
 /// What the configuration says about it.
 fn configured(board: &Board, id: ServiceId, record: &Record, report: &mut ServiceReport) {
-    report.display_name.clone_from(&record.name);
+    report.display_name = record.name.to_string();
     let Some(unit) = board.unit(id) else { return };
     let (policy, shown) = (&unit.config.spec.policy, &unit.config.shown);
     report.ready &= record.health.is_usable(&policy.checks);
     report.healthy = record.health.judgement(&policy.checks).filter(|_| record.state.is_live());
-    report.display_name.clone_from(&shown.display_name);
-    report.description.clone_from(&shown.description);
-    report.urls.clone_from(&shown.urls);
-    report.groups.clone_from(&shown.groups);
-    report.port = shown.port;
+    report.display_name = shown.display_name.to_string();
+    report.description.clone_from(&shown.more.description);
+    report.urls.clone_from(&shown.more.urls);
+    report.groups.clone_from(&shown.more.groups);
+    report.port = shown.more.port;
     report.log = Some(unit.out.path.display().to_string());
     report.depends_on = policy.dependencies.keys().cloned().collect();
     report.autostart = match record.intent {

@@ -24,9 +24,28 @@ pub(super) struct Tape {
 
 #[derive(Debug, Default)]
 struct Ring {
-    events: VecDeque<EventRecord>,
+    events: VecDeque<Packed>,
     /// The number of the last event that is no longer kept.
     lost: u64,
+}
+
+/// An event as it is kept: in a third of the room that it takes as a value.
+#[derive(Debug)]
+struct Packed {
+    seq: u64,
+    bytes: Box<[u8]>,
+}
+
+impl Packed {
+    fn of(event: &EventRecord) -> Self {
+        // Plain data into memory: there is nothing in it that cannot be written.
+        let bytes = rmp_serde::to_vec(event).unwrap_or_default().into_boxed_slice();
+        Self { seq: event.seq, bytes }
+    }
+
+    fn open(&self) -> Option<EventRecord> {
+        rmp_serde::from_slice(&self.bytes).ok()
+    }
 }
 
 /// One reader.
@@ -51,7 +70,7 @@ impl Tape {
         {
             ring.lost = oldest.seq;
         }
-        ring.events.push_back(record);
+        ring.events.push_back(Packed::of(&record));
         drop(ring);
         self.latest.send_replace(seq);
     }
@@ -59,7 +78,7 @@ impl Tape {
     /// Those kept that came after `seq`, and all to come.
     pub(super) fn follow(&self, after: u64) -> (Vec<EventRecord>, Follower) {
         let ring = lock(&self.ring);
-        let kept = ring.after(after).cloned().collect();
+        let kept = ring.after(after).filter_map(Packed::open).collect();
         let seen = ring.events.back().map_or(ring.lost, |latest| latest.seq);
         let (latest, ring) = (self.latest.subscribe(), Arc::clone(&self.ring));
         (kept, Follower { ring, latest, seen })
@@ -68,7 +87,7 @@ impl Tape {
 
 impl Ring {
     /// The events are in the order of their numbers.
-    fn after(&self, seq: u64) -> impl Iterator<Item = &EventRecord> {
+    fn after(&self, seq: u64) -> impl Iterator<Item = &Packed> {
         self.events.range(self.events.partition_point(|record| record.seq <= seq)..)
     }
 }
@@ -89,7 +108,10 @@ impl Follower {
                 }
                 if let Some(next) = ring.after(self.seen).next() {
                     self.seen = next.seq;
-                    return Ok(next.clone());
+                    if let Some(event) = next.open() {
+                        return Ok(event);
+                    }
+                    continue;
                 }
             }
             self.latest.changed().await.map_err(|_| RecvError::Closed)?;

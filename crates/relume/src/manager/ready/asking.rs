@@ -15,12 +15,13 @@ impl Edge {
         match &fact.what {
             What::Probed { run, failure, health, .. } => {
                 let Some(voice) = self.ready_runs.voices.get_mut(run) else { return };
-                voice.health.clone_from(health);
+                voice.health = health.clone().into();
                 self.show_trouble(*run, failure.clone());
                 self.ask_on(*run);
             }
             What::Moved { to: State::Running { run, since }, .. } => self.began_running(*run, *since, None),
             What::Moved { to: State::Stopping { run, .. }, .. } => {
+                self.note_quiet(*run, |quiet| quiet.over = true);
                 if let Some(voice) = self.ready_runs.voices.get_mut(run) {
                     voice.over = true;
                     voice.asking.clear();
@@ -64,6 +65,7 @@ impl Edge {
         since: relume_core::Moment,
         watched: Option<super::ears::Watched>,
     ) {
+        self.note_quiet(run, |quiet| quiet.running = Some(since));
         if let Some(voice) = self.ready_runs.voices.get_mut(&run) {
             voice.running = Some(since);
             voice.said = true;
@@ -107,7 +109,7 @@ impl Edge {
     }
 
     /// The service as it is configured now; as the run was started, where it is no longer.
-    fn unit_now(&self, id: RunId) -> Option<std::sync::Arc<Unit>> {
+    pub(super) fn unit_now(&self, id: RunId) -> Option<std::sync::Arc<Unit>> {
         let started = &self.runs.get(&id)?.unit;
         Some(self.units.get(&started.config.spec.name).unwrap_or(started).clone())
     }
@@ -143,7 +145,7 @@ impl Edge {
     fn show_trouble(&mut self, id: RunId, trouble: Option<String>) {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         let before = voice.shown();
-        voice.trouble = trouble;
+        voice.trouble = trouble.map(String::into_boxed_str);
         let text = voice.shown();
         if text != before {
             self.publisher.send(Note::Told { run: id, text });
@@ -153,8 +155,13 @@ impl Edge {
     /// Another configuration holds: what is asked follows it. To be told before the core hears of it, for which those that
     /// waited are ready now if nothing is asked any more.
     pub(crate) fn probe_anew(&mut self) {
+        self.give_voices();
         for id in self.ready_runs.voices.keys().copied().collect::<Vec<_>>() {
             self.ask_on(id);
+            // What a probe has said that is asked no more concerns nobody.
+            if self.ready_runs.voices.get(&id).is_some_and(|voice| voice.asking.is_empty()) {
+                self.show_trouble(id, None);
+            }
         }
     }
 }
@@ -178,7 +185,7 @@ impl Voice {
                 (Check::Readiness | Check::Health, true, Some(since)) => Pace::Steady(since),
                 (Check::Liveness, true, since) => steady(since.unwrap_or_default()),
             };
-            Some(Asked { run, check, pace, probe: probe.clone(), name: spec.name.clone() })
+            Some(Asked { run, check, pace, probe: probe.clone(), name: spec.name.to_string() })
         };
         Check::ALL.into_iter().filter_map(asked).collect()
     }

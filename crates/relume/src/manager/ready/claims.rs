@@ -17,7 +17,7 @@ impl Edge {
             Some(claim) => claim.next = Some(pid),
             None if main.pid == pid => {}
             None => {
-                voice.claim = Some(Claim { pid, next: None, ended: false });
+                voice.claim = Some(Box::new(Claim { pid, next: None, ended: false }));
                 self.trees.claim(id, &run.tree, pid);
             }
         }

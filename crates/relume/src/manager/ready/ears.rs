@@ -44,7 +44,7 @@ pub(crate) struct Watched {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptEars {
     /// Where its notify socket is bound.
-    socket: Option<PathBuf>,
+    socket: Option<Box<Path>>,
     /// Whether it has a pipe for its `notification_fd`.
     pipe: bool,
     /// Whose datagrams are believed.
@@ -72,7 +72,7 @@ impl Ears {
     /// What a successor needs to hear this run again, beside the descriptors.
     pub(crate) fn kept(&self) -> KeptEars {
         KeptEars {
-            socket: self.path(),
+            socket: self.path().map(PathBuf::into_boxed_path),
             pipe: self.pipe.is_some(),
             uid: self.uid,
             watchdog: self.watchdog,
@@ -95,9 +95,9 @@ impl Ears {
         let now = relume_os::clock::monotonic_ns();
         let watchdog =
             kept.watchdog.map(|watched| if deaf { Watched { at_ns: now, ..watched } } else { watched });
-        let bind = |path: &PathBuf| NotifySocket::bind(path.clone(), Some((kept.uid, kept.uid))).ok();
+        let bind = |path: &Path| NotifySocket::bind(path.to_owned(), Some((kept.uid, kept.uid))).ok();
         let socket = kept.socket.as_ref().and_then(|path| match fds.next() {
-            Some(fd) => Some(NotifySocket::from_owned(fd, path.clone())),
+            Some(fd) => Some(NotifySocket::from_owned(fd, path.to_path_buf())),
             None => bind(path),
         });
         let pipe = if kept.pipe { fds.next() } else { None };

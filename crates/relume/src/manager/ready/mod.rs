@@ -23,6 +23,7 @@ mod grpc;
 pub(super) mod http;
 pub(super) mod probe;
 mod prober;
+mod quiet;
 mod stored;
 mod tls;
 mod watchdog;
@@ -31,12 +32,13 @@ mod words;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use relume_core::{Event, Health, Moment, Record, RunId, State};
+use relume_core::{Event, Health, Moment, Rare, Record, RunId, State};
 use relume_os::epoll::Interest;
 
 pub(crate) use asking::awaited_line;
 pub(crate) use ears::{Ears, KeptEars, Mouth};
 pub(crate) use prober::{Probed, Prober};
+pub(crate) use quiet::Quiet;
 pub(crate) use stored::Stored;
 
 use super::capture::Look;
@@ -62,10 +64,11 @@ const DATAGRAM: usize = 4096;
 /// How the trouble of a service that is being started begins, for people.
 pub(crate) const NOT_READY: &str = "not ready yet: ";
 
-/// All runs that can be heard, or are waited for.
+/// All runs that can be heard, or are asked something; the others are [`Quiet`].
 pub(crate) struct Readying {
     prober: Prober,
-    voices: HashMap<RunId, Voice>,
+    /// In boxes: most tables are half empty.
+    voices: HashMap<RunId, Box<Voice>>,
     /// Whose socket or pipe a token of the epoll set stands for.
     tokens: HashMap<u64, RunId>,
     /// Runs whose line was seen before they were heard of: capture is told at once, the start comes by way of its thread.
@@ -75,10 +78,10 @@ pub(crate) struct Readying {
     stored: Arc<Stored>,
 }
 
-/// One run's.
+/// One run's. There are as many as services, of which hardly one has more than its smallest parts.
 struct Voice {
-    ears: Ears,
-    tokens: Vec<u64>,
+    /// None: it has nothing to speak into.
+    heard: Option<Box<Heard>>,
     /// It has said that it is ready, or need not.
     said: bool,
     /// Something had to happen before it counts as ready, and the core was told that it has.
@@ -91,19 +94,26 @@ struct Voice {
     /// It is being stopped: how it is concerns nobody any more.
     over: bool,
     /// What its answers have come to, as the core has decided.
-    health: Health,
+    health: Rare<Health>,
     /// The probes under way.
     asking: Vec<Asking>,
     /// What is wrong with it, in the words of its probes.
-    trouble: Option<String>,
-    claim: Option<Claim>,
+    trouble: Option<Box<str>>,
+    claim: Option<Box<Claim>>,
     /// No process of this run can become its main process any more.
     settled: bool,
     /// What it does beside running, in its own words; then what it says of itself.
     phase: Option<&'static str>,
-    status: String,
+    status: Box<str>,
     /// A stranger has sent to its socket, and that was said.
     strangers: bool,
+}
+
+/// What a run speaks into.
+struct Heard {
+    ears: Ears,
+    /// Under which tokens of the epoll set.
+    tokens: Vec<u64>,
 }
 
 /// A process that says it is the main one; the trees thread is asked whether it is the run's.
@@ -155,6 +165,16 @@ impl Edge {
     /// Listens to a service's run from now on, and asks it what its configuration says: the one that holds now, which
     /// may be later than the one it was started with.
     pub(crate) fn listen(&mut self, id: RunId, ears: Ears) {
+        if self.is_quiet(id, &ears) {
+            if let Some(run) = self.runs.get_mut(&id) {
+                run.quiet = Some(Quiet::default());
+            }
+            return;
+        }
+        self.give_voice(id, ears);
+    }
+
+    fn give_voice(&mut self, id: RunId, ears: Ears) {
         let (socket, pipe) = (self.next_token, self.next_token + 1);
         self.next_token += 2;
         let mut tokens = Vec::new();
@@ -171,25 +191,25 @@ impl Edge {
         }
         self.ready_runs.tokens.extend(tokens.iter().map(|token| (*token, id)));
         let said = self.runs.get(&id).is_none_or(|run| run.unit.config.readiness.said.is_none());
+        let has_ears = ears.socket.is_some() || ears.pipe.is_some();
         let voice = Voice {
-            ears,
-            tokens,
+            heard: has_ears.then(|| Box::new(Heard { ears, tokens })),
             said,
             awaited: false,
             told_ready: false,
             line: self.ready_runs.lines.remove(&id),
             running: None,
             over: false,
-            health: Health::default(),
+            health: Rare::default(),
             asking: Vec::new(),
             trouble: None,
             claim: None,
             settled: false,
             phase: None,
-            status: String::new(),
+            status: Box::default(),
             strangers: false,
         };
-        self.ready_runs.voices.insert(id, voice);
+        self.ready_runs.voices.insert(id, Box::new(voice));
         self.ask_on(id);
     }
 
@@ -200,14 +220,22 @@ impl Edge {
             Some(State::Running { since, .. }) => Some(*since),
             _ => None,
         };
+        let over = record.is_none_or(|record| matches!(record.state, State::Stopping { .. }));
+        let healthy = record.is_none_or(|record| *record.health == Health::default());
+        if healthy && self.is_quiet(id, &ears) {
+            if let Some(run) = self.runs.get_mut(&id) {
+                run.quiet = Some(Quiet { running: since, over });
+            }
+            return;
+        }
         let (watchdog, said) = (ears.watchdog, ears.said);
         // Who is ready need not become so again.
         let ears = if since.is_some() { Ears { pipe: None, ..ears } } else { ears };
-        self.listen(id, ears);
+        self.give_voice(id, ears);
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         voice.said |= said;
         voice.health = record.map(|record| record.health.clone()).unwrap_or_default();
-        voice.over = record.is_none_or(|record| matches!(record.state, State::Stopping { .. }));
+        voice.over = over;
         match since {
             Some(since) => self.began_running(id, since, watchdog),
             None => self.ask_on(id),
@@ -224,7 +252,8 @@ impl Edge {
 
     fn hear_socket(&mut self, id: RunId) {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
-        let Some(socket) = &voice.ears.socket else { return };
+        let Some(ears) = voice.heard.as_ref().map(|heard| &heard.ears) else { return };
+        let Some(socket) = &ears.socket else { return };
         let mut buffer = [0u8; DATAGRAM];
         let (mut all, mut stranger, mut fds) = (None::<Words>, None, Vec::new());
         // Whoever may store nothing cannot make us hold anything either, not even for a moment.
@@ -238,7 +267,7 @@ impl Edge {
             // An error of this socket concerns this run alone; timeout_start ends the wait.
             let Ok(Some((datagram, sent))) = received else { break };
             match datagram.sender {
-                Some(who) if who.uid == voice.ears.uid || who.uid == 0 => {
+                Some(who) if who.uid == ears.uid || who.uid == 0 => {
                     let words = Words::read(&buffer[..datagram.len], datagram.cut);
                     if most > 0 && (words.store || words.unstore) {
                         fds.push(Sent { gone: words.unstore, name: words.fd_name.clone(), fds: sent });
@@ -267,7 +296,7 @@ impl Edge {
 
     fn store(&mut self, id: RunId, sent: Sent, most: u32) {
         let Some(run) = self.runs.get(&id) else { return };
-        let service = run.unit.config.spec.name.clone();
+        let service = run.unit.config.spec.name.to_string();
         if sent.gone {
             let name = sent.name.as_deref().unwrap_or_default();
             return self.ready_runs.stored.forget(&self.keeper, &service, Some(name));
@@ -292,10 +321,10 @@ impl Edge {
             voice.phase = Some("stopping by itself");
         }
         if let Some(trouble) = words.trouble {
-            voice.status = trouble;
+            voice.status = trouble.into();
         }
         if let Some(status) = words.status {
-            voice.status = status;
+            voice.status = status.into();
         }
         let after = voice.shown();
         if after != before {
@@ -318,7 +347,8 @@ impl Edge {
     /// A newline means ready. The end without one means that it will never be.
     fn hear_pipe(&mut self, id: RunId) {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
-        let Some(pipe) = &voice.ears.pipe else { return };
+        let Some(ears) = voice.heard.as_mut().map(|heard| &mut heard.ears) else { return };
+        let Some(pipe) = &ears.pipe else { return };
         let mut buffer = [0u8; DATAGRAM];
         let said = match rustix::io::read(pipe, &mut buffer) {
             Ok(0) => false,
@@ -327,7 +357,7 @@ impl Edge {
             Err(_) => false,
         };
         let _gone = self.epoll.delete(pipe);
-        voice.ears.pipe = None;
+        ears.pipe = None;
         if said {
             self.said_ready(id);
         } else {
@@ -353,23 +383,24 @@ impl Edge {
     /// Nothing of the run is left.
     pub(crate) fn stop_listening(&mut self, id: RunId) {
         let Some(voice) = self.ready_runs.voices.remove(&id) else { return };
-        for token in &voice.tokens {
+        self.ready_runs.dogs.leave(id);
+        let Some(Heard { ears, tokens }) = voice.heard.as_deref() else { return };
+        for token in tokens {
             self.ready_runs.tokens.remove(token);
         }
-        if let Some(pipe) = &voice.ears.pipe {
+        if let Some(pipe) = &ears.pipe {
             let _gone = self.epoll.delete(pipe);
         }
-        if let Some(socket) = &voice.ears.socket {
+        if let Some(socket) = &ears.socket {
             let _gone = self.epoll.delete(socket);
         }
-        self.ready_runs.dogs.leave(id);
-        if let Some(path) = voice.ears.path() {
+        if let Some(path) = ears.path() {
             self.trees.forget(path);
         }
     }
 
     pub(crate) fn name_of_run(&self, id: RunId) -> String {
-        self.runs.get(&id).map_or_else(|| format!("run {id}"), |run| run.unit.config.spec.name.clone())
+        self.runs.get(&id).map_or_else(|| format!("run {id}"), |run| run.unit.config.spec.name.to_string())
     }
 }
 
@@ -380,7 +411,7 @@ impl Voice {
             let what = if self.running.is_some() { "probe failed: " } else { NOT_READY };
             return Some(format!("{what}{trouble}"));
         }
-        match (self.phase, self.status.as_str()) {
+        match (self.phase, &*self.status) {
             (None, "") => None,
             (Some(phase), "") => Some(phase.into()),
             (None, status) => Some(status.into()),

@@ -37,7 +37,7 @@ pub(super) fn beginnings(
     archive: &Archive,
     (units, guardian): (&Units, u32),
 ) -> Beginnings {
-    let (memory, began, recoveries, respawns) = match past.remains {
+    let (mut memory, began, recoveries, respawns) = match past.remains {
         Some(remains) => {
             if !past.again {
                 remains.snapshot.shutdown = None;
@@ -52,6 +52,12 @@ pub(super) fn beginnings(
             (cold(archive.copy(), units), Edge::now().0, died, 0)
         }
     };
+    for record in memory.services.values_mut() {
+        if let Some(unit) = units.get(&record.name) {
+            // The same text, which is held once.
+            record.name = unit.config.spec.name.clone();
+        }
+    }
     archive.reached(memory.seq);
     journal.set_beginnings(began, recoveries, respawns);
     Beginnings { memory, began: Moment(began), recoveries, respawns, guardian }

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use relume_config::Config;
 use relume_core::{Outbox, Supervisor};
 use relume_os::files::Lock;
 use relume_os::{clock, prctl};
@@ -89,6 +90,20 @@ pub(crate) fn begin(options: &Options) -> Trouble {
         Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock, &options.settled)),
         Err(trouble) => trouble,
     }
+}
+
+/// The config by itself. Reading has left it between what was needed for that alone, and pages of which a tenth is used are used;
+/// a thread has a heap of its own, in which it lies close together.
+fn afresh(config: Config) -> Config {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("afresh".into());
+        let copied = thread.spawn_scoped(scope, || config.afresh()).map(|copying| copying.join());
+        match copied {
+            Ok(Ok(copy)) => Some(copy),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    })
+    .unwrap_or(config)
 }
 
 /// What all starts have in common.
@@ -176,8 +191,10 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (inbox, gate) = (Arc::new(Inbox::new()?), Gate::default());
     let source = Arc::new(Source { load, trust });
     let templates = config.templates.clone();
-    let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
     let again = std::env::var_os(AGAIN).is_some();
+    // A successor is waited for, and gets its config without reading it.
+    let config = if again { config } else { afresh(config) };
+    let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
     let Taken { keeper, mut fds, lock, mut journal, mut remains } = take(thread, &places, units.order.len())?;
     let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));

@@ -76,7 +76,7 @@ pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive)
 
 /// The services that are meant to come up: the named ones, or those that start by themselves.
 pub(super) fn meant(units: &Units, names: &[String]) -> Vec<String> {
-    let wanted = |name: &&Arc<str>| match units.get(name) {
+    let wanted = |name: &&relume_core::Name| match units.get(name) {
         Some(unit) if names.is_empty() => unit.config.spec.policy.autostart,
         Some(_) => names.iter().any(|named| **named == ***name),
         None => false,
@@ -132,6 +132,6 @@ pub(super) fn start_capture(
 /// The output of all services, for `up --follow`.
 pub(super) fn stream(units: &Units, places: &Places, screen: &Screen) -> std::io::Result<LogStream> {
     let logs = units.order.iter().filter_map(|name| units.get(name));
-    let log = |unit: &Arc<Unit>| (unit.config.spec.name.clone(), unit.out.path.clone());
+    let log = |unit: &Arc<Unit>| (unit.config.spec.name.to_string(), unit.out.path.to_path_buf());
     LogStream::start(logs.map(log).collect(), places.status_file.clone(), screen)
 }

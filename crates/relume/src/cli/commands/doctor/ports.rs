@@ -13,11 +13,11 @@ use crate::port_holders;
 pub(super) fn held(services: &[ServiceConfig]) -> Vec<Check> {
     let mut wanted: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for service in services {
-        if let Some(port) = service.shown.port {
+        if let Some(port) = service.shown.more.port {
             wanted.entry(port).or_default().push(&service.spec.name);
         }
         // Those of a service's sockets: instances share them.
-        for socket in &service.sockets {
+        for socket in &*service.sockets {
             if let (SocketAddress::Inet(_, port), SocketKind::Stream) = (&socket.address, socket.kind) {
                 let names = wanted.entry(*port).or_default();
                 if !names.iter().any(|name| *name == service.spec.name || *name == service.base_name) {

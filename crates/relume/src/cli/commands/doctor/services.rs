@@ -30,12 +30,15 @@ pub(super) fn programs(services: &[ServiceConfig]) -> Vec<Check> {
             ("stop_command", &hooks.stop),
             ("reload_command", &hooks.reload),
         ];
-        let others = others.into_iter().filter_map(|(key, hook)| Some((key, &hook.as_ref()?.argv)));
+        let others = others.into_iter().filter_map(|(key, hook)| Some((key, hook.as_ref()?.argv.as_slice())));
         // An engine is asked when its container is started.
-        let main = match &service.stand_in {
-            None => vec![("command", &service.launch.argv)],
+        let command = service.launch.command();
+        let main = match service.stand_in.as_deref() {
+            None => vec![("command", command.as_slice())],
             Some(StandIn::Container(_)) => Vec::new(),
-            Some(StandIn::External(external)) => external.commands(),
+            Some(StandIn::External(external)) => {
+                external.commands().into_iter().map(|(key, argv)| (key, argv.as_slice())).collect()
+            }
         };
         for (key, argv) in main.into_iter().chain(others) {
             let Some(program) = argv.first() else { continue };
@@ -57,7 +60,7 @@ pub(super) fn programs(services: &[ServiceConfig]) -> Vec<Check> {
 
 /// Whether there is an engine for the containers.
 pub(super) fn engines(services: &[ServiceConfig]) -> Vec<Check> {
-    let containers = services.iter().filter_map(|service| match &service.stand_in {
+    let containers = services.iter().filter_map(|service| match service.stand_in.as_deref() {
         Some(StandIn::Container(container)) => Some((&service.spec.name, container.engine)),
         Some(StandIn::External(_)) | None => None,
     });
@@ -77,14 +80,14 @@ pub(super) fn engines(services: &[ServiceConfig]) -> Vec<Check> {
 fn find(program: &str, service: &ServiceConfig) -> Result<PathBuf, String> {
     let launch = &service.launch;
     if program.contains('/') {
-        let path = launch.working_dir.join(program);
+        let path = launch.how.working_dir.join(program);
         return executable(&path).map(|()| path);
     }
     let own = launch.environment.0.get("PATH").cloned();
     let search = own.or_else(|| std::env::var("PATH").ok()).unwrap_or_else(|| "/usr/bin:/bin".into());
     let mut last = format!("{program} is in no folder of PATH ({search})");
     for folder in search.split(':') {
-        let path = launch.working_dir.join(folder).join(program);
+        let path = launch.how.working_dir.join(folder).join(program);
         if path.exists() {
             match executable(&path) {
                 Ok(()) => return Ok(path),
@@ -117,7 +120,7 @@ fn text(account: &Account) -> String {
 pub(super) fn users(services: &[ServiceConfig]) -> Vec<Check> {
     let mut who: BTreeMap<(Option<String>, Option<String>), &str> = BTreeMap::new();
     for service in services {
-        let pair = (service.launch.user.as_ref().map(text), service.launch.group.as_ref().map(text));
+        let pair = (service.launch.how.user.as_ref().map(text), service.launch.how.group.as_ref().map(text));
         if pair != (None, None) {
             who.entry(pair).or_insert(&service.spec.name);
         }
@@ -161,14 +164,14 @@ pub(super) fn rights(services: &[ServiceConfig]) -> Vec<Check> {
     for service in services {
         let (name, launch) = (&service.spec.name, &service.launch);
         let wants = [
-            (launch.nice.is_some_and(|nice| nice < 0), "nice", "a priority above the usual"),
+            (launch.how.nice.is_some_and(|nice| nice < 0), "nice", "a priority above the usual"),
             (
-                launch.oom_score_adj.is_some_and(|score| score < 0),
+                launch.how.oom_score_adj.is_some_and(|score| score < 0),
                 "oom_score_adj",
                 "to be spared when memory is short",
             ),
             (
-                service.shown.port.is_some_and(|port| port < unprivileged_port()),
+                service.shown.more.port.is_some_and(|port| port < unprivileged_port()),
                 "port",
                 "a port kept for root",
             ),
@@ -193,8 +196,8 @@ fn unprivileged_port() -> u16 {
 pub(super) fn folders(services: &[ServiceConfig]) -> Vec<Check> {
     let mut seen: BTreeMap<(&Path, Option<String>), &str> = BTreeMap::new();
     for service in services {
-        let user = service.launch.user.as_ref().map(text);
-        seen.entry((&service.launch.working_dir, user)).or_insert(&service.spec.name);
+        let user = service.launch.how.user.as_ref().map(text);
+        seen.entry((&service.launch.how.working_dir, user)).or_insert(&service.spec.name);
     }
     let judged = seen.into_iter().filter_map(|((dir, user), service)| {
         let what = format!("{service}.working_dir");

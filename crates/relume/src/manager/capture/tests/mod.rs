@@ -71,7 +71,7 @@ impl Rig {
     fn attach_to(&self, log: Arc<LogTarget>) -> (StreamId, PipeWriter) {
         let (pipe, writer) = std::io::pipe().unwrap();
         let id = StreamId(self.ids.fetch_add(1, Ordering::Relaxed));
-        let who = log.path.file_stem().unwrap().to_string_lossy().into_owned();
+        let who = log.path.file_stem().unwrap().to_string_lossy().as_ref().into();
         let origin = Origin { run: 1, is_error: false };
         self.capture.attach(Stream { id, log, pipe: pipe.into(), who, origin, begins: true }).unwrap();
         (id, writer)

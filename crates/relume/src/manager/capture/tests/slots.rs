@@ -99,8 +99,10 @@ fn a_short_read_counts_as_it_is() {
 /// A chunk that is put into another form: a kill before that leaves it to be formed, one after it leaves what was formed.
 #[test]
 fn a_staged_chunk_is_written_as_it_was_staged() {
-    let target =
-        Arc::new(LogTarget { format: Format::Timestamp, ..LogTarget::plain("/nowhere/t.log".into(), None) });
+    let target = Arc::new(LogTarget {
+        format: Format::Timestamp,
+        ..LogTarget::plain(Path::new("/nowhere/t.log"), None)
+    });
     let mut slot = Slot::on_heap();
     slot.begin(&target, ORIGIN, place(0), (b"l", 3)).copy_from_slice(b"in\n");
     slot.filled(3);
@@ -137,7 +139,7 @@ fn a_vault_keeps_what_was_on_its_way() {
     assert_eq!(slots.len(), 2);
     for (slot, text) in slots.iter_mut().zip([b"first", b"other"]) {
         assert!(slot.recover() && slot.outlives_us());
-        assert_eq!((slot.pending(), slot.target().path), (&text[..], PathBuf::from("/nowhere/web.log")));
+        assert_eq!((slot.pending(), slot.target().path), (&text[..], Path::new("/nowhere/web.log").into()));
     }
     drop(slots);
     fs::write(dir.join("0"), vec![7; 9000]).unwrap();
@@ -247,7 +249,7 @@ fn inherit(content: &[u8], replaced: bool, rotate: Option<Rotate>) -> (tempfile:
     }
     fs::write(&target.path, content).unwrap();
     live(&FakeDisk::default(), &target, kill(&slot), &[], &mut 0);
-    let path = target.path.clone();
+    let path = target.path.to_path_buf();
     (dir, path)
 }
 
