@@ -45,7 +45,7 @@ fn up(services: Map<String, Value>) -> (Relume, Status) {
 }
 
 /// Both figures are from the last look for ends that a manager took to the first one that the next took. Shown to fail: with a
-/// successor that forgets one process that it is handed, that service runs twice.
+/// successor that forgets one process that it is handed.
 #[test]
 fn a_respawn_and_a_killed_manager_leave_many_services_as_they_were() {
     let (relume, first) = up(idle(services(40)));
@@ -92,7 +92,7 @@ fn keep_asking_api(socket: &Path, enough: &AtomicBool) -> Seen {
     seen
 }
 
-/// Shown to fail: with a successor that makes a new socket instead of taking the one that is kept, clients of the manager are refused.
+/// Shown to fail: with a successor that makes a new socket instead of taking the one that is kept.
 #[test]
 fn no_client_is_refused_over_respawns() {
     let [port] = free_ports();

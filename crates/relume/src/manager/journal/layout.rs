@@ -29,7 +29,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"relume_j");
 pub(super) const VERSION: u64 = 1;
 
 const AT_MAGIC: usize = 0;
-const AT_VERSION: usize = 8;
+pub(super) const AT_VERSION: usize = 8;
 const AT_ACTIVE: usize = 16;
 const AT_USED: usize = 24;
 const AT_HALF: usize = 40;
