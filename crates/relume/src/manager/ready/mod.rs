@@ -79,6 +79,7 @@ pub(crate) struct Readying {
 }
 
 /// One run's. There are as many as services, of which hardly one has more than its smallest parts.
+#[derive(Default)]
 struct Voice {
     /// None: it has nothing to speak into.
     heard: Option<Box<Heard>>,
@@ -195,19 +196,8 @@ impl Edge {
         let voice = Voice {
             heard: has_ears.then(|| Box::new(Heard { ears, tokens })),
             said,
-            awaited: false,
-            told_ready: false,
             line: self.ready_runs.lines.remove(&id),
-            running: None,
-            over: false,
-            health: Rare::default(),
-            asking: Vec::new(),
-            trouble: None,
-            claim: None,
-            settled: false,
-            phase: None,
-            status: Box::default(),
-            strangers: false,
+            ..Voice::default()
         };
         self.ready_runs.voices.insert(id, Box::new(voice));
         self.ask_on(id);

@@ -1,7 +1,7 @@
 //! Runs that have nothing to say and are asked nothing, as most are: of them is remembered what a voice would begin with,
 //! should a later configuration ask them something.
 
-use relume_core::{Moment, Rare, RunId};
+use relume_core::{Moment, RunId};
 
 use super::Voice;
 use super::ears::Ears;
@@ -20,23 +20,7 @@ pub(crate) struct Quiet {
 impl Quiet {
     /// The voice that it would have had.
     fn voice(self) -> Voice {
-        Voice {
-            heard: None,
-            said: true,
-            awaited: false,
-            told_ready: false,
-            line: false,
-            running: self.running,
-            over: self.over,
-            health: Rare::default(),
-            asking: Vec::new(),
-            trouble: None,
-            claim: None,
-            settled: false,
-            phase: None,
-            status: Box::default(),
-            strangers: false,
-        }
+        Voice { said: true, running: self.running, over: self.over, ..Voice::default() }
     }
 }
 
