@@ -10,7 +10,6 @@
 //! held back. So a restart loop is a message a minute, and its end in `max_restarts` still one of its own.
 
 use std::collections::HashMap;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +20,9 @@ use relume_proto::EventRecord;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::capture::Capture;
 use super::inbox::{Inbox, News};
+use super::last_words;
 use super::ready::http;
 use super::undelivered::{Kept, Letter, Shelf};
 use super::units::{Unit, Units};
@@ -43,15 +44,16 @@ const AT_ONCE: usize = 8;
 /// Alerts that wait or are on their way; beyond it they are dropped, and that is said.
 const MOST: usize = 1_000;
 
-/// How much of the end of a log is read, and how many lines of that are told.
-const TAIL_BYTES: u64 = 8 * 1024;
+/// How many of the last lines of a log are told, and how many bytes of them: a command has them in its environment.
 const TAIL_LINES: usize = 20;
+const TAIL_BYTES: usize = 8 * 1024;
 
 /// Who has been told what.
 #[derive(Debug)]
 pub(crate) struct Alerts {
     net: Handle,
     inbox: Arc<Inbox>,
+    capture: Arc<Capture>,
     turns: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     shelf: Shelf,
@@ -76,9 +78,10 @@ struct Dossier {
 }
 
 impl Alerts {
-    pub(crate) fn new(net: Handle, inbox: Arc<Inbox>, runtime_dir: &Path) -> Self {
+    pub(crate) fn new(net: Handle, (inbox, capture): (Arc<Inbox>, Arc<Capture>), runtime_dir: &Path) -> Self {
         let (turns, waiting) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(MOST)));
-        Self { net, inbox, turns, waiting, shelf: Shelf::at(runtime_dir), told: HashMap::new() }
+        let shelf = Shelf::at(runtime_dir);
+        Self { net, inbox, capture, turns, waiting, shelf, told: HashMap::new() }
     }
 
     /// Goes on with what an earlier manager has not delivered.
@@ -153,13 +156,12 @@ impl Alerts {
             return self.inbox.send(News::Warned(text));
         };
         let (turns, inbox, unit) = (Arc::clone(&self.turns), Arc::clone(&self.inbox), Arc::clone(unit));
-        let shelf = self.shelf.clone();
+        let (shelf, capture) = (self.shelf.clone(), Arc::clone(&self.capture));
         self.net.spawn(async move {
             let _place = place;
             let Ok(turn) = turns.acquire().await else { return };
-            let log = unit.out.path.clone();
-            let lines = tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(move || tail(&log))).await;
-            dossier.fields.push(("log", lines.ok().and_then(Result::ok).unwrap_or_default()));
+            let lines = last_words::of(&capture, unit.out.path.to_path_buf(), TAIL_LINES).await;
+            dossier.fields.push(("log", end_of(&lines.join("\n"), TAIL_BYTES).to_owned()));
             if alert.command.is_some() {
                 inbox.send(News::Alert { service, which, told: dossier.variables() });
             }
@@ -292,20 +294,11 @@ fn inside_string(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// The last lines of a log.
-fn tail(path: &Path) -> String {
-    let read = || {
-        let mut file = std::fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(bytes)
-    };
-    let bytes = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+/// The end of a text, at most so many bytes and whole characters.
+fn end_of(text: &str, most: usize) -> &str {
+    let begin = text.len().saturating_sub(most);
+    let begin = (begin..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    &text[begin..]
 }
 
 #[cfg(test)]
@@ -330,5 +323,10 @@ mod tests {
     fn without_a_template_all_is_told_as_json() {
         let value: serde_json::Value = serde_json::from_str(&dossier().text(None)).unwrap();
         assert_eq!((&value["service"], &value["held_back"]), (&"web".into(), &2.into()));
+    }
+
+    #[test]
+    fn the_end_of_a_text_has_no_half_characters() {
+        assert_eq!((end_of("grün", 2), end_of("grün", 9), end_of("", 2)), ("n", "grün", ""));
     }
 }

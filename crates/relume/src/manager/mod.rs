@@ -26,6 +26,7 @@ mod job;
 mod journal;
 mod keeper;
 pub(crate) mod last_known;
+mod last_words;
 mod launch;
 mod leaving;
 mod limiting;

@@ -3,7 +3,6 @@
 //! The board says what is so. The history may lie on a disk that does not answer and so may the log: each has its patience, and
 //! what does not come in time is left out.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,11 +11,10 @@ use axum::http::StatusCode;
 use relume_proto::{EventKind, EventRecord, ExplainReport, Targets, names_from_query};
 
 use super::{Office, Refusal, targets};
-use crate::last_lines;
 use crate::manager::archive::PAGE;
-use crate::manager::publish;
+use crate::manager::{last_words, publish};
 
-/// How long history and log may take.
+/// How long the history may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Events of the service that are told.
@@ -54,7 +52,9 @@ pub(super) async fn get(
         link.since = became.map(|event| event.at.clone());
     }
     report.history = of(&all, &report.service.name);
-    report.lines = tail(report.service.log.clone(), lines).await;
+    if let Some(log) = report.service.log.clone() {
+        report.lines = last_words::of(&office.capture, log.into(), lines.min(MOST_LINES)).await;
+    }
     Ok(Json(report))
 }
 
@@ -90,10 +90,4 @@ async fn events(office: &Office) -> Vec<EventRecord> {
     let _late = tokio::time::timeout(PATIENCE, read).await;
     all.extend(kept);
     all
-}
-
-async fn tail(log: Option<String>, lines: usize) -> Vec<String> {
-    let Some(path) = log.map(PathBuf::from) else { return Vec::new() };
-    let read = tokio::task::spawn_blocking(move || last_lines::of(&path, lines.min(MOST_LINES)));
-    tokio::time::timeout(PATIENCE, read).await.ok().and_then(Result::ok).unwrap_or_default()
 }

@@ -28,6 +28,7 @@ use relume_proto::{ApiError, ErrorCode};
 use tokio::sync::watch;
 
 use super::archive::Archive;
+use super::capture::Capture;
 use super::inbox::Inbox;
 use super::publish::{Board, Desk};
 use super::reload::Source;
@@ -44,6 +45,7 @@ pub(crate) struct Office {
     /// How the configuration is read again.
     pub(crate) source: Arc<Source>,
     pub(crate) archive: Archive,
+    pub(crate) capture: Arc<Capture>,
     /// Measures what services use while somebody asks.
     pub(crate) sampler: Sampler,
     /// True: this manager is about to be replaced; whoever waits comes again.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use relume_os::epoll::EventFd;
 
 use super::compress::Done;
-use super::orders::{Moved, Order, Orders};
+use super::orders::{Awaited, Moved, Order, Orders};
 use super::{LogTarget, Look, Refused, Stream, StreamId};
 use crate::output_index::Kind;
 
@@ -225,6 +225,17 @@ impl Inbox {
         state.orders[hand].compressed.push(done);
         drop(state);
         self.ring(hand);
+    }
+
+    /// Whoever writes the file at this path is to take in what its pipes hold.
+    pub(super) fn take_in(&self, awaited: Awaited) {
+        let mut state = self.lock();
+        let hand = state.hand_for(&awaited.path);
+        if !state.closed[hand] {
+            state.orders[hand].awaited.push(awaited);
+            drop(state);
+            self.ring(hand);
+        }
     }
 
     pub(super) fn stop(&self) {

@@ -62,6 +62,7 @@ use std::time::{Duration, Instant};
 
 use relume_core::Name;
 use relume_os::epoll::EventFd;
+use tokio::sync::oneshot;
 
 pub(crate) use self::format::Origin;
 pub(crate) use self::look::Look;
@@ -74,6 +75,7 @@ pub(crate) use relume_config::WhenFull;
 use self::disk::{Disk, RealDisk};
 pub(crate) use self::inbox::Halt;
 use self::inbox::Inbox;
+use self::orders::Awaited;
 use self::report::Next;
 use self::slot::Slot;
 use self::vault::Vault;
@@ -325,6 +327,14 @@ impl Capture {
         self.inbox.mark(id, kind);
     }
 
+    /// Ends when what the pipes of this file held at the call is in the file, or never will be: for whoever reads it to say why
+    /// a service ended. A disk that hangs keeps it waiting.
+    pub(crate) async fn take_in(&self, path: &Path) {
+        let (done, ended) = oneshot::channel();
+        self.inbox.take_in(Awaited { path: path.to_owned(), done });
+        let _always_dropped = ended.await;
+    }
+
     /// The configuration changed: what is read from the stream from now on goes here.
     pub(crate) fn retarget(&self, id: StreamId, log: Arc<LogTarget>) {
         self.inbox.retarget(id, log);
@@ -374,6 +384,12 @@ impl Capture {
             };
         }
         all
+    }
+}
+
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capture").finish_non_exhaustive()
     }
 }
 

@@ -4,15 +4,17 @@
 //! ordered of it meanwhile waits with the new thread for its coming.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use relume_os::epoll::Interest;
+use tokio::sync::oneshot;
 
 use super::compress::Done;
 use super::inbox::Hand;
 use super::report::{Next, Report};
 use super::stream::{FileKey, Flow, Pipe};
-use super::thread::Worker;
+use super::thread::{TURN_READS, Worker};
 use super::{LogTarget, Look, Origin, Stream, StreamId};
 use crate::output_index::Kind;
 
@@ -25,9 +27,17 @@ pub(super) struct Orders {
     pub(super) reopen: bool,
     pub(super) compressed: Vec<Done>,
     pub(super) each: Vec<(StreamId, Order)>,
+    pub(super) awaited: Vec<Awaited>,
     pub(super) stop: bool,
     /// End as one who is succeeded: what stands in the pipes stays there.
     pub(super) leave: bool,
+}
+
+/// Somebody waits for what the pipes of a file hold now.
+pub(super) struct Awaited {
+    pub(super) path: PathBuf,
+    /// Dropped when it is in the file, or when there is no more to be had.
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// One order about one stream.
@@ -61,7 +71,7 @@ pub(super) struct Closed {
 
 impl Worker {
     pub(super) fn obey(&mut self, orders: Orders) {
-        let Orders { attach, moved, retarget, reopen, compressed, each, stop, leave } = orders;
+        let Orders { attach, moved, retarget, reopen, compressed, each, awaited, stop, leave } = orders;
         for stream in attach {
             self.attach(stream);
         }
@@ -79,8 +89,23 @@ impl Worker {
         for (id, order) in each {
             self.carry_out(id, order);
         }
+        for Awaited { path, done } in awaited {
+            self.take_in(&path);
+            drop(done);
+        }
         self.stopping |= stop;
         self.leaving |= leave;
+    }
+
+    /// Moves what the pipes of this file hold; of a service that never stops writing as much as two turns give.
+    fn take_in(&mut self, path: &Path) {
+        let streams =
+            self.file_of(path).and_then(|key| self.files.get(&key)).map(|file| file.streams.clone());
+        for id in streams.into_iter().flatten() {
+            if self.pipes.get(&id).is_some_and(|pipe| pipe.flow != Flow::Held) {
+                self.take_turn(id, 2 * TURN_READS);
+            }
+        }
     }
 
     fn carry_out(&mut self, id: StreamId, order: Order) {

@@ -29,7 +29,7 @@ const BELL: u64 = u64::MAX;
 const ROUND_READS: usize = 128;
 
 /// Reads of one pipe in one round: half of the largest pipe.
-const TURN_READS: usize = 4;
+pub(super) const TURN_READS: usize = 4;
 
 /// What a turn ended with.
 enum Turn {

@@ -167,8 +167,9 @@ fn answer(
     (publisher, inbox): (&Publisher, &Arc<Inbox>),
     (runtime_dir, units): (&Path, &Arc<Units>),
 ) -> Result<(tokio::runtime::Handle, UnderWay), Trouble> {
+    let capture = Arc::clone(&office.capture);
     let net = api::start(door, office)?;
-    let alerts = Alerts::new(net.clone(), Arc::clone(inbox), runtime_dir);
+    let alerts = Alerts::new(net.clone(), (Arc::clone(inbox), capture), runtime_dir);
     alerts.go_on(Arc::clone(units));
     let alerting = alerts.under_way();
     publisher.send(Note::Alerts(Box::new(alerts)));
@@ -221,8 +222,9 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (close, closing) = watch::channel(false);
     let (sampler, times) = measure(&board, &inbox)?;
     let measured = sampler.clone();
-    let (asked, kept) = (Arc::clone(&source), archive.clone());
-    let office = Office { board, desk, inbox: inbox_, source: asked, archive: kept, sampler, closing };
+    let (asked, kept, pipes) = (Arc::clone(&source), archive.clone(), Arc::clone(&capture));
+    let office =
+        Office { board, desk, inbox: inbox_, source: asked, archive: kept, capture: pipes, sampler, closing };
     let (net, alerting) = answer(door, office, (&shown.publisher, &inbox), (&places.runtime_dir, &units))?;
 
     let mut edge = edge(Parts {

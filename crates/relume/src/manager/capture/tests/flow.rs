@@ -51,6 +51,35 @@ fn small_writes_run_together() {
     assert!(passes < 3 * ticks + 100, "{passes} wake-ups in {ticks} ms for {LINES} lines");
 }
 
+/// Whoever asks has all that was written before, also of a pipe that is left alone for a while, and of one that nobody writes to
+/// any more; a file that cannot be written keeps nobody waiting.
+/// Seen to fail without a turn for the pipes: the file is not there yet.
+#[test]
+fn what_stands_in_a_pipe_is_taken_in_for_whoever_asks() {
+    let rig = Rig::new();
+    let ask = |name: &str| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(rig.capture.take_in(&rig.path(name)));
+    };
+    let (id, mut writer) = rig.attach("web.log");
+    let mut wanted = String::new();
+    for number in 0..40 {
+        let line = format!("line {number}\n");
+        writer.write_all(line.as_bytes()).unwrap();
+        wanted += &line;
+        ask("web.log");
+        assert_eq!(String::from_utf8(rig.read("web.log")).unwrap(), wanted);
+    }
+    rig.disk.leave_room(&rig.path("web.log"), 0);
+    writer.write_all(b"more\n").unwrap();
+    ask("web.log");
+    rig.disk.free();
+    rig.finish(id);
+    ask("web.log");
+    ask("nobody.log");
+    assert_eq!(String::from_utf8(rig.read("web.log")).unwrap(), wanted + "more\n");
+}
+
 /// A flood next to a quiet service delays its lines by less than a second (the promise is 100 ms, on a quiet machine).
 /// Seen to fail with a turn that lasts as long as there is something: the line never came.
 #[test]
