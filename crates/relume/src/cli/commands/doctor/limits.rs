@@ -84,6 +84,10 @@ mod tests {
         let all = ["cpu".to_owned(), "memory".to_owned()];
         assert_eq!(judge(&["web"], (&wanted, &all), "/x", free).verdict, Verdict::Ok);
         let shared = judge(&["web"], (&wanted, &all), "/x", || Err("a shell is in it".into()));
-        assert!(shared.verdict == Verdict::Warn && shared.detail.ends_with("a shell is in it"), "{}", shared.detail);
+        assert!(
+            shared.verdict == Verdict::Warn && shared.detail.ends_with("a shell is in it"),
+            "{}",
+            shared.detail
+        );
     }
 }
