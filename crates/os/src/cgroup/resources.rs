@@ -241,6 +241,20 @@ mod tests {
         assert!(error.contains("hugetlb") && !error.contains("memory,"), "{error}");
     }
 
+    /// Looked at alone, nothing is moved and nothing written. Shown to fail: with whoever is inside taken for one of ours.
+    #[test]
+    fn who_is_in_the_way_is_told_without_touching_anything() {
+        let (home, _root) = fake();
+        may_hand_on(home.path(), &["memory"], &[7, 8]).unwrap();
+        let error = may_hand_on(home.path(), &["memory"], &[7]).unwrap_err().to_string();
+        assert!(error.contains("pid 8"), "{error}");
+        assert!(!home.path().join("cgroup.subtree_control").exists());
+        // What is handed on already is in nobody's way.
+        fs::write(home.path().join("cgroup.subtree_control"), "memory").unwrap();
+        may_hand_on(home.path(), &["memory"], &[]).unwrap();
+        assert_eq!(controllers_in(home.path()), ["cpuset", "cpu", "memory", "pids"]);
+    }
+
     #[test]
     fn a_unit_of_systemd_is_not_made_one_that_cannot_be_started_again() {
         let home = tempfile::tempdir().unwrap();

@@ -21,8 +21,6 @@ use crate::shim::{self, Order, What};
 /// Variables that are relume's own business and never reach a service.
 const OWN_PREFIXES: [&str; 3] = ["RELUME_", "LISTEN_", "WATCHDOG_"];
 
-/// What a service is asked to stop with unless its configuration says otherwise: signal(7).
-
 /// What every service starts with: the environment and limits that relume itself was started with.
 #[derive(Debug)]
 pub(crate) struct Inheritance {
