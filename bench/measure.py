@@ -191,6 +191,17 @@ def crashes(records, count, samples, up, seconds=15):
     return found
 
 
+def restarts(life, times, wave=50):
+    """Kills so many services, some at a time, and waits until each has come back."""
+    for first in range(0, times, wave):
+        before = life.records.latest()
+        killed = [number % life.count for number in range(first, min(first + wave, times))]
+        for number in killed:
+            os.kill(before[number][1], signal.SIGKILL)
+        life.records.wait(lambda: all(life.records.latest()[n][1] != before[n][1] for n in killed), 60, "restarts")
+        proc.reap()
+
+
 def limit_crashes(ground, count, samples):
     child, records, _ = start_limit(ground, count, "restart")
     found = crashes(records, count, samples, 0.002)
