@@ -164,6 +164,8 @@ fn no_line_is_lost(relume: &Relume) {
     assert_eq!(all, (1..=all.len() as u64).collect::<Vec<_>>());
 }
 
+/// Shown to fail: with a database that is tried again every twelve seconds, and with a chunk that is thrown away when it could not be
+/// written (a gap in the lines).
 fn falls_ill(feels: Feels, what: &str) {
     let Some((sick, relume)) = relume_on_a_sick_disk() else { return };
     sick.feel(feels);
@@ -175,7 +177,6 @@ fn falls_ill(feels: Feels, what: &str) {
     leaves_well(&relume);
 }
 
-/// Shown to fail: with a database that is tried again every ten seconds.
 #[test]
 fn a_disk_that_takes_no_writes_changes_nothing_for_services_and_is_caught_up_with() {
     falls_ill(Feels::NoWrites, "input/output error at each write");
