@@ -89,6 +89,7 @@ fn goes_on(relume: &Relume, what: &str) {
             commands += 1;
         }
     }
+    relume.ok(&["respawn"]);
     let after = relume.wait_until("they are restarted as ever", |now| {
         ["dies0", "dies1"].iter().all(|name| now.restarts(name) > before.restarts(name) + 2)
     });
