@@ -35,7 +35,7 @@ impl Unlimited {
                 let ours = [std::process::id(), keeper.guardian()];
                 let wanted =
                     cgroup::Limits { memory: limits.memory, cpu_milli: limits.cpu_milli, pids: limits.pids };
-                let enabled = cgroups.root.enable(name, &limits.controllers(), &ours);
+                let enabled = cgroups.root.enable(&limits.controllers(), &ours);
                 enabled.and_then(|()| cgroup.limit(wanted)).map_err(|error| error.to_string())
             }
         };
