@@ -55,6 +55,8 @@ pub struct Container {
     pub network: Option<String>,
     /// Whose engine.
     pub engine: Engine,
+    /// The number of the signal that asks it to end; `None`: the image's own.
+    pub stop_signal: Option<i32>,
 }
 
 /// Values of variables may be passwords: only their names are shown.
@@ -69,6 +71,7 @@ impl fmt::Debug for Container {
             .field("volumes", &self.volumes)
             .field("network", &self.network)
             .field("engine", &self.engine)
+            .field("stop_signal", &self.stop_signal)
             .finish()
     }
 }
@@ -201,6 +204,7 @@ mod tests {
             volumes: Vec::new(),
             network: None,
             engine: Engine::Auto,
+            stop_signal: None,
         };
         let shown = format!("{container:?}");
         assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");

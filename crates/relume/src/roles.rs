@@ -28,7 +28,7 @@ const PROGRAM: &str = "RELUME_PROGRAM";
 /// Where everything is, as it was settled when relume was started ([`crate::settled`]).
 pub(crate) const PLACES: &str = "RELUME_PLACES";
 
-/// Set for the process that `up --detach` has put in the background.
+/// Set for the process that `up --detach` has put in the background: the pid of the command, which waits for its services.
 pub(crate) const IN_BACKGROUND: &str = "RELUME_IN_BACKGROUND";
 
 /// Set for a process that is to read a recorded configuration instead of the files: the number of its descriptor.

@@ -79,7 +79,7 @@ impl Teller {
             return true;
         }
         let first = if self.stopping { "STOPPING=1" } else { "READY=1" };
-        let text = format!("{first}\nSTATUS={}", summary(services));
+        let text = format!("{first}\nSTATUS={}", summary(entries(services)));
         if text == self.told {
             return true;
         }
@@ -95,17 +95,17 @@ impl Teller {
 }
 
 /// `12 of 12 services running`, and who is not well. What was stopped on request is not counted.
-fn summary(services: &StatusFile) -> String {
-    let wanted = || services.iter().filter(|(_, service)| service.status != State::Stopped);
+fn summary<'a>(services: impl Iterator<Item = (&'a str, &'a State)> + Clone) -> String {
+    let wanted = || services.clone().filter(|(_, state)| **state != State::Stopped);
     let well = |state: &State| matches!(state, State::Running | State::Completed);
     let ill = |state: &State| {
         matches!(state, State::Crashed | State::Failed | State::MaxRestarts | State::Unhealthy)
     };
-    let running = wanted().filter(|(_, service)| well(&service.status)).count();
+    let running = wanted().filter(|(_, state)| well(state)).count();
     let mut text = format!("{running} of {} services running", wanted().count());
     let names: Vec<String> = wanted()
-        .filter(|(_, service)| ill(&service.status))
-        .map(|(name, service)| format!("{name} {}", service.status.as_str()))
+        .filter(|(_, state)| ill(state))
+        .map(|(name, state)| format!("{name} {}", state.as_str()))
         .collect();
     if !names.is_empty() {
         text.push_str(&format!("; {}", names.iter().take(NAMES).cloned().collect::<Vec<_>>().join(", ")));
@@ -114,6 +114,10 @@ fn summary(services: &StatusFile) -> String {
         text.push_str(&format!(" and {} more", names.len() - NAMES));
     }
     text
+}
+
+fn entries(services: &StatusFile) -> impl Iterator<Item = (&str, &State)> + Clone {
+    services.iter().map(|(name, service)| (name.as_str(), &service.status))
 }
 
 /// The guardian's signs of life.
@@ -169,7 +173,7 @@ pub(crate) fn hand_over(places: &Places) -> bool {
     let end = Instant::now() + HOLDER;
     while Instant::now() < end {
         if let Ok(holder) = api.version() {
-            if tell_main(&client, &holder) {
+            if tell_main(&client, &api, &holder) {
                 return true;
             }
         } else if !is_held(places) {
@@ -181,13 +185,17 @@ pub(crate) fn hand_over(places: &Places) -> bool {
 }
 
 /// A guardian that has just died is still named by its manager for a moment.
-fn tell_main(client: &NotifyClient, holder: &VersionReport) -> bool {
+fn tell_main(client: &NotifyClient, api: &Client, holder: &VersionReport) -> bool {
     let lives = |pid| PidFd::open(pid).and_then(|process| process.has_ended()).is_ok_and(|ended| !ended);
     if !lives(holder.guardian_pid) {
         return false;
     }
-    let text =
-        format!("MAINPID={}\nREADY=1\nSTATUS=handed over to the relume that runs", holder.guardian_pid);
+    // It has told its services already, of which systemd forgets at each start, and tells again only what changes.
+    let status = api.status(&[]).map_or_else(
+        |_| "handed over to the relume that runs".to_owned(),
+        |report| summary(report.services.iter().map(|service| (service.name.as_str(), &service.state))),
+    );
+    let text = format!("MAINPID={}\nREADY=1\nSTATUS={status}", holder.guardian_pid);
     // Read before we end: who has sent it is looked up by our pid.
     client.send(&text).is_ok_and(|sent| sent) && client.wait_until_read(READ).is_ok()
 }
@@ -211,12 +219,12 @@ mod tests {
     #[test]
     fn the_status_counts_what_is_wanted_and_names_who_is_not_well() {
         let all = [("a", State::Running), ("b", State::Completed), ("c", State::Stopped)];
-        assert_eq!(summary(&services(&all)), "2 of 2 services running");
+        assert_eq!(summary(entries(&services(&all))), "2 of 2 services running");
         let all = [("a", State::Running), ("b", State::Crashed), ("c", State::Starting)];
-        assert_eq!(summary(&services(&all)), "1 of 3 services running; b crashed");
+        assert_eq!(summary(entries(&services(&all))), "1 of 3 services running; b crashed");
         let all = ["a", "b", "c", "d", "e"].map(|name| (name, State::Failed));
         let text = "0 of 5 services running; a failed, b failed, c failed and 2 more";
-        assert_eq!(summary(&services(&all)), text);
+        assert_eq!(summary(entries(&services(&all))), text);
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub(super) fn lower(
             Some(RawEngine::Docker) => Engine::Docker,
             Some(RawEngine::Podman) => Engine::Podman,
         },
+        // relume's default is no wish of the user's: then the image knows better.
+        stop_signal: work.raw.stop_signal.as_ref().map(|signal| signal.0),
     })
 }
 

@@ -8,7 +8,7 @@ use relume_core::{
 };
 
 use super::service::{Work, kind};
-use crate::raw::{RawCondition, RawExhausted, RawReach, Toggle};
+use crate::raw::{RawCondition, RawExhausted, RawReach, RawType, Toggle};
 
 /// Everything but the hooks.
 pub(super) fn lower(work: &mut Work<'_, '_>) -> Policy {
@@ -18,6 +18,7 @@ pub(super) fn lower(work: &mut Work<'_, '_>) -> Policy {
     // A oneshot may be a migration of hours: a limit that nobody asked for would kill it half way.
     let timeout_start = if oneshot { None } else { defaults.timeout_start };
     let raw = &work.raw;
+    let stands_in = raw.container.is_some() || raw.r#type == Some(RawType::External);
     let policy = Policy {
         kind,
         autostart: raw.autostart.unwrap_or(defaults.autostart),
@@ -29,7 +30,12 @@ pub(super) fn lower(work: &mut Work<'_, '_>) -> Policy {
             .as_ref()
             .map_or(timeout_start, |span| span.0.filter(|span| !span.is_zero())),
         timeout_stop: raw.timeout_stop.as_ref().map_or(defaults.timeout_stop, |span| span.0),
-        stop_signal: raw.stop_signal.as_ref().map_or(defaults.stop_signal, |signal| signal.0),
+        // What stands in for a container or an external service is asked to end in one way. The signal is the container's:
+        // a shim that gets it might pass it on as any other, or die of it and leave the container running.
+        stop_signal: match stands_in {
+            true => defaults.stop_signal,
+            false => raw.stop_signal.as_ref().map_or(defaults.stop_signal, |signal| signal.0),
+        },
         stop_to: match raw.stop_to {
             None | Some(RawReach::Main) => Reach::Main,
             Some(RawReach::Tree) => Reach::Tree,

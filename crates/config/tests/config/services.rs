@@ -321,6 +321,20 @@ fn an_alert_that_tells_nobody_or_nowhere_is_an_error() {
     }
 }
 
+/// What stands in for a container is asked to end in one way; what the container is sent is its engine's affair. Shown to fail:
+/// with `KILL` sent to what stands in, that dies and the container runs on.
+#[test]
+fn the_stop_signal_of_a_container_is_the_containers_and_not_that_of_its_shim() {
+    let text = "services: {a: {container: {image: i}, stop_signal: KILL}, b: {type: external, status_command: 'true', stop_signal: USR1}, c: {command: x, stop_signal: KILL}}";
+    let config = good("c.yaml", text);
+    let signals: Vec<i32> = config.services.iter().map(|service| service.spec.policy.stop_signal).collect();
+    assert_eq!(signals, [15, 15, 9]);
+    match config.services[0].stand_in.as_deref() {
+        Some(StandIn::Container(container)) => assert_eq!(container.stop_signal, Some(9)),
+        Some(StandIn::External(_)) | None => panic!("a container"),
+    }
+}
+
 #[test]
 fn a_container_has_the_services_variables_under_its_own_and_a_name_for_each_instance() {
     let text = "services: {a@1: {instances: 2, environment: {A: a, B: b}, container: {image: i, env: {B: c}, volumes: ['./x:/y:ro', data:/z]}}}";

@@ -9,9 +9,15 @@ use crate::error::{Errno, OsError, Result};
 
 /// The directory of this process's cgroup in the v2 hierarchy.
 pub(super) fn own_directory() -> Result<PathBuf> {
+    directory("self")
+}
+
+/// The same of any process: its pid, or `self`.
+pub(super) fn directory(process: &str) -> Result<PathBuf> {
     let read = |path: &str| fs::read(path).map_err(|e| OsError::at("read", path, e));
     let none = |text: &str| OsError::new("find our cgroup", Errno::NOENT).because(text);
-    let own = own_cgroup(&read("/proc/self/cgroup")?).ok_or_else(|| none("this kernel has no cgroup v2"))?;
+    let own = own_cgroup(&read(&format!("/proc/{process}/cgroup"))?)
+        .ok_or_else(|| none("this kernel has no cgroup v2"))?;
     directory_of(&own, &read("/proc/self/mountinfo")?)
         .ok_or_else(|| none("cgroup v2 is not mounted, or not where our own cgroup could be seen"))
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-pub use resources::Limits;
+pub use resources::{Limits, controllers_in, handing_on, may_hand_on};
 pub use root::{CgroupRoot, EntryWay, SUBGROUP};
 
 use crate::error::{Errno, OsError, Result};

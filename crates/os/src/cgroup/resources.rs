@@ -10,10 +10,11 @@
 //! free as well, since the next main process is born there: our units have a `DelegateSubgroup=` for that.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{CgroupRoot, RunCgroup, SUBGROUP};
+use super::root::SUPERVISOR;
+use super::{CgroupRoot, RunCgroup, SUBGROUP, locate};
 use crate::error::{Errno, OsError, Result};
 use crate::usage::counter;
 
@@ -83,7 +84,7 @@ impl CgroupRoot {
     #[must_use]
     pub fn controllers(&self) -> Vec<String> {
         let above = self.path.parent().unwrap_or(&self.path);
-        words(&above.join("cgroup.controllers"))
+        controllers_in(above)
     }
 
     /// Has these controllers reach the runs. `ours`: our own processes, which may be moved out of the way.
@@ -111,26 +112,65 @@ impl CgroupRoot {
 
     /// Moves our own processes out of a cgroup that is to hand controllers on.
     fn clear(&self, above: &Path, ours: &[u32]) -> Result<()> {
-        // The top of the hierarchy has no type, and the rule does not hold for it.
-        if !above.join("cgroup.type").exists() {
+        let inside = to_move(above, ours)?;
+        if inside.is_empty() {
             return Ok(());
-        }
-        let inside = words(&above.join("cgroup.procs"));
-        let mine = |pid: &&String| pid.parse::<u32>().is_ok_and(|pid| ours.contains(&pid));
-        if let Some(stranger) = inside.iter().find(|pid| !mine(pid)) {
-            let why = format!("processes of others are in it (pid {stranger})");
-            return Err(OsError::at("use limits in", above, Errno::BUSY).because(why));
-        }
-        if !inside.is_empty() && above.extension().is_some_and(|kind| kind == "service") {
-            // systemd would put the next main process into a cgroup that must hold none, and fail each time.
-            let why = format!(
-                "the unit needs DelegateSubgroup={SUBGROUP} (systemd 254), or relume could not be started again"
-            );
-            return Err(OsError::at("use limits in", above, Errno::BUSY).because(why));
         }
         let leaf = self.make_leaf()?;
         inside.iter().try_for_each(|pid| write(&leaf.join("cgroup.procs"), pid))
     }
+}
+
+/// The cgroup that hands controllers on to the runs of a supervisor: the one that this process of it, or about to be it, was put
+/// into by others.
+///
+/// # Errors
+/// When there is no cgroup v2, or it cannot be seen from here.
+pub fn handing_on(pid: u32) -> Result<PathBuf> {
+    let own = locate::directory(&pid.to_string())?;
+    let up = |times| own.ancestors().nth(times).map(Path::to_path_buf);
+    let above = match own.file_name().and_then(|name| name.to_str()) {
+        Some(SUPERVISOR) => up(2),
+        Some(SUBGROUP) => up(1),
+        Some(_) | None => None,
+    };
+    Ok(above.unwrap_or(own))
+}
+
+/// The controllers that could be handed on from there.
+#[must_use]
+pub fn controllers_in(above: &Path) -> Vec<String> {
+    words(&above.join("cgroup.controllers"))
+}
+
+/// Whether these controllers are handed on from there, or could be once our own processes have left.
+///
+/// # Errors
+/// When somebody is in the way: who, for people.
+pub fn may_hand_on(above: &Path, controllers: &[&str], ours: &[u32]) -> Result<()> {
+    if hands_on(above, controllers) { Ok(()) } else { to_move(above, ours).map(drop) }
+}
+
+/// Our own processes in a cgroup that is to hand controllers on; an error where it must not.
+fn to_move(above: &Path, ours: &[u32]) -> Result<Vec<String>> {
+    // The top of the hierarchy has no type, and the rule does not hold for it.
+    if !above.join("cgroup.type").exists() {
+        return Ok(Vec::new());
+    }
+    let inside = words(&above.join("cgroup.procs"));
+    let mine = |pid: &&String| pid.parse::<u32>().is_ok_and(|pid| ours.contains(&pid));
+    if let Some(stranger) = inside.iter().find(|pid| !mine(pid)) {
+        let why = format!("processes of others are in it (pid {stranger})");
+        return Err(OsError::at("use limits in", above, Errno::BUSY).because(why));
+    }
+    if !inside.is_empty() && above.extension().is_some_and(|kind| kind == "service") {
+        // systemd would put the next main process into a cgroup that must hold none, and fail each time.
+        let why = format!(
+            "the unit needs DelegateSubgroup={SUBGROUP} (systemd 254), or relume could not be started again"
+        );
+        return Err(OsError::at("use limits in", above, Errno::BUSY).because(why));
+    }
+    Ok(inside)
 }
 
 /// Whether a directory hands all of these on to those below it.
@@ -196,6 +236,20 @@ mod tests {
         assert!(!home.path().join("cgroup.subtree_control").exists());
         let error = root.enable(&["memory", "hugetlb"], &[7, 8]).unwrap_err().to_string();
         assert!(error.contains("hugetlb") && !error.contains("memory,"), "{error}");
+    }
+
+    /// Looked at alone, nothing is moved and nothing written. Shown to fail: with whoever is inside taken for one of ours.
+    #[test]
+    fn who_is_in_the_way_is_told_without_touching_anything() {
+        let (home, _root) = fake();
+        may_hand_on(home.path(), &["memory"], &[7, 8]).unwrap();
+        let error = may_hand_on(home.path(), &["memory"], &[7]).unwrap_err().to_string();
+        assert!(error.contains("pid 8"), "{error}");
+        assert!(!home.path().join("cgroup.subtree_control").exists());
+        // What is handed on already is in nobody's way.
+        fs::write(home.path().join("cgroup.subtree_control"), "memory").unwrap();
+        may_hand_on(home.path(), &["memory"], &[]).unwrap();
+        assert_eq!(controllers_in(home.path()), ["cpuset", "cpu", "memory", "pids"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::error::{Errno, OsError, Result};
 use crate::spawn::{into_cgroup_survives, move_into_cgroup_works};
 
 /// Our own leaf, so that controllers can be enabled above the runs ("no internal processes", cgroups(7)).
-const SUPERVISOR: &str = "+supervisor";
+pub(super) const SUPERVISOR: &str = "+supervisor";
 
 /// `DelegateSubgroup=` of our systemd units (systemd 254): what is started there never stands in the way of controllers.
 pub const SUBGROUP: &str = "relume-supervisor";

@@ -21,9 +21,6 @@ use crate::shim::{self, Order, What};
 /// Variables that are relume's own business and never reach a service.
 const OWN_PREFIXES: [&str; 3] = ["RELUME_", "LISTEN_", "WATCHDOG_"];
 
-/// What a service is asked to stop with unless its configuration says otherwise: signal(7).
-const SIGTERM: i32 = 15;
-
 /// What every service starts with: the environment and limits that relume itself was started with.
 #[derive(Debug)]
 pub(crate) struct Inheritance {
@@ -177,8 +174,6 @@ fn shims_part(unit: &Unit, stand_in: &StandIn, tag: &str, runtime_dir: &Path) ->
             StandIn::External(external) => What::External(external.clone()),
         },
         stop_after: policy.timeout_stop.map(|limit| limit.as_secs_f64()),
-        // relume's default is no wish of the user's: then the image knows better.
-        stop_signal: (policy.stop_signal != SIGTERM).then_some(policy.stop_signal),
         cursor: runtime_dir.join(format!("container-{service}")),
         service,
     };

@@ -1,6 +1,7 @@
 //! The limits of a run: set before anything runs in its cgroup, or said that they cannot be.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 
 use relume_core::{RunId, RunKind};
@@ -10,6 +11,18 @@ use super::inbox::{Inbox, News};
 use super::keeper::Keeper;
 use super::spawn::Cgroups;
 use super::units::Unit;
+use crate::roles::IN_BACKGROUND;
+
+/// The command that has put us in the background and waits there for our services: a process in our cgroup which is neither
+/// manager nor guardian, and no stranger. A pid that means another process by now is that of no relume.
+fn waiting() -> Option<u32> {
+    let pid: u32 = std::env::var(IN_BACKGROUND).ok()?.parse().ok()?;
+    let program = |of: &str| {
+        let meta = std::fs::metadata(format!("/proc/{of}/exe")).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    (program(&pid.to_string())? == program("self")?).then_some(pid)
+}
 
 /// Services of which it was said that their limits are not kept: each is told once by a manager.
 #[derive(Debug, Default)]
@@ -32,7 +45,8 @@ impl Unlimited {
         let done = match cgroups.zip(cgroup) {
             None => Err("there is no writable cgroup v2 here".to_owned()),
             Some((cgroups, cgroup)) => {
-                let ours = [std::process::id(), keeper.guardian()];
+                let ours: Vec<u32> =
+                    [std::process::id(), keeper.guardian()].into_iter().chain(waiting()).collect();
                 let wanted =
                     cgroup::Limits { memory: limits.memory, cpu_milli: limits.cpu_milli, pids: limits.pids };
                 let enabled = cgroups.root.enable(&limits.controllers(), &ours);

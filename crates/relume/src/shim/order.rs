@@ -19,8 +19,6 @@ pub(crate) struct Order {
     pub(crate) what: What,
     /// How long a stop may take, in seconds; none: for ever.
     pub(crate) stop_after: Option<f64>,
-    /// The number of the signal that asks for the end; none: the image's own.
-    pub(crate) stop_signal: Option<i32>,
     /// Where is noted up to which record a container's output was passed on.
     pub(crate) cursor: PathBuf,
 }

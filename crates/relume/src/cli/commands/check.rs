@@ -20,7 +20,7 @@ pub(crate) fn run(args: &CheckArgs, global: &Global, screen: &Screen) -> Result<
     let mut options = load_options(global, &ManagerFlags::default(), paths);
     options.show_secrets = args.show_secrets;
     let loaded = relume_config::load(&Disk, &options);
-    let checks = args.deep.then(|| doctor::of_config(&loaded.config, global.trust));
+    let checks = args.deep.then(|| doctor::of_config(&loaded.config, global));
     if screen.json {
         screen.result(&format!("{}\n", as_json(&loaded, checks.as_deref())));
     } else {

@@ -55,7 +55,8 @@ fn start() -> Result<(Spawned, Pipe), String> {
     if let Some(first) = argv.first_mut() {
         *first = program.into_os_string();
     }
-    let environment = std::env::vars_os().chain([(IN_BACKGROUND.into(), "1".into())]).collect();
+    let environment =
+        std::env::vars_os().chain([(IN_BACKGROUND.into(), std::process::id().to_string().into())]).collect();
     let request = SpawnRequest { argv, environment, ..SpawnRequest::default() };
     let plan = SpawnPlan::prepare(&request).map_err(|error| error.to_string())?;
     let pipe = Pipe::new().map_err(|error| error.to_string())?;

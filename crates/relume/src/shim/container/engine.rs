@@ -252,7 +252,7 @@ impl Client {
             env: some(container.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             exposed_ports: some(exposed.collect()),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-            stop_signal: order.stop_signal.map(|signal| signal.to_string()),
+            stop_signal: container.stop_signal.map(|signal| signal.to_string()),
             host_config: Some(self.host_config(container)),
             ..ContainerCreateBody::default()
         }

@@ -63,6 +63,23 @@ fn a_container_is_made_as_configured_and_gone_after_a_stop() {
     });
 }
 
+/// The engine is told the signal once, when the container is made. Shown to fail: with SIGKILL sent to the shim, which dies and
+/// leaves the container running.
+#[test]
+fn a_container_with_a_stop_signal_of_its_own_is_stopped_by_its_engine() {
+    let mut config = web(json!({}));
+    config["services"]["web"]["stop_signal"] = json!("KILL");
+    let (engine, builder) = prepared(&config);
+    let relume = builder.up();
+    relume.wait_state("web", "running");
+    assert_eq!(engine.with(|held| held.containers["the-web"].body["StopSignal"].clone()), json!("9"));
+    relume.ok(&["stop", "web"]);
+    engine.with(|held| {
+        assert_eq!(held.asked, ["the-web stop"]);
+        assert!(held.containers.is_empty());
+    });
+}
+
 /// Shown to fail: with any end taken for a good one.
 #[test]
 fn the_exit_code_of_a_container_is_the_services_and_policy_restarts_it() {

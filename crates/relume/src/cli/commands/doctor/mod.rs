@@ -12,7 +12,7 @@ mod services;
 use relume_config::Config;
 use serde_json::json;
 
-use super::{configs, load_options};
+use super::{client, configs, find_manager, load_options};
 use crate::cli::args::{Global, ManagerFlags};
 use crate::cli::render::doctor::{self, Check, Verdict};
 use crate::cli::render::text::count;
@@ -46,13 +46,13 @@ fn config(global: &Global) -> Vec<Check> {
         n => Check::bad("config", count(n, "error")).advice("see them with: relume check"),
     };
     let mut checks = vec![about];
-    checks.extend(of_config(&config, global.trust));
+    checks.extend(of_config(&config, global));
     checks
 }
 
 /// What of a config cannot work on this machine, as far as can be seen without starting anything.
-pub(super) fn of_config(config: &Config, trust: bool) -> Vec<Check> {
-    let mut checks: Vec<Check> = machine::trusted(config, trust).into_iter().collect();
+pub(super) fn of_config(config: &Config, global: &Global) -> Vec<Check> {
+    let mut checks: Vec<Check> = machine::trusted(config, global.trust).into_iter().collect();
     checks.extend(machine::descriptors(config.services.len()));
     checks.extend(machine::processes(config.services.len()));
     checks.extend(machine::places(&config.manager));
@@ -63,8 +63,14 @@ pub(super) fn of_config(config: &Config, trust: bool) -> Vec<Check> {
     checks.extend(services::rights(&config.services));
     checks.extend(services::folders(&config.services));
     checks.extend(ports::held(&config.services));
-    checks.extend(limits::kept(&config.services));
+    checks.extend(limits::kept(&config.services, &running(global)));
     checks
+}
+
+/// Manager and guardian of the relume that runs here; nobody where none does.
+fn running(global: &Global) -> Vec<u32> {
+    let report = find_manager(global).and_then(|found| Ok(client(&found)?.status(&[])?));
+    report.map_or_else(|_| Vec::new(), |report| vec![report.manager.pid, report.manager.guardian_pid])
 }
 
 /// Whether something will not work.
