@@ -96,7 +96,13 @@ class Bench:
         life = measure.Life(self.ground, peer, count)
         life.start()
         time.sleep(0.5 if self.chosen.quick else 6)
-        return {**proc.memory(life.managers()), "processes": len(life.managers()), **measure.idle(life, self.chosen.idle)}
+        found = {**proc.memory(life.managers()), "processes": len(life.managers()), **measure.idle(life, self.chosen.idle)}
+        # The first thousand restarts may fill what is filled once.
+        for turn in ("restarted_kb", "restarted_again_kb") if count else ():
+            measure.restarts(life, count)
+            time.sleep(0.5 if self.chosen.quick else 6)
+            found[turn] = proc.memory(life.managers())["private_kb"]
+        return found
 
     def kill(self, peer):
         count = max(self.chosen.services)

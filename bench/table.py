@@ -82,8 +82,10 @@ def memory(cells):
         cell, none = group[0], found.get((peer, 0), [None])[0]
         each = (cell["private_kb"] - none["private_kb"]) / count if none and count else None
         body.append([peer, count, cell["private_kb"], cell["pss_kb"], "-" if each is None else f"{each:.2f}", cell["processes"],
-                     f"{cell['cpu_ms']:.3g}", f"{cell['wakes_per_s']:.3g}"])
-    head = ["", "services", "private, KB", "PSS, KB", "private KB a service", "processes", "CPU ms while idle", "wake-ups a second"]
+                     f"{cell['cpu_ms']:.3g}", f"{cell['wakes_per_s']:.3g}", cell.get("restarted_kb", "-"),
+                     cell.get("restarted_again_kb", "-")])
+    head = ["", "services", "private, KB", "PSS, KB", "private KB a service", "processes", "CPU ms while idle", "wake-ups a second",
+            "private KB when each was restarted once", "and twice"]
     return rows("Memory of all its processes, and what they do when nothing happens", head, body)
 
 

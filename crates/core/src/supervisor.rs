@@ -247,6 +247,7 @@ struct Mark {
 struct Face {
     live: bool,
     leaving: bool,
+    intent: Intent,
     unusable: [Option<bool>; 2],
     stage: (Discriminant<State>, bool),
 }
@@ -265,6 +266,7 @@ impl Face {
             live: record.state.is_live(),
             unusable: [record.health.readiness.well, record.health.health.well],
             leaving: record.replace.is_some() || record.retired || record.intent == Intent::Down,
+            intent: record.intent,
             stage: (discriminant(&record.state), alive),
         }
     }
@@ -310,7 +312,13 @@ impl Supervisor {
         self.dirty.extend(service.dependents.iter().copied());
         let leaves = |face: Option<Face>| face.is_some_and(|face| face.live && face.leaving);
         let over = before.is_some_and(|face| face.live) && !after.is_some_and(|face| face.live);
-        if over || (leaves(before) && !leaves(after)) {
+        // One that was down by its configuration alone, and is wanted again before its life is over.
+        let swayed = before.is_some_and(|before| {
+            before.live
+                && before.intent == Intent::Auto
+                && after.is_some_and(|after| after.intent == Intent::Up)
+        });
+        if over || swayed || (leaves(before) && !leaves(after)) {
             // What a dependency waits for is that a life is over, or is not to end after all.
             self.dirty.extend(service.needs.iter().map(|(need, _)| *need));
         }

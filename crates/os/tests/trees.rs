@@ -157,7 +157,7 @@ fn a_cgroup_kill_leaves_nothing_of_a_family_and_no_directory() {
             wait_empty(&run);
             assert_eq!(run.procs().unwrap(), Vec::<u32>::new());
             assert_eq!(run.remove().unwrap(), Removal::Removed);
-            assert!(!run.path().exists() && !run.path().parent().unwrap().exists());
+            assert!(!run.path().exists());
             assert!(!stranger.spawned.pidfd.has_ended().unwrap(), "a stranger was killed");
         }
     }
@@ -201,6 +201,11 @@ fn run_directories_are_fresh_listed_and_made_again_only_after_removal() {
     std::fs::create_dir_all(run.path().join("inner/deeper")).unwrap();
     assert_eq!(run.remove().unwrap(), Removal::Removed);
     assert_eq!(root.0.remove().unwrap(), Removal::Busy, "one run is left");
+    // As an earlier version has left it.
+    let old = root.0.path().join("web/3");
+    std::fs::create_dir_all(&old).unwrap();
+    assert_eq!(RunCgroup::at(old.clone().into()).remove().unwrap(), Removal::Removed);
+    assert!(!old.parent().unwrap().exists() && root.0.path().exists());
 }
 
 /// Kernels up to 6.18 kill at birth what is born into a cgroup that was killed before. It must come out as a failed spawn, and

@@ -308,7 +308,8 @@ fn follow_run_link(state_dir: &Path, uid: u32) -> io::Result<Option<PathBuf>> {
     if !found.file_type().is_symlink() {
         return Err(about(&link, "not followed", &"it is not the link that relume makes"));
     }
-    let target = state_dir.join(fs::read_link(&link)?);
+    // A disk that does not tell is no reason not to look where the manager would be without the link.
+    let Ok(target) = fs::read_link(&link).map(|target| state_dir.join(target)) else { return Ok(None) };
     match fs::symlink_metadata(&target) {
         Ok(found) if found.is_dir() => check_owner(&target, found.uid(), uid)?,
         Ok(_) => return Err(about(&target, "not used as runtime directory", &"it is not a directory")),

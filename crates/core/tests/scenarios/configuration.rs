@@ -250,6 +250,22 @@ scenarios! {
         w.expect_actions(["stop web"]);
     }
 
+    /// `db` was stopped on request and waits for `web` to end; then somebody needs `web`, so that it does not go for good.
+    fn what_is_stopped_ends_although_its_dependent_is_wanted_again_meanwhile(w) {
+        w.config([svc("db"), svc("web").needs("db")]);
+        w.all_up(&["db", "web"]);
+        w.config([svc("db"), svc("web").needs("db").asleep()]);
+        w.skip();
+        w.stop("db");
+        w.expect_nothing();
+        w.config([svc("db"), svc("web").needs("db").asleep(), svc("page").needs("web")]);
+        w.expect_actions(["stop db"]);
+        w.exited("web", 0);
+        w.expect_waits_for("web", "db");
+        w.exited("db", 0);
+        w.expect_word("db", Word::Stopped);
+    }
+
     fn a_service_that_was_asked_for_stays_when_autostart_is_switched_off(w) {
         w.config([svc("web")]);
         w.up("web");

@@ -2,8 +2,9 @@
 //!
 //! # Theory of operation
 //!
-//! Below our own cgroup lies a root of ours, below it `SERVICE/GENERATION`, made fresh for each run and removed after it. No
-//! controller is needed: membership, `cgroup.kill`, `cgroup.events` and CPU accounting work in an empty tree. A process cannot
+//! Below our own cgroup lies a root of ours, below it `SERVICE:GENERATION`, made fresh for each run and removed after it. (A directory
+//! for each service between the two would be one more to make and to remove for each, and one more to look through after
+//! a death.) No controller is needed: membership, `cgroup.kill`, `cgroup.events` and CPU accounting work in an empty tree. A process cannot
 //! leave its cgroup by forking, by setsid or by changing its environment, so stopping the cgroup leaves nothing behind.
 //!
 //! *Fresh* matters. Kernels up to 6.18 at least compare, when a child is born into a cgroup, the target's kill counter with that of the *spawner's* cgroup: once
@@ -169,7 +170,7 @@ impl RunCgroup {
         Ok(found)
     }
 
-    /// Removes it and what the service made below it, deepest first; then the service's directory if it is empty.
+    /// Removes it and what the service made below it, deepest first.
     pub fn remove(&self) -> Result<Removal> {
         crate::tally::act();
         // Few services make cgroups of their own: only then is there something to look for.
@@ -180,7 +181,7 @@ impl RunCgroup {
                 }
             }
         }
-        if let Some(service) = self.path.parent() {
+        if let Some(service) = name::service_dir(&self.path) {
             // Busy: another generation is there.
             let _busy_is_fine = remove_one(service)?;
         }

@@ -1,7 +1,30 @@
-//! A service's name as one path component, and back.
+//! A run's name as one path component, `SERVICE:GENERATION`, and back.
 //!
 //! Letters, digits, `_`, `-` and `@` stand for themselves, every other byte is `%XX`. A dot too: all files of the kernel in a cgroup
 //! directory have one (`cgroup.procs`), so no service can be named like them; and our own directories begin with `+`, which no escaped name contains.
+
+use std::path::Path;
+
+/// Between a service and a generation; [`escape`] leaves none in a name.
+const BETWEEN: char = ':';
+
+/// The component of a run.
+pub(super) fn of_run(service: &str, generation: u64) -> String {
+    format!("{}{BETWEEN}{generation}", escape(service))
+}
+
+/// The run of a component; none if it is not what [`of_run`] makes.
+pub(super) fn run_of(component: &str) -> Option<(String, u64)> {
+    let (service, generation) = component.split_once(BETWEEN)?;
+    let number: u64 = generation.parse().ok()?;
+    (number.to_string() == generation).then_some((unescape(service)?, number))
+}
+
+/// The directory of a run's service, for the runs of an earlier version that were taken over: those are `SERVICE/GENERATION`.
+pub(super) fn service_dir(run: &Path) -> Option<&Path> {
+    let generation = run.file_name()?.to_str()?;
+    generation.parse::<u64>().is_ok().then(|| run.parent()).flatten()
+}
 
 pub(super) fn escape(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
@@ -51,6 +74,8 @@ mod tests {
             let escaped = escape(name);
             assert!(!escaped.contains(['/', '.', '+', '\n']), "{escaped}");
             assert_eq!(unescape(&escaped).as_deref(), Some(name));
+            let run = of_run(name, 7);
+            assert_eq!((run_of(&run), service_dir(Path::new(&run))), (Some((name.to_owned(), 7)), None));
         }
     }
 
@@ -58,6 +83,10 @@ mod tests {
     fn what_we_did_not_write_is_no_name() {
         for component in ["a.b", "%", "%4", "%zz", "+supervisor", "%41", "%ff", "%C3"] {
             assert_eq!(unescape(component), None, "{component}");
+            assert_eq!(run_of(&format!("{component}:1")), None, "{component}");
+        }
+        for run in ["web", "web:", "web:x", "web:01", "web:+1", "web:1:1", "+supervisor"] {
+            assert_eq!(run_of(run), None, "{run}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! A controller reaches a directory when every one above it says so in its `cgroup.subtree_control`, from the top of the
 //! hierarchy down. Which ones reach our own cgroup is the business of whoever made it (systemd's `Delegate=`, a container
-//! runtime); from there on it is ours: our own cgroup, the root, the service's directory. A cgroup that hands controllers on may hold
+//! runtime); from there on it is ours: our own cgroup and the root. A cgroup that hands controllers on may hold
 //! no process itself (cgroups(7), "no internal processes"), so guardian and manager move into a leaf first. Processes of
 //! others are never moved: where there are some, limits cannot be had, and that is said. Under systemd the unit's own cgroup must stay
 //! free as well, since the next main process is born there: our units have a `DelegateSubgroup=` for that.
@@ -13,7 +13,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::name::escape;
 use super::root::SUPERVISOR;
 use super::{CgroupRoot, RunCgroup, SUBGROUP, locate};
 use crate::error::{Errno, OsError, Result};
@@ -88,11 +87,11 @@ impl CgroupRoot {
         controllers_in(above)
     }
 
-    /// Has these controllers reach the runs of a service. `ours`: our own processes, which may be moved out of the way.
+    /// Has these controllers reach the runs. `ours`: our own processes, which may be moved out of the way.
     ///
     /// # Errors
     /// When they are not there, or processes of others are in the way: which, for people.
-    pub fn enable(&self, service: &str, controllers: &[&str], ours: &[u32]) -> Result<()> {
+    pub fn enable(&self, controllers: &[&str], ours: &[u32]) -> Result<()> {
         let above = self.path.parent().unwrap_or(&self.path).to_owned();
         let offered = self.controllers();
         let missing: Vec<&str> =
@@ -105,12 +104,10 @@ impl CgroupRoot {
             self.clear(&above, ours)?;
             hand_on(&above, controllers)?;
         }
-        for dir in [self.path.clone(), self.path.join(escape(service))] {
-            if !hands_on(&dir, controllers) {
-                hand_on(&dir, controllers)?;
-            }
+        match hands_on(&self.path, controllers) {
+            true => Ok(()),
+            false => hand_on(&self.path, controllers),
         }
-        Ok(())
     }
 
     /// Moves our own processes out of a cgroup that is to hand controllers on.
@@ -204,7 +201,7 @@ mod tests {
     fn fake() -> (tempfile::TempDir, CgroupRoot) {
         let home = tempfile::tempdir().unwrap();
         let root = CgroupRoot { path: home.path().join("relume-x") };
-        fs::create_dir_all(root.path.join("web/1")).unwrap();
+        fs::create_dir_all(&root.run("web", 1).path).unwrap();
         for (file, text) in [
             ("cgroup.controllers", "cpuset cpu memory pids\n"),
             ("cgroup.type", "domain\n"),
@@ -222,22 +219,22 @@ mod tests {
     #[test]
     fn controllers_are_handed_on_from_our_cgroup_to_the_run_and_our_processes_leave_first() {
         let (home, root) = fake();
-        root.enable("web", &["cpu", "memory"], &[7, 8, 9]).unwrap();
-        for dir in [home.path(), root.path(), &root.path().join("web")] {
+        root.enable(&["cpu", "memory"], &[7, 8, 9]).unwrap();
+        for dir in [home.path(), root.path()] {
             assert_eq!(read(&dir.join("cgroup.subtree_control")), "+cpu +memory", "{}", dir.display());
         }
         assert_eq!(read(&root.path().join("+supervisor/cgroup.procs")), "8", "the last that was moved");
         fs::write(home.path().join("cgroup.procs"), "99\n").unwrap();
-        root.enable("web", &["cpu"], &[7]).expect("nothing is left to do, so nobody is in the way");
+        root.enable(&["cpu"], &[7]).expect("nothing is left to do, so nobody is in the way");
     }
 
     #[test]
     fn processes_of_others_are_never_moved_and_a_missing_controller_is_named() {
         let (home, root) = fake();
-        let error = root.enable("web", &["memory"], &[7]).unwrap_err().to_string();
+        let error = root.enable(&["memory"], &[7]).unwrap_err().to_string();
         assert!(error.contains("pid 8"), "{error}");
         assert!(!home.path().join("cgroup.subtree_control").exists());
-        let error = root.enable("web", &["memory", "hugetlb"], &[7, 8]).unwrap_err().to_string();
+        let error = root.enable(&["memory", "hugetlb"], &[7, 8]).unwrap_err().to_string();
         assert!(error.contains("hugetlb") && !error.contains("memory,"), "{error}");
     }
 
@@ -266,11 +263,11 @@ mod tests {
         {
             fs::write(unit.join(file), text).unwrap();
         }
-        let error = root.enable("web", &["memory"], &[7]).unwrap_err().to_string();
+        let error = root.enable(&["memory"], &[7]).unwrap_err().to_string();
         assert!(error.contains("DelegateSubgroup=relume-supervisor"), "{error}");
         // In its subgroup the main process is in nobody's way.
         fs::write(unit.join("cgroup.procs"), "").unwrap();
-        root.enable("web", &["memory"], &[7]).unwrap();
+        root.enable(&["memory"], &[7]).unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::name::{escape, unescape};
+use super::name::{escape, of_run, run_of};
 use super::{Removal, RunCgroup, locate, remove_one};
 use crate::error::{Errno, OsError, Result};
 use crate::spawn::{into_cgroup_survives, move_into_cgroup_works};
@@ -108,42 +108,27 @@ impl CgroupRoot {
 
     /// Every run that has a directory: service and generation. Directories of another form are not ours and left out.
     pub fn runs(&self) -> Result<Vec<(String, u64)>> {
-        let mut found = Vec::new();
-        for service in names(&self.path)? {
-            let Some(name) = unescape(&service) else { continue };
-            for generation in names(&self.path.join(&service))? {
-                found.extend(generation.parse::<u64>().ok().map(|g| (name.clone(), g)));
-            }
-        }
+        let mut found: Vec<_> = names(&self.path)?.iter().filter_map(|component| run_of(component)).collect();
         found.sort();
         Ok(found)
     }
 
-    /// The run's directory as it would be; it need not exist.
+    /// The run's directory: as it was left by somebody, or as it would be. It need not exist.
     #[must_use]
     pub fn run(&self, service: &str, generation: u64) -> RunCgroup {
-        RunCgroup { path: self.path.join(escape(service)).join(generation.to_string()).into() }
+        RunCgroup { path: self.path.join(of_run(service, generation)).into() }
     }
 
     /// A fresh directory for one run; `EEXIST` if there is one, which must not be used again.
     pub fn create_run(&self, service: &str, generation: u64) -> Result<RunCgroup> {
         crate::tally::act();
         let run = self.run(service, generation);
-        let service = self.path.join(escape(service));
         loop {
-            // A service that was started before has its directory: making it first would cost each restart a system call.
             match fs::create_dir(&run.path) {
                 Ok(()) => return Ok(run),
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(OsError::at("create cgroup", &run.path, e)),
-            }
-            match fs::create_dir(&service) {
-                Ok(()) => {}
-                // Another run's start was faster, or its removal took the directory away a moment ago.
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 // Whoever tidies up empty cgroups may have taken our place away while nothing ran in it.
                 Err(e) if e.kind() == ErrorKind::NotFound => make(&self.path)?,
-                Err(e) => return Err(OsError::at("create cgroup", &service, e)),
+                Err(e) => return Err(OsError::at("create cgroup", &run.path, e)),
             }
         }
     }

@@ -124,21 +124,28 @@ impl Client {
         let mut request =
             OperationRequest { key: Some(request.key.unwrap_or_else(new_key)), ..request.clone() };
         let until = request.wait_ms.map(|wait| Instant::now() + Duration::from_millis(wait));
-        let (mut watcher, mut asked_before) = (watcher, false);
-        self.runtime.block_on(self.persist(async |client: &Self| {
+        let (mut watcher, mut asked, began) = (watcher, 0u32, Instant::now());
+        let mut report: OperationReport = self.runtime.block_on(self.persist(async |client: &Self| {
+            asked = asked.saturating_add(1);
             // Asked again, it is only to wait for what is left.
-            if let Some(until) = until.filter(|_| std::mem::replace(&mut asked_before, true)) {
+            if let Some(until) = until.filter(|_| asked > 1) {
                 let left = until.saturating_duration_since(Instant::now()).as_millis();
                 request.wait_ms = Some(u64::try_from(left).unwrap_or(u64::MAX));
             }
             // The manager keeps to the wait; the client only has to outlast it.
             let limit = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(ANSWER_LIMIT));
-            let asked = client.post(paths::OPERATIONS, &request, limit);
+            let answer = client.post(paths::OPERATIONS, &request, limit);
             match &mut watcher {
-                Some(watcher) => client.watching(asked, *watcher).await,
-                None => asked.await,
+                Some(watcher) => client.watching(answer, *watcher).await,
+                None => answer.await,
             }
-        }))
+        }))?;
+        if asked > 1 {
+            // Who answers has known of it only since he was asked.
+            let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            report.results.iter_mut().for_each(|result| result.took_ms = Some(took));
+        }
+        Ok(report)
     }
 
     /// Sends services a signal. Asked again of the successor of a manager that has surely not delivered it, and only then: a

@@ -81,8 +81,8 @@ impl Edge {
         if let Some(text) = self.keeper.trouble() {
             self.say(Level::Warn, text);
         }
-        let beat = self.beat(now);
-        [late, beat, ends].into_iter().flatten().min()
+        let (beat, sayings) = (self.beat(now), self.note_sayings(now));
+        [late, beat, ends, sayings].into_iter().flatten().min()
     }
 
     /// To be called once, before the first wait.

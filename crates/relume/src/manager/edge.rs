@@ -13,6 +13,7 @@ use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
 use relume_os::signals::SignalFd;
 
+use super::archive::Archive;
 use super::attention::Attention;
 use super::capture::Capture;
 use super::inbox::{Inbox, News};
@@ -93,6 +94,8 @@ pub(crate) struct Edge {
     pub(crate) operations: Operations,
     /// Notes have not found room: a checkpoint is due.
     pub(crate) checkpoint_due: bool,
+    /// The archive, until it has what earlier managers have noted: the second checkpoint from now would write over that.
+    pub(crate) untold: Option<Archive>,
     /// When to try one again; none: the last one was written.
     pub(crate) checkpoint_again: Option<Moment>,
     /// Leave, and the services running.
@@ -216,6 +219,9 @@ impl Edge {
     /// Writes a checkpoint where notes have found no room. Then `facts`, which are part of it, are noted once
     /// more: a successor that has to tell what has happened finds each of them.
     pub(crate) fn checkpoint(&mut self, memory: &Snapshot, facts: &[Fact]) {
+        if self.untold.take_if(|archive| !archive.is_behind()).is_some() {
+            self.checkpoint_due = true;
+        }
         let now = Self::now();
         // To put all in words again and again would keep this thread from its work.
         if !self.checkpoint_due || self.checkpoint_again.is_some_and(|at| now < at) {

@@ -49,7 +49,7 @@ impl Unlimited {
                     [std::process::id(), keeper.guardian()].into_iter().chain(waiting()).collect();
                 let wanted =
                     cgroup::Limits { memory: limits.memory, cpu_milli: limits.cpu_milli, pids: limits.pids };
-                let enabled = cgroups.root.enable(name, &limits.controllers(), &ours);
+                let enabled = cgroups.root.enable(&limits.controllers(), &ours);
                 enabled.and_then(|()| cgroup.limit(wanted)).map_err(|error| error.to_string())
             }
         };

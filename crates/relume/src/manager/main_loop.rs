@@ -55,6 +55,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
             edge.publisher.send(Note::Open(door));
         }
         if let Some(leap) = edge.consider_respawn() {
+            edge.note_all_sayings();
             return End::Respawn(leap);
         }
         edge.reap_orphans();

@@ -19,6 +19,9 @@ impl Edge {
         match action {
             Action::Spawn { run, kind } => self.spawn(core, run, kind),
             Action::Signal { run, signal: Signal::Stop(signal), to } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    run.asked = true;
+                }
                 self.signal(core, run, signal, to);
                 self.wake(run);
             }

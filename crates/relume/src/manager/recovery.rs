@@ -174,6 +174,7 @@ fn recorded_run(
         cancelled: None,
         quiet: None,
         killed: false,
+        asked: false,
     });
     let (name, kind) = (kept.name.clone(), kept.kind);
     let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();

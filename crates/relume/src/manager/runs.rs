@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) quiet: Option<Quiet>,
     /// This manager has sent it SIGKILL.
     pub(crate) killed: bool,
+    /// This manager has asked it to end: what follows is not known to be another start.
+    pub(crate) asked: bool,
 }
 
 /// What is watched of a run.

@@ -223,7 +223,16 @@ impl Edge {
         let stage = Stage::Main { process, pidfd };
         self.runs.insert(
             id,
-            Box::new(Run { tree, streams, unit, stage, cancelled: None, quiet: None, killed: false }),
+            Box::new(Run {
+                tree,
+                streams,
+                unit,
+                stage,
+                cancelled: None,
+                quiet: None,
+                killed: false,
+                asked: false,
+            }),
         );
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
@@ -250,7 +259,13 @@ impl Edge {
     fn process_ended(&mut self, token: u64) {
         let Some((run, member)) = self.watched.remove(&token) else { return };
         match member {
-            None => self.main_ended(run),
+            None => {
+                // Most of those that end by themselves are started again.
+                if self.runs.get(&run).is_some_and(|run| !run.asked && !run.killed) {
+                    self.spawning.rouse();
+                }
+                self.main_ended(run);
+            }
             Some(pid) => self.member_ended(run, pid),
         }
     }

@@ -23,6 +23,7 @@ fn crash(relume: &Relume, signal: Signal) -> Status {
     eventually("the next manager answers", || relume.try_status().filter(|now| recoveries(now) > count))
 }
 
+/// Shown to fail: without the handlers (another process answers, or nobody).
 #[test]
 fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
     let relume = printer();
@@ -41,7 +42,7 @@ fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
     relume.down();
 }
 
-/// In debug builds SIGUSR2 makes the supervise thread panic.
+/// In debug builds SIGUSR2 makes the supervise thread panic. Shown to fail: without the hook (the first one ends the process).
 #[test]
 #[cfg(debug_assertions)]
 fn a_panic_begins_the_manager_anew_and_the_third_in_ten_seconds_ends_it() {

@@ -96,11 +96,15 @@ fn what_a_client_waits_for_goes_on_over_respawns_and_kills_and_is_done_once() {
     let after = relume.status();
     assert_ne!(after.pid("slow"), before.pid("slow"));
     assert_eq!(after.service("slow")["run"], 2, "it was restarted once: {after}");
-    let stop = begin(&relume, &["stop", "slow"]);
+    let stop = begin(&relume, &["stop", "slow", "--json"]);
     let wait = begin(&relume, &["wait", "slow", "--for", "stopped"]);
     relume.wait_state("slow", "stopping");
     relume.manager().signal(Signal::KILL);
-    assert!(end(stop).contains("stopped"));
+    let report: serde_json::Value = serde_json::from_str(&end(stop)).unwrap();
+    let result = &report["results"][0];
+    assert_eq!(result["state"], "stopped", "{report}");
+    // As the user has seen it, not as the successor has.
+    assert!(result["took_ms"].as_u64().unwrap() >= 1000, "{report}");
     end(wait);
     let down = begin(&relume, &["down"]);
     relume.wait_state("other", "stopping");

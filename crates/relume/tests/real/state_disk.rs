@@ -1,5 +1,6 @@
-//! The disk of the state directory takes nothing for a while (scorecard R14): it is full, or cannot be written. Services are
-//! restarted and obey as ever, and what could not be written is written soon after the disk is well again.
+//! The disk of the state directory takes nothing for a while (scorecard R14): it is full, cannot be written, or answers with
+//! errors. Services are restarted and obey as ever, and what could not be written is written soon after the disk is well again.
+//! And the disk of the logs answers with errors: services wait, and no line is lost.
 //!
 //! A second each here; the figure: `RELUME_TROUBLE_S=60 cargo test --release -p relume --test real state_disk -- --nocapture`
 
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::halves::manager;
+use crate::harness::halves::{manager, wait_for_manager};
+use crate::harness::sick_disk::{Feels, MOUNT, SickDisk};
 use crate::harness::{Builder, Process, Relume, Status, eventually, fixture, is_root, skip, text};
 
 /// One second is what users are promised; the machine that runs the tests may be ten times as slow.
@@ -21,15 +23,29 @@ fn trouble() -> Duration {
     Duration::from_secs(seconds.unwrap_or(1))
 }
 
-/// A relume whose state is on a small file system of its own, that only it can see: all of it but the lock, and the link by which
-/// commands find the manager.
+/// A relume whose state is on a small file system of its own.
 fn relume_with_a_disk_of_its_own() -> Option<Relume> {
+    relume_on(Builder::new(), "mount -t tmpfs -o size=8m,mode=0700 tmpfs")
+}
+
+/// One whose state and logs are on a disk that falls ill when told to.
+fn relume_on_a_sick_disk() -> Option<(SickDisk, Relume)> {
+    let Some(disk) = SickDisk::new() else {
+        eprintln!("SKIPPED: there is no FUSE here, so no disk that answers with errors");
+        return None;
+    };
+    let relume = relume_on(Builder::new().input(disk.mount_by()), MOUNT)?;
+    Some((disk, relume))
+}
+
+/// A relume with a file system that only it can see: all of its state is there but the lock, and the link by which commands find
+/// the manager.
+fn relume_on(builder: Builder, mount: &str) -> Option<Relume> {
     let can = Command::new("unshare").args(["-m", "true"]).status();
     if !is_root() || !can.is_ok_and(|status| status.success()) {
         skip("a file system of one's own needs root and a mount namespace");
         return None;
     }
-    let builder = Builder::new();
     std::fs::create_dir(builder.home().join("disk")).unwrap();
     let dies = json!({"command": ["/bin/sh", "-c", "sleep 0.05; exit 3"], "retry_delay": "50ms", "backoff": "off",
         "max_retries": "unlimited"});
@@ -38,10 +54,12 @@ fn relume_with_a_disk_of_its_own() -> Option<Relume> {
             "status_file": builder.path("disk/status.json"), "pid_dir": builder.path("disk/pids"),
             "log_file": builder.path("disk/relume.log")},
         "services": {"dies0": dies, "dies1": dies, "asked": {"command": ["/bin/sleep", "1000"]},
-            "prints": {"command": [fixture("prints-numbers"), "prints", "10"]}},
+            "prints": {"command": [fixture("prints-numbers"), "prints", "10"]},
+            "on-disk": {"command": [fixture("prints-numbers"), "on-disk", "10"],
+                "log": {"file": builder.path("disk/on-disk.log")}}},
     });
-    let script = "mount -t tmpfs -o size=8m,mode=0700 tmpfs disk && exec \"$@\"";
-    let relume = builder.config(&config).through(&["unshare", "-m", "/bin/sh", "-c", script, "sh"]).up();
+    let script = format!("{mount} disk && exec \"$@\" </dev/null");
+    let relume = builder.config(&config).through(&["unshare", "-m", "/bin/sh", "-c", &script, "sh"]).up();
     relume.wait_until("it dies and comes back", |status| status.restarts("dies0") > 1);
     Some(relume)
 }
@@ -71,6 +89,7 @@ fn goes_on(relume: &Relume, what: &str) {
             commands += 1;
         }
     }
+    relume.ok(&["respawn"]);
     let after = relume.wait_until("they are restarted as ever", |now| {
         ["dies0", "dies1"].iter().all(|name| now.restarts(name) > before.restarts(name) + 2)
     });
@@ -129,5 +148,82 @@ fn a_state_disk_that_cannot_be_written_changes_nothing_for_services() {
     goes_on(&relume, "read-only");
     in_its_place(&relume, "umount \"$1\"");
     is_written_again(&relume, "read-only");
+    leaves_well(&relume);
+}
+
+/// What a service has said goes to a disk that answers with errors, and no line of it is lost, repeated or torn.
+fn no_line_is_lost(relume: &Relume) {
+    let file = disk(relume).join("on-disk.log");
+    let lines = || -> Vec<u64> {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let number = |line: &str| line.strip_prefix("on-disk ").and_then(|number| number.parse().ok());
+        whole.lines().map(|line| number(line).unwrap_or_else(|| panic!("a torn line: {line:?}"))).collect()
+    };
+    let before = lines().len();
+    let all = eventually("its lines arrive again", || Some(lines()).filter(|all| all.len() > before + 10));
+    assert_eq!(all, (1..=all.len() as u64).collect::<Vec<_>>());
+}
+
+/// Shown to fail: with a database that is tried again every twelve seconds, and with a chunk that is thrown away when it could not be
+/// written (a gap in the lines).
+fn falls_ill(feels: Feels, what: &str) {
+    let Some((sick, relume)) = relume_on_a_sick_disk() else { return };
+    sick.feel(feels);
+    goes_on(&relume, what);
+    assert!(sick.refused() > 0, "relume has asked nothing of it");
+    sick.feel(Feels::Well);
+    is_written_again(&relume, what);
+    no_line_is_lost(&relume);
+    leaves_well(&relume);
+}
+
+#[test]
+fn a_disk_that_takes_no_writes_changes_nothing_for_services_and_is_caught_up_with() {
+    falls_ill(Feels::NoWrites, "input/output error at each write");
+}
+
+#[test]
+fn a_disk_that_answers_nothing_but_errors_changes_nothing_for_services_and_is_caught_up_with() {
+    falls_ill(Feels::Nothing, "input/output error at everything");
+}
+
+/// What the journal remembers needs no disk; and it keeps what nobody could write yet, however many managers die meanwhile.
+/// Shown to fail: with a checkpoint by each manager as it comes up, of which the second writes over what was not written.
+#[test]
+fn managers_that_are_killed_while_their_disk_answers_with_errors_remember_and_lose_nothing_of_the_history() {
+    const KILLS: usize = 5;
+    let Some((sick, relume)) = relume_on_a_sick_disk() else { return };
+    sick.feel(Feels::Nothing);
+    relume.ok(&["stop", "asked"]);
+    let first = relume.status();
+    for _ in 0..KILLS {
+        let old = relume.manager();
+        old.signal(rustix::process::Signal::KILL);
+        wait_for_manager(&relume, &old);
+        let now = relume.status();
+        assert_eq!((now.pid("prints"), now.pid("on-disk")), (first.pid("prints"), first.pid("on-disk")));
+        assert_eq!(now.state("asked"), "stopped");
+    }
+    assert_eq!(relume.status().manager()["recoveries"], KILLS);
+    goes_on(&relume, "input/output error, and killed managers");
+    sick.feel(Feels::Well);
+    is_written_again(&relume, "input/output error, and killed managers");
+    let history = relume.ok(&["events", "-n", "all", "--json"]);
+    let events: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |so: &dyn Fn(&Value) -> bool| events.iter().filter(|event| so(event)).count();
+    assert_eq!(count(&|event| event["event"] == "recovery" && event["service"].is_null()), KILLS);
+    for name in ["dies0", "dies1"] {
+        let number = |event: &Value| {
+            (event["service"] == name && event["event"] == "exit").then(|| event["run"].as_u64().unwrap())
+        };
+        let runs: Vec<u64> = events.iter().filter_map(number).collect();
+        assert_eq!(
+            runs,
+            (runs[0]..runs[0] + runs.len() as u64).collect::<Vec<_>>(),
+            "each end of {name} once"
+        );
+    }
+    no_line_is_lost(&relume);
     leaves_well(&relume);
 }

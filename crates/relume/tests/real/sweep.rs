@@ -1,7 +1,13 @@
 //! The manager dies at its n-th act (spawn, note, message, rename ...) while something is being done: whoever comes
 //! after makes good what was left half done. For every n: `RELUME_SWEEP=full cargo test -p relume --test real sweep`;
 //! without it, for every seventh.
+//!
+//! Shown to fail, in full: start, restart and apply without the look for runs that the journal does not know (they are started
+//! again), a rotation without what is recovered from output slots (lines are missing).
 #![cfg(debug_assertions)]
+
+use std::io::Write;
+use std::path::PathBuf;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -74,11 +80,32 @@ fn sweep_with(
 
 /// All that `still` has printed, oldest first.
 fn printed(relume: &Relume) -> String {
-    let rotated = |n: u32| std::fs::read(relume.path(&format!("logs/still.log.{n}"))).ok();
-    let older: Vec<Vec<u8>> = (1..=1000).map_while(rotated).collect();
-    let mut text: Vec<u8> = older.into_iter().rev().flatten().collect();
+    let mut text = std::fs::read(relume.path(TAKEN)).unwrap_or_default();
+    for older in rotated(relume) {
+        text.extend(std::fs::read(older).unwrap_or_default());
+    }
     text.extend(relume.log("still"));
     String::from_utf8(text).unwrap()
+}
+
+/// Where what stood in files that were rotated is put.
+const TAKEN: &str = "taken";
+
+/// Log files that were rotated, oldest first.
+fn rotated(relume: &Relume) -> Vec<PathBuf> {
+    let names = (1..=1000).map(|n| relume.path(&format!("logs/still.log.{n}")));
+    let mut found: Vec<PathBuf> = names.take_while(|path| path.exists()).collect();
+    found.reverse();
+    found
+}
+
+/// Each file that lies there is an act more in every rotation: without this the acts would grow faster than they are swept.
+fn take_rotated(relume: &Relume) {
+    let mut taken = std::fs::File::options().create(true).append(true).open(relume.path(TAKEN)).unwrap();
+    for older in rotated(relume) {
+        taken.write_all(&std::fs::read(&older).unwrap()).unwrap();
+        std::fs::remove_file(older).unwrap();
+    }
 }
 
 /// The numbers of its lines.
@@ -164,6 +191,5 @@ fn a_death_at_any_act_of_a_rotation_is_made_good() {
             None
         });
     };
-    let prepare = |_: &Relume, _| {};
-    sweep_with(&config, "rotate", prepare, print, up);
+    sweep_with(&config, "rotate", |relume, _| take_rotated(relume), print, up);
 }

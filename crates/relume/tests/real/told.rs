@@ -35,6 +35,7 @@ fn kill_manager(relume: &Relume) {
     wait_for_manager(relume, &old);
 }
 
+/// Shown to fail: with a successor that does not ask why it was started.
 #[test]
 fn every_time_without_supervision_is_an_event_with_its_cause_and_length() {
     let relume = Relume::with(&printers(2));

@@ -68,6 +68,7 @@ fn what_stands_in_for_others_starts_also_after_the_program_was_replaced() {
     relume.down();
 }
 
+/// Shown to fail: with a trial that asks only whether the program ends.
 #[test]
 fn a_program_that_cannot_take_over_leaves_the_old_manager_at_work() {
     let relume = printer();

@@ -174,6 +174,11 @@ impl Archive {
         self.queue.replay(Replay(Box::new(make)));
     }
 
+    /// Whether what [`Self::replay`] has brought is not on its way to the disk yet: the journal has to keep it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.queue.is_behind()
+    }
+
     /// Facts up to this number have happened.
     pub(crate) fn reached(&self, seq: u64) {
         self.queue.reached(seq);

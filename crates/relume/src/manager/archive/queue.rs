@@ -79,6 +79,8 @@ struct Inner {
     /// Nothing will ever be written, and why.
     refused: Option<String>,
     closed: bool,
+    /// What is to be told again is not written yet.
+    behind: bool,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,7 @@ impl Queue {
     pub(super) fn replay(&self, replay: Replay) {
         let mut inner = lock(&self.inner);
         inner.work.replay = Some(replay);
+        inner.behind = true;
         self.is_waiting(&mut inner, true);
     }
 
@@ -139,6 +142,17 @@ impl Queue {
             self.changed.notify_one();
         }
         saved
+    }
+
+    /// What was to be told again is written.
+    pub(super) fn caught_up(&self) {
+        lock(&self.inner).behind = false;
+    }
+
+    /// Whether something that is to be told again is not written, and may be some day.
+    pub(super) fn is_behind(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.behind && inner.refused.is_none()
     }
 
     /// Nothing will ever be written.

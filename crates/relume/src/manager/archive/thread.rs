@@ -26,6 +26,8 @@ pub(super) struct Thread {
     queue: Arc<Queue>,
     voice: Arc<Voice>,
     state: State,
+    /// What an earlier manager may have shown was taken from the queue and not written yet.
+    behind: bool,
     /// Events that were dropped in this row of failures.
     dropped: u64,
     /// That it cannot be written has been said, and not yet that it can be again.
@@ -50,7 +52,17 @@ enum State {
 impl Thread {
     pub(super) fn new(path: PathBuf, boot: String, queue: Arc<Queue>, voice: Arc<Voice>) -> Self {
         let state = State::Failing { why: String::new(), again: Instant::now() };
-        Self { path, boot, queue, voice, state, dropped: 0, failing_said: false, aside_said: false }
+        Self {
+            path,
+            boot,
+            queue,
+            voice,
+            state,
+            behind: false,
+            dropped: 0,
+            failing_said: false,
+            aside_said: false,
+        }
     }
 
     pub(super) fn run(mut self, opened: &Sender<Copy>, learn: &dyn Fn(&BTreeMap<String, String>)) {
@@ -135,11 +147,15 @@ impl Thread {
         if let Some(Replay(replay)) = replay {
             let later = std::mem::take(&mut batch.events);
             batch.events = replay().into_iter().chain(later).collect();
+            self.behind = true;
         }
         self.dropped += dropped;
         let waiting = std::mem::take(&mut batch.waiting);
         let saved =
             if batch.is_empty() && closing.is_none() { Saved::Yes } else { self.save(batch, closing) };
+        if saved == Saved::Yes && std::mem::take(&mut self.behind) {
+            self.queue.caught_up();
+        }
         for tell in waiting {
             // A client that has gone wants no answer.
             let _gone = tell.send(saved.clone());

@@ -10,6 +10,7 @@
 //! | 48 | when a manager supervised last, as far as it has said so |
 //! | 56 | when relume was told to leave its services running; 0: it was not |
 //! | 64 | the boot id, 36 characters |
+//! | 104, 112 | how often a manager has come back, and has replaced itself, if more often than the checkpoint says |
 //! | 4096 | the first half, then the second |
 //!
 //! In a half: notes, each as its length (four bytes, little-endian) and its bytes.
@@ -36,6 +37,8 @@ const AT_HALF: usize = 40;
 const AT_ALIVE: usize = 48;
 const AT_LEFT: usize = 56;
 const AT_BOOT: usize = 64;
+const AT_RECOVERIES: usize = 104;
+const AT_RESPAWNS: usize = 112;
 
 /// Versions are counted up from 1: a number beyond these is damage and no version.
 const MOST_VERSIONS: u64 = 10_000;
@@ -88,6 +91,8 @@ impl Layout {
         map.publish(AT_HALF, half as u64);
         map.publish(AT_ALIVE, 0);
         map.publish(AT_LEFT, 0);
+        map.publish(AT_RECOVERIES, 0);
+        map.publish(AT_RESPAWNS, 0);
         map.write(AT_BOOT, boot.as_bytes());
         map.publish(AT_MAGIC, MAGIC);
         Self { half, ..Self::default() }
@@ -107,6 +112,18 @@ impl Layout {
     pub(super) fn last_seen(map: &Mapping) -> (u64, u64) {
         let word = |at| map.word(at).load(Ordering::Acquire);
         (word(AT_ALIVE), word(AT_LEFT))
+    }
+
+    /// A manager has come up, which counts as this says.
+    pub(super) fn came_up(&self, map: &Mapping) {
+        map.word(AT_RECOVERIES).store(self.recoveries, Ordering::Release);
+        map.word(AT_RESPAWNS).store(self.respawns, Ordering::Release);
+    }
+
+    /// How often a manager has come back, and has replaced itself; 0: the checkpoint knows.
+    pub(super) fn counts(map: &Mapping) -> (u64, u64) {
+        let word = |at| map.word(at).load(Ordering::Acquire);
+        (word(AT_RECOVERIES), word(AT_RESPAWNS))
     }
 
     pub(super) fn half(&self) -> usize {

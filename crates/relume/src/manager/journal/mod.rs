@@ -229,6 +229,11 @@ impl Journal {
         Layout::left(&self.map, now);
     }
 
+    /// This manager supervises: what [`Self::set_beginnings`] has counted is so, whether a checkpoint follows or not.
+    pub(crate) fn came_up(&self) {
+        self.layout.came_up(&self.map);
+    }
+
     /// Supervision began then, and a manager has come back, and replaced itself, so often.
     pub(crate) fn set_beginnings(&mut self, began: u64, recoveries: u64, respawns: u64) {
         self.layout.began = began;
@@ -300,6 +305,8 @@ impl Journal {
             earlier: self.layout.earlier(&self.map).to_vec(),
             active: self.layout.active(&self.map).to_vec(),
         };
+        let counts = Layout::counts(&self.map);
+        let (recoveries, respawns) = (recoveries.max(counts.0), respawns.max(counts.1));
         let (alive, left) = Layout::last_seen(&self.map);
         let [alive, left] = [alive, left].map(|at| Some(at).filter(|at| *at > 0));
         Some(Remains { snapshot, runs, operations, began, recoveries, respawns, unread, alive, left, past })

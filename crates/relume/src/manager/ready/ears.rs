@@ -9,6 +9,8 @@ use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::SpawnRequest;
 use serde::{Deserialize, Serialize};
 
+use super::sayings::Sayings;
+
 /// The variable that names the socket (sd_notify(3)).
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
@@ -26,9 +28,10 @@ pub(crate) struct Ears {
     pub(crate) pipe: Option<OwnedFd>,
     /// Whose datagrams are believed, beside root's: the service's user.
     pub(crate) uid: u32,
-    /// As an earlier manager has left it: its last sign of life, and whether it has said that it is ready.
+    /// As an earlier manager has left it: its last sign of life, whether it has said that it is ready, and what else.
     pub(crate) watchdog: Option<Watched>,
     pub(crate) said: bool,
+    pub(crate) sayings: Option<Box<Sayings>>,
 }
 
 /// A watchdog as the journal knows it.
@@ -55,6 +58,9 @@ pub(crate) struct KeptEars {
     /// It has said that it is ready.
     #[serde(default)]
     pub(crate) said: bool,
+    /// What it says of itself, or has said not long before.
+    #[serde(default)]
+    pub(crate) sayings: Option<Box<Sayings>>,
 }
 
 /// The speaking side, until the process has it.
@@ -77,6 +83,7 @@ impl Ears {
             uid: self.uid,
             watchdog: self.watchdog,
             said: self.said,
+            sayings: self.sayings.clone(),
         }
     }
 
@@ -101,7 +108,7 @@ impl Ears {
             None => bind(path),
         });
         let pipe = if kept.pipe { fds.next() } else { None };
-        Self { socket, pipe, uid: kept.uid, watchdog, said: kept.said }
+        Self { socket, pipe, uid: kept.uid, watchdog, said: kept.said, sayings: kept.sayings.clone() }
     }
 
     /// Makes what this readiness needs, and names it in the request. `dir` is where sockets go.
@@ -112,7 +119,7 @@ impl Ears {
     ) -> relume_os::Result<(Self, Mouth)> {
         let owner = request.credentials.as_ref().map(|who| (who.uid, who.gid));
         let uid = owner.map_or_else(relume_os::users::effective_uid, |(uid, _)| uid);
-        let mut ears = Self { socket: None, pipe: None, uid, watchdog: None, said: false };
+        let mut ears = Self { socket: None, pipe: None, uid, watchdog: None, said: false, sayings: None };
         let mut mouth = Mouth::default();
         if readiness.notifies() {
             let socket = NotifySocket::bind(notify::fresh_path(dir)?, owner)?;

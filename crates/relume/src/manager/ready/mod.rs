@@ -24,6 +24,7 @@ pub(super) mod http;
 pub(super) mod probe;
 mod prober;
 mod quiet;
+mod sayings;
 mod stored;
 mod tls;
 mod watchdog;
@@ -47,6 +48,7 @@ use super::inbox::{Inbox, News};
 use super::publish::{Level, Note};
 use super::units::Unit;
 use prober::Asking;
+use sayings::{Sayings, Unnoted};
 use stored::Sent;
 use watchdog::Dogs;
 use words::Words;
@@ -75,6 +77,7 @@ pub(crate) struct Readying {
     lines: HashSet<RunId>,
     next_asking: u64,
     dogs: Dogs,
+    unnoted: Unnoted,
     stored: Arc<Stored>,
 }
 
@@ -103,9 +106,8 @@ struct Voice {
     claim: Option<Box<Claim>>,
     /// No process of this run can become its main process any more.
     settled: bool,
-    /// What it does beside running, in its own words; then what it says of itself.
-    phase: Option<&'static str>,
-    status: Box<str>,
+    /// What it says of itself.
+    sayings: Sayings,
     /// A stranger has sent to its socket, and that was said.
     strangers: bool,
 }
@@ -115,6 +117,8 @@ struct Heard {
     ears: Ears,
     /// Under which tokens of the epoll set.
     tokens: Vec<u64>,
+    /// When the journal was told last what it says.
+    noted: Option<Moment>,
 }
 
 /// A process that says it is the main one; the trees thread is asked whether it is the run's.
@@ -143,6 +147,7 @@ impl Readying {
             lines: HashSet::new(),
             next_asking: 0,
             dogs: Dogs::default(),
+            unnoted: Unnoted::default(),
         }
     }
 
@@ -194,7 +199,7 @@ impl Edge {
         let said = self.runs.get(&id).is_none_or(|run| run.unit.config.readiness.said.is_none());
         let has_ears = ears.socket.is_some() || ears.pipe.is_some();
         let voice = Voice {
-            heard: has_ears.then(|| Box::new(Heard { ears, tokens })),
+            heard: has_ears.then(|| Box::new(Heard { ears, tokens, noted: None })),
             said,
             line: self.ready_runs.lines.remove(&id),
             ..Voice::default()
@@ -218,10 +223,12 @@ impl Edge {
             }
             return;
         }
-        let (watchdog, said) = (ears.watchdog, ears.said);
+        let (watchdog, said, mut ears) = (ears.watchdog, ears.said, ears);
+        let sayings = ears.sayings.take();
         // Who is ready need not become so again.
         let ears = if since.is_some() { Ears { pipe: None, ..ears } } else { ears };
         self.give_voice(id, ears);
+        self.recall_sayings(id, sayings);
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         voice.said |= said;
         voice.health = record.map(|record| record.health.clone()).unwrap_or_default();
@@ -298,27 +305,14 @@ impl Edge {
         }
     }
 
-    fn take_words(&mut self, id: RunId, words: Words) {
+    fn take_words(&mut self, id: RunId, mut words: Words) {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
         let before = voice.shown();
-        if words.ready {
-            voice.phase = None;
-        }
-        if words.reloading {
-            voice.phase = Some("reloading");
-        }
-        if words.stopping {
-            voice.phase = Some("stopping by itself");
-        }
-        if let Some(trouble) = words.trouble {
-            voice.status = trouble.into();
-        }
-        if let Some(status) = words.status {
-            voice.status = status.into();
-        }
+        voice.sayings.hear(&mut words);
         let after = voice.shown();
         if after != before {
             self.publisher.send(Note::Told { run: id, text: after });
+            self.has_said(id);
         }
         if let Some(pid) = words.main_pid {
             self.claim(id, pid);
@@ -374,7 +368,7 @@ impl Edge {
     pub(crate) fn stop_listening(&mut self, id: RunId) {
         let Some(voice) = self.ready_runs.voices.remove(&id) else { return };
         self.ready_runs.dogs.leave(id);
-        let Some(Heard { ears, tokens }) = voice.heard.as_deref() else { return };
+        let Some(Heard { ears, tokens, .. }) = voice.heard.as_deref() else { return };
         for token in tokens {
             self.ready_runs.tokens.remove(token);
         }
@@ -401,11 +395,6 @@ impl Voice {
             let what = if self.running.is_some() { "probe failed: " } else { NOT_READY };
             return Some(format!("{what}{trouble}"));
         }
-        match (self.phase, &*self.status) {
-            (None, "") => None,
-            (Some(phase), "") => Some(phase.into()),
-            (None, status) => Some(status.into()),
-            (Some(phase), status) => Some(format!("{phase}: {status}")),
-        }
+        self.sayings.shown()
     }
 }

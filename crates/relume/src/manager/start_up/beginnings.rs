@@ -87,11 +87,13 @@ impl Later {
             let past = std::mem::take(&mut remains.past);
             let units = Arc::clone(&edge.units);
             archive.replay(move || publish::events_of(&units, &places, past.read()));
+            edge.untold = Some(archive.clone());
             for record in remains.snapshot.services.values() {
                 archive.remember(Remembered::of(record), record.intent == Intent::Down);
             }
         }
-        edge.checkpoint_due = true;
+        edge.journal.came_up();
+        edge.checkpoint_due |= edge.untold.is_none();
         edge.capture.begin();
         gate.open();
     }

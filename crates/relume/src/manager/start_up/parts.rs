@@ -97,6 +97,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         kept: BTreeMap::new(),
         operations: Operations::default(),
         checkpoint_due: !parts.noted,
+        untold: None,
         checkpoint_again: None,
         leave_running: false,
         open: None,

@@ -5,6 +5,7 @@ pub(crate) mod answers;
 mod fixtures;
 pub(crate) mod halves;
 mod processes;
+pub(crate) mod sick_disk;
 mod status;
 
 use std::fs::File;
@@ -69,6 +70,7 @@ pub(crate) struct Builder {
     linked: bool,
     own_program: bool,
     terminal: Option<OwnedFd>,
+    input: Stdio,
 }
 
 impl Builder {
@@ -87,6 +89,7 @@ impl Builder {
             linked: false,
             own_program: false,
             terminal: None,
+            input: Stdio::null(),
         }
     }
 
@@ -153,6 +156,12 @@ impl Builder {
         self.through(&["setsid", "--ctty"])
     }
 
+    /// What it is started through finds this as its standard input.
+    pub(crate) fn input(mut self, input: OwnedFd) -> Self {
+        self.input = input.into();
+        self
+    }
+
     /// Relume is started by a link of its own ([`Relume::program`]), which an upgrade can turn elsewhere.
     pub(crate) fn by_link(mut self) -> Self {
         self.linked = true;
@@ -181,6 +190,7 @@ impl Builder {
     /// Starts it; whether it comes up is what the test wants to see.
     pub(crate) fn spawn(mut self) -> Relume {
         let (wrapper, terminal) = (std::mem::take(&mut self.wrapper), self.terminal.take());
+        let input = std::mem::replace(&mut self.input, Stdio::null());
         let mut words = if self.by_default { vec![] } else { vec!["up".to_owned()] };
         words.append(&mut self.arguments);
         let relume = self.prepare();
@@ -188,7 +198,7 @@ impl Builder {
         let mut command = relume.command_through(&wrapper, &words);
         match terminal {
             Some(end) => command.stdin(end.try_clone().unwrap()).stdout(end.try_clone().unwrap()).stderr(end),
-            None => command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output),
+            None => command.stdin(input).stdout(output.try_clone().unwrap()).stderr(output),
         };
         // A child that another test has just forked may still have the copy of the program open for writing.
         relume.adopt(eventually("the program can be executed", || match command.spawn() {
