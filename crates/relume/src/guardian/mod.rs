@@ -24,6 +24,7 @@
 
 mod exits;
 mod judge;
+mod leave;
 pub(crate) mod link;
 mod starting;
 mod store;
@@ -50,6 +51,7 @@ use crate::settled::Settled;
 use crate::systemd;
 use exits::Exits;
 use judge::{Death, Judge, Mode, PROVEN};
+use leave::Leave;
 use link::{How, Why, Word};
 use store::Store;
 use table::{Heir, Table};
@@ -78,9 +80,6 @@ const HEARD: [i32; 7] = [TERM, INT, HUP, QUIT, USR1, CHLD, TSTP];
 
 /// The pause after a wait that has failed.
 const REST: Duration = Duration::from_millis(50);
-
-/// How long a manager may take to leave: as long as all of what it waits for then may take together.
-const LEAVING: Duration = Duration::from_secs(20);
 
 /// How long it may take to die of SIGKILL.
 const DYING: Duration = Duration::from_secs(1);
@@ -152,16 +151,6 @@ struct Guardian {
     leave: Option<Leave>,
     /// Who was a child of this process before it guarded anything.
     strangers: Vec<ProcessId>,
-}
-
-/// The end of all, as the manager has announced it.
-struct Leave {
-    code: u8,
-    /// Services run on.
-    detach: bool,
-    /// Until when it is waited for: first until it is killed, then until it is left behind.
-    until: u64,
-    killed: bool,
 }
 
 struct Manager {
@@ -477,7 +466,8 @@ impl Guardian {
                 }
                 Word::Ack { upto } => self.exits.acknowledged(upto),
                 Word::Leave { code, detach } => {
-                    self.leave = Some(Leave { code, detach, until: now + nanos(LEAVING), killed: false });
+                    let now = clock::monotonic_ns();
+                    self.leave = Some(Leave::announced(self.leave.take(), (code, detach), now));
                 }
                 Word::Other => {}
             }

@@ -34,7 +34,7 @@ const LAST_ERRANDS: Duration = Duration::from_secs(1);
 /// by then are left to the threads that wait for them, which end with the process.
 const LAST_SHOWN: Duration = Duration::from_secs(5);
 
-/// How long the output that `--follow` shows may take to get there, when relume leaves: whoever reads it may have stopped.
+/// How long nothing of the output that `--follow` shows may get there, when relume leaves: whoever reads it may have stopped.
 pub(super) const LAST_FOLLOWED: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a thread has ended.
@@ -71,8 +71,9 @@ impl Leaving {
         self.end_publishing();
         orphans::end_all(&[]);
         edge.trees.finish(LAST_ERRANDS);
+        let keeper = Arc::clone(&edge.keeper);
         drop(edge);
-        self.end_streams();
+        self.end_streams(|| keeper.leave(u8::try_from(code).unwrap_or(1)));
         if let Some(cgroups) = self.cgroups {
             for (service, generation) in cgroups.root.runs().unwrap_or_default() {
                 let _litter = cgroups.root.run(&service, generation).remove();
@@ -98,7 +99,7 @@ impl Leaving {
         edge.journal.left(Edge::now().0);
         edge.publisher.send(Note::Leave);
         self.end_publishing();
-        self.end_streams();
+        self.end_streams(|| edge.keeper.detach());
     }
 
     fn end_publishing(&mut self) {
@@ -108,13 +109,14 @@ impl Leaving {
         }
     }
 
-    fn end_streams(&mut self) {
+    /// `leaving` is said to the guardian, who would otherwise take this for a manager that hangs.
+    fn end_streams(&mut self, leaving: impl Fn()) {
         let _hung = self.capture.stop(LAST_OUTPUT);
         if let Some(forwarding) = self.forwarding.get() {
             forwarding.finish(LAST_FORWARDED);
         }
         if let Some(streaming) = self.streaming.take() {
-            streaming.finish(LAST_FOLLOWED);
+            streaming.finish_all(LAST_FOLLOWED, leaving);
         }
     }
 }

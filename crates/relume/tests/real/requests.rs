@@ -174,6 +174,41 @@ fn run_is_one_command_under_supervision_and_ends_with_its_code() {
     assert_eq!(relume.status().state("web"), "running", "whatever runs already is not touched");
 }
 
+/// Shown to fail: where a second is all that the rest may take, most of it is missing.
+#[test]
+fn all_output_of_run_is_shown_to_a_reader_who_takes_his_time() {
+    use std::io::Read;
+    const BYTES: usize = 1_500_000;
+    let relume = Builder::new().prepare();
+    let program = format!("head -c {BYTES} /dev/zero | tr '\\0' x");
+    let mut running =
+        relume.command(&["run", "--", "sh", "-c", &program]).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut output, mut bytes, mut all) = (running.stdout.take().unwrap(), vec![0; 64 << 10], 0);
+    loop {
+        let read = output.read(&mut bytes).unwrap();
+        if read == 0 {
+            break;
+        }
+        all += bytes[..read].iter().filter(|byte| **byte == b'x').count();
+        // Slower than a second for all of it, and never still for as long.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!((running.wait().unwrap().code(), all), (Some(0), BYTES));
+}
+
+/// Shown to fail: where the manager makes a folder of its own, there is a warning about two of each place, and one folder stays.
+#[test]
+fn run_says_nothing_of_its_places_and_leaves_none() {
+    let relume = Builder::new().prepare();
+    let temporary = relume.path("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = relume.command(&["run", "--", "echo", "hello"]);
+    let ran = command.env("TMPDIR", &temporary).output().unwrap();
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(0), &b"hello\n"[..]), "{}", text(&ran));
+    assert!(!text(&ran).contains("warning") && !text(&ran).contains("not there yet"), "{}", text(&ran));
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "{}", text(&ran));
+}
+
 /// Shown to fail, each by its own assertion: with programs, folders, users or ports that are not looked at.
 #[test]
 fn doctor_finds_what_will_not_work_and_says_what_to_do() {

@@ -15,12 +15,13 @@ use super::{configs, load_options, no_config, select, up};
 use crate::cli::args::{Global, ManagerFlags, RunArgs, UpArgs};
 use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
+use crate::settled::Settled;
 
 /// Runs it to its end; its exit code.
 pub(crate) fn run(args: &RunArgs, global: &Global, screen: &Screen) -> Result<ExitCode, Failure> {
     let like = args.service.as_deref().map(|name| configured(name, global, screen)).transpose()?;
-    let home = Home::make()?;
-    let config = home.write(&config(args, like.as_ref()))?;
+    let home = Settled::inherited().map_or_else(Home::make, |settled| Ok(Home::of(&settled)))?;
+    let config = home.config(&config(args, like.as_ref()))?;
     let state_dir = Some(home.0.join("state"));
     let global = Global { configs: vec![config], state_dir, system: false, ..global.clone() };
     let manager = ManagerFlags::all_within(&home.0);
@@ -131,8 +132,18 @@ impl Home {
         Ok(Self(home))
     }
 
-    fn write(&self, config: &Value) -> Result<PathBuf, Failure> {
+    /// The one that the process has made which the user started. Another one would be another place for everything.
+    fn of(settled: &Settled) -> Self {
+        let state_dir = &settled.places.state_dir;
+        Self(state_dir.parent().unwrap_or(state_dir).to_owned())
+    }
+
+    /// The config in it, which a manager that comes back finds there.
+    fn config(&self, config: &Value) -> Result<PathBuf, Failure> {
         let path = self.0.join("relume.json");
+        if path.exists() {
+            return Ok(path);
+        }
         let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         file.and_then(|mut file| std::io::Write::write_all(&mut file, config.to_string().as_bytes()))
             .map_err(|error| failed(&path, &error))?;

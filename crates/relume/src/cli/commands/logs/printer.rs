@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -19,6 +21,10 @@ use crate::output_index::{Channel, Kind};
 
 /// Output is collected up to so many bytes before it is written.
 const COLLECTED: usize = 64 << 10;
+
+/// So many bytes are written at once where somebody looks whether it goes on: what a reader that takes little at a time frees
+/// in a pipe.
+const PIECE: usize = 4 << 10;
 
 /// Colours of names, in turn; red is left to errors.
 const COLOURS: [AnsiColor; 6] = [
@@ -115,6 +121,8 @@ pub(super) struct Printer<'a> {
     /// The log that is in the middle of a line.
     inside: Option<usize>,
     out: Vec<u8>,
+    /// Counts what was written, for whoever looks whether it goes on.
+    written: Option<Arc<AtomicU64>>,
     gone: bool,
     untouched: bool,
 }
@@ -129,11 +137,17 @@ impl<'a> Printer<'a> {
             names: names.map(str::to_owned).collect(),
             inside: None,
             out: Vec::new(),
+            written: None,
             gone: false,
             untouched: true,
         };
         printer.make_prefixes();
         printer
+    }
+
+    /// Counts what is written, piece by piece.
+    pub(super) fn count(&mut self, written: Arc<AtomicU64>) {
+        self.written = Some(written);
     }
 
     /// One more log.
@@ -198,10 +212,17 @@ impl<'a> Printer<'a> {
 
     /// Writes what was collected. False: nobody reads any more.
     pub(super) fn flush(&mut self) -> bool {
-        if !self.out.is_empty() {
-            self.gone |= !self.screen.result_bytes(&self.out);
-            self.out.clear();
+        let most = if self.written.is_some() { PIECE } else { self.out.len().max(1) };
+        for piece in self.out.chunks(most) {
+            self.gone |= !self.screen.result_bytes(piece);
+            if self.gone {
+                break;
+            }
+            if let Some(written) = &self.written {
+                written.fetch_add(1, Ordering::Relaxed);
+            }
         }
+        self.out.clear();
         !self.gone
     }
 
