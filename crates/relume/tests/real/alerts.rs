@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use serde_json::{Value, json};
 
 use crate::harness::halves::kill_both;
-use crate::harness::{PATIENCE, Relume, eventually, fixture};
+use crate::harness::{Nobody, PATIENCE, Relume, eventually, fixture};
 
 /// Where webhooks are posted to: the head and the body of each.
 fn webhooks() -> (u16, Receiver<(String, String)>) {
@@ -86,7 +86,8 @@ fn a_crash_is_posted_and_told_to_a_command_with_the_last_lines() {
 
 #[test]
 fn a_target_that_cannot_be_told_is_a_warning_and_holds_up_nobody() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = Nobody::new();
+    let port = nobody.port;
     let relume = Relume::with(&json!({
         "alerts": [{"on": "failed", "webhook": format!("http://127.0.0.1:{port}/secret")}, {"on": "failed", "command": "true; exit 9"}],
         "services": {
@@ -117,9 +118,9 @@ fn a_webhook_that_comes_back_is_told_once_and_what_a_service_says_stays_text() {
     for attempt in ["the first", "another"] {
         drop(eventually(attempt, || refused.accept().ok()));
     }
-    drop(refused);
+    refused.set_nonblocking(false).unwrap();
     let (sender, posted) = channel();
-    listen(eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).ok()), sender);
+    listen(refused, sender);
     let (_, body) = posted.recv_timeout(PATIENCE).expect("it is tried again");
     let value: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
     assert_eq!(value["last"], "a \"quoted\" \\back");

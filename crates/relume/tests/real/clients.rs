@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::examples::installed;
 use crate::harness::answers::{Answers, SILENCE};
-use crate::harness::{Builder, Relume, eventually, free_ports, is_root};
+use crate::harness::{Builder, Nobody, Relume, eventually, free_ports, is_root};
 use crate::health::quiet;
 
 /// What a health server of gRPC answers: the one service that is well, one that is not, and for all others that it does not
@@ -72,7 +72,7 @@ fn serve() -> u16 {
 /// What relume makes of each of its answers, and of nobody and of silence.
 fn answers_are_understood(port: u16) {
     let silent = Answers::new(SILENCE);
-    let [nobody] = free_ports();
+    let nobody = Nobody::new();
     let asks = |target: Value| {
         quiet(&json!({"readiness": {"grpc": target, "interval": "200ms", "timeout": "500ms"}}))
     };
@@ -80,7 +80,7 @@ fn answers_are_understood(port: u16) {
         "well": asks(json!(port)),
         "down": asks(json!({"port": port, "service": "down"})),
         "unknown": asks(json!({"port": port, "service": "nobody"})),
-        "none": asks(json!(nobody)),
+        "none": asks(json!(nobody.port)),
         "silent": asks(json!(format!("127.0.0.1:{}", silent.port)))}}));
     let wanted = [
         ("down", "NOT_SERVING"),

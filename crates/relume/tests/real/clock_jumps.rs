@@ -41,16 +41,17 @@ fn a_clock_that_is_set_restarts_nothing_and_changes_no_wait() {
             (tries(&relume).len() > so_far + 1).then_some(())
         });
     }
+    // Counted before the time is asked for: more may come meanwhile.
+    let runs = read(&relume.path("job.ran")).lines().count();
     let after = relume.status();
     assert_eq!((after.pid("calm"), after.restarts("calm")), (before.pid("calm"), 0), "{after}");
     assert_eq!((after.pid("talks"), after.restarts("talks")), (before.pid("talks"), 0), "{after}");
     let times = tries(&relume);
     let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // Never early; late only as far as a busy machine is.
-    assert!(gaps.iter().all(|gap| (0.48..5.0).contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| (0.48..50.0).contains(gap)), "{gaps:?}");
     let up = after.manager()["uptime_s"].as_f64().unwrap();
-    let runs = read(&relume.path("job.ran")).lines().count();
-    assert!(up < 120.0 && runs as f64 <= up + 1.0 && runs >= 3, "{runs} runs in {up} s");
+    assert!(up < 600.0 && runs as f64 <= up + 1.0 && runs >= 3, "{runs} runs in {up} s");
     let rotated = fs::read_dir(relume.path("logs")).unwrap().flatten();
     let rotated = rotated.filter(|file| file.file_name().to_string_lossy().starts_with("talks.log.")).count();
     assert!(rotated <= 2 * JUMPS.len(), "a rotation for each jump forward and no more: {rotated} files");

@@ -1,5 +1,7 @@
 //! The manager crashes: it begins anew in the same process, and services do not notice.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -48,12 +50,18 @@ fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
 fn a_panic_begins_the_manager_anew_and_the_third_in_ten_seconds_ends_it() {
     let relume = printer();
     let first = relume.wait_state("web", "running");
-    for _ in 0..2 {
+    let mut began = vec![];
+    let status = loop {
+        began.push(Instant::now());
         let status = crash(&relume, Signal::USR2);
-        assert_eq!(status.manager()["pid"], first.manager()["pid"]);
-    }
-    let status = crash(&relume, Signal::USR2);
-    assert_ne!(status.manager()["pid"], first.manager()["pid"], "the guardian has started another");
+        if status.manager()["pid"] != first.manager()["pid"] {
+            break status;
+        }
+        // On a machine that is very busy three of them take longer.
+        let third = began.iter().rev().nth(2).is_some_and(|began| began.elapsed() < Duration::from_secs(10));
+        assert!(!third && began.len() < 20, "the guardian should have started another: {began:?}");
+    };
+    assert!(began.len() >= 3, "that was too early: {began:?}");
     assert_eq!((status.pid("web"), status.restarts("web")), (first.pid("web"), 0));
     assert!(relume.ok(&["events"]).contains("came back after a panic"));
     relume.down();

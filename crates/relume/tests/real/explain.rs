@@ -1,9 +1,9 @@
 //! `explain`: why a service is as it is, with the manager and without.
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Relume, eventually, fixture, text};
+use crate::harness::halves::kill_both;
+use crate::harness::{Relume, eventually, fixture, text};
 
 fn explained(relume: &Relume, name: &str) -> Value {
     serde_json::from_str(&relume.ok(&["explain", name, "--json"])).unwrap()
@@ -69,13 +69,9 @@ fn what_is_known_is_told_when_both_halves_are_dead() {
         let needle = b"max_restarts";
         database.windows(needle.len()).any(|bytes| bytes == needle).then_some(())
     });
-    let status = relume.status();
-    let manager = status.manager()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap();
-    let manager = Process::of(manager).unwrap();
-    relume.main_process().signal(Signal::KILL);
-    manager.signal(Signal::KILL);
+    eventually("so are its lines", || (relume.lines("db").len() == 2).then_some(()));
+    kill_both(&relume.status());
     relume.wait_for_end();
-    eventually("the manager is dead", || (!manager.lives()).then_some(()));
     let db = explained(&relume, "db");
     assert_eq!(db["live"], false);
     assert_eq!(db["service"]["state"], "max_restarts");

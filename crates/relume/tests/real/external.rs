@@ -36,7 +36,9 @@ fn an_external_service_is_started_asked_after_started_again_and_stopped() {
         status.restarts("thing") == 1 && status.state("thing") == "running"
     });
     assert_eq!(notes(&relume), ["start", "start"]);
-    assert!(relume.lines("thing").iter().any(|line| line.contains("not up any more")));
+    eventually("the log says why", || {
+        relume.lines("thing").iter().any(|line| line.contains("not up any more")).then_some(())
+    });
     relume.ok(&["stop", "thing"]);
     assert_eq!(notes(&relume), ["start", "start", "stop"]);
     assert!(!relume.path("up").exists());
@@ -65,6 +67,8 @@ fn a_start_command_that_fails_is_a_failed_start_with_its_code() {
         relume.try_status().filter(|status| status.last_exit("thing")["code"] == 7)
     });
     assert_ne!(status.state("thing"), "running");
-    assert!(relume.lines("thing").iter().any(|line| line.contains("start_command exited with 7")));
+    eventually("the log says why", || {
+        relume.lines("thing").iter().any(|line| line.contains("start_command exited with 7")).then_some(())
+    });
     let _end = text(&relume.run(&["down"]));
 }

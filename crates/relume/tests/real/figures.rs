@@ -288,7 +288,8 @@ fn soak_nothing_grows_and_nothing_is_lost() {
         let grown = last.resident_kib.saturating_sub(first.resident_kib);
         assert!((grown as f64) < allowed, "{first:?} to {last:?}");
         assert!(last.descriptors <= first.descriptors + 40, "{first:?} to {last:?}");
-        assert!(last.threads <= first.threads + 4, "{first:?} to {last:?}");
+        // Those that may wait for a disk come and go.
+        assert!(last.threads <= first.threads + 10, "{first:?} to {last:?}");
     }
     relume.down();
     (1..count).filter(|n| n % 10 != 0).for_each(|n| whole_chain(&relume, &format!("p{n}")));

@@ -90,8 +90,9 @@ fn prepares_once(relume: &Relume) {
     let secrets = std::fs::metadata(relume.path(".env")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&secrets) & 0o777, 0o600, "it is for keys");
     let python = std::fs::read_link(format!("/proc/{}/exe", status.pid("model"))).unwrap();
-    let said = relume.lines("DDoS Model API");
-    assert!(said.iter().any(|line| line.contains("listens")), "{} says {said:?}", python.display());
+    eventually(&format!("{} says that it listens", python.display()), || {
+        relume.lines("DDoS Model API").iter().any(|line| line.contains("listens")).then_some(())
+    });
     assert!(std::fs::symlink_metadata(relume.path(".venv/bin/python3")).is_ok());
 
     relume.down();
@@ -126,7 +127,9 @@ fn what_a_start_needs_is_prepared_once_and_again_when_it_is_gone_or_has_changed(
     std::fs::remove_dir_all(relume.path("incident-bot")).unwrap();
     relume.up_again();
     relume.wait_until("preflight misses the folder", |status| status.last_exit("preflight")["code"] == 1);
-    assert!(relume.lines("preflight").iter().any(|line| line.contains("no folder incident-bot")));
+    eventually("its log says which", || {
+        relume.lines("preflight").iter().any(|line| line.contains("no folder incident-bot")).then_some(())
+    });
     assert_eq!(relume.status().state("model"), "pending", "nothing is started on it");
 }
 
@@ -139,12 +142,13 @@ enum Fault {
 
 const FAULTS: [Fault; 3] = [Fault::Kill, Fault::Hang, Fault::Break];
 
-/// As the config says below: three answers a quarter of a second apart, 200 ms for each.
+/// As the config says below: three answers a quarter of a second apart, and for each as long as a machine that runs other tests
+/// may need.
 const INTERVAL: Duration = Duration::from_millis(250);
-const TIMEOUT: Duration = Duration::from_millis(200);
+const TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Each of the six gets each fault, all six at the same time. On an idle machine each is started anew within
-/// `interval × retries + timeout` + 200 ms; asserted is ten times that. Shown to fail: with `retries: 300` in the config.
+/// `(interval + timeout) × retries` + 200 ms; asserted is ten times that. Shown to fail: with `retries: 300` in the config.
 #[test]
 fn each_of_the_six_heals_from_a_kill_a_hang_and_a_break() {
     if !installed(&["python3"]) {
@@ -153,10 +157,10 @@ fn each_of_the_six_heals_from_a_kill_a_hang_and_a_break() {
     let ports: [u16; 6] = free_ports();
     let relume = prepared(
         ports,
-        &[("RESTART_DELAY", "0s"), ("MONITOR_INTERVAL", "250ms"), ("HEALTH_CHECK_TIMEOUT", "200ms")],
+        &[("RESTART_DELAY", "0s"), ("MONITOR_INTERVAL", "250ms"), ("HEALTH_CHECK_TIMEOUT", "1500ms")],
     )
     .up();
-    let promised = INTERVAL * 3 + TIMEOUT + Duration::from_millis(200);
+    let promised = (INTERVAL + TIMEOUT) * 3 + Duration::from_millis(200);
     for round in 0..FAULTS.len() {
         let before = all_run(&relume);
         let mut hurt = HEALING_BOT

@@ -18,8 +18,11 @@ use crate::harness::fixture;
 const ADDRESS_SPACE: u64 = 512 << 20;
 /// Memory that one check may use, in KiB.
 const MOST_RSS: u64 = 256 << 10;
-/// Two seconds are what is promised; the machine that runs the tests may be ten times as slow.
-const MOST_MS: u64 = 20_000;
+/// Two seconds are what is promised of a machine that does nothing else: so much of a processor may be used. Ten times that, as the
+/// machine that runs the tests may be slow, and the build is not an optimised one.
+const MOST_CPU_MS: u64 = 20_000;
+/// What others leave of the processor is up to them. Whoever waits for something, and so uses nothing, is found by this.
+const MOST_MS: u64 = 120_000;
 /// How many are at it side by side.
 const AT_ONCE: usize = 4;
 
@@ -419,7 +422,8 @@ fn verdict(case: &Case, outcome: &Outcome, folder: &Path) -> Option<String> {
         Some(2) => true,
         _ => return Some(format!("crashed: {}", outcome.measured)),
     };
-    if measured("ms") > Some(MOST_MS) || measured("max_rss_kib") > Some(MOST_RSS) {
+    let most = [("ms", MOST_MS), ("cpu_ms", MOST_CPU_MS), ("max_rss_kib", MOST_RSS)];
+    if most.iter().any(|(key, most)| measured(key).is_none_or(|used| used > *most)) {
         return Some(format!("took too much: {}", outcome.measured));
     }
     if (case.wanted == Wanted::Refused && !refused) || (case.wanted == Wanted::Fine && refused) {
@@ -483,29 +487,28 @@ fn hundreds_of_hostile_configs_are_answered_with_a_place_in_time_and_within_memo
 fn a_crash_a_missing_place_a_wrong_answer_and_a_raw_escape_are_found() {
     let folder = Path::new("/etc/made-up");
     let case = |wanted| Case { name: String::new(), format: "json", bytes: vec![], wanted, word: "key" };
-    let fine = json!({"code": 2, "signal": null, "ms": 5, "max_rss_kib": 9000});
+    let fine = json!({"code": 2, "signal": null, "ms": 5, "cpu_ms": 4, "max_rss_kib": 9000});
+    let with = |key: &str, value: Value| {
+        let mut measured = fine.clone();
+        measured[key] = value;
+        measured
+    };
     let told = |said: &str, measured: &Value| {
         verdict(&case(Wanted::Refused), &Outcome { said: said.into(), measured: measured.clone() }, folder)
     };
     let good = "error: key\n --> /etc/made-up/a.json:3:7\n";
     assert_eq!(told(good, &fine), None);
-    assert!(
-        told(good, &json!({"code": null, "signal": 11, "ms": 5, "max_rss_kib": 9})).is_some(),
-        "a signal"
-    );
-    assert!(
-        told(good, &json!({"code": 101, "signal": null, "ms": 5, "max_rss_kib": 9})).is_some(),
-        "a panic"
-    );
-    assert!(
-        told(good, &json!({"code": 2, "signal": null, "ms": 20_001, "max_rss_kib": 9})).is_some(),
-        "too long"
-    );
-    assert!(
-        told(good, &json!({"code": 2, "signal": null, "ms": 5, "max_rss_kib": 262_145})).is_some(),
-        "too much"
-    );
-    assert!(told(good, &json!({"code": 0, "signal": null, "ms": 5, "max_rss_kib": 9})).is_some(), "accepted");
+    for (key, value, what) in [
+        ("code", Value::Null, "a signal"),
+        ("code", json!(101), "a panic"),
+        ("ms", json!(120_001), "too long"),
+        ("cpu_ms", json!(20_001), "too busy"),
+        ("max_rss_kib", json!(262_145), "too much"),
+        ("max_rss_kib", Value::Null, "not measured"),
+        ("code", json!(0), "accepted"),
+    ] {
+        assert!(told(good, &with(key, value)).is_some(), "{what}");
+    }
     assert!(told("error: key in /etc/made-up/a.json\n", &fine).is_some(), "no place");
     assert!(told("error\n --> /etc/made-up/a.json:3:7\n", &fine).is_some(), "the key is not named");
     assert!(told("key \u{1b}[2J /etc/made-up/a.json:3:7\n", &fine).is_some(), "a raw escape");

@@ -112,10 +112,11 @@ fn the_clock_starts_jobs_as_often_as_it_should_and_never_one_that_was_stopped() 
     eventually("both have run several times", || {
         (runs(&relume, "every") >= 3 && runs(&relume, "cron") >= 3).then_some(())
     });
-    // Each second one, however long the test took.
+    // Each second one, however long the test took. Counted before the time is asked for: more may come meanwhile.
+    let so_far = ["every", "cron"].map(|name| (name, runs(&relume, name)));
     let began = relume.status().manager()["uptime_s"].as_f64().unwrap();
-    for name in ["every", "cron"] {
-        assert!(runs(&relume, name) as f64 <= began + 2.0, "{name}: {} in {began} s", runs(&relume, name));
+    for (name, runs) in so_far {
+        assert!(runs as f64 <= began + 2.0, "{name}: {runs} in {began} s");
     }
     assert_eq!((runs(&relume, "stopped"), runs(&relume, "yearly")), (before, 0));
     let status = relume.status();
@@ -132,18 +133,18 @@ fn a_job_that_is_due_while_it_goes_on_is_left_out_queued_or_begun_anew() {
                "type": "oneshot", "schedule": format!("@every {every}s"), "overlap": name})
     };
     let relume = Relume::with(
-        &json!({"services": {"skip": slow("skip", 1), "queue": slow("queue", 4), "kill": slow("kill", 1)}}),
+        &json!({"services": {"skip": slow("skip", 1), "queue": slow("queue", 9), "kill": slow("kill", 1)}}),
     );
     // Started by hand, it goes on when the clock wants it to begin.
     relume.ok(&["start", "queue", "--no-wait"]);
     eventually("the one that is ended has begun again", || (runs(&relume, "kill") >= 3).then_some(()));
-    relume.wait_until("the clock has wanted it", |status| status.manager()["uptime_s"].as_f64() > Some(4.5));
+    relume.wait_until("the clock has wanted it", |status| status.manager()["uptime_s"].as_f64() > Some(9.5));
     assert_eq!((runs(&relume, "skip"), runs(&relume, "queue")), (1, 1));
     assert!(relume.told().contains("skip: due, and left out"), "{}", relume.told());
     fs::write(relume.path("queue.go"), "").unwrap();
     let first = std::time::Instant::now();
     eventually("what was queued follows at once", || (runs(&relume, "queue") >= 2).then_some(()));
-    assert!(first.elapsed() < std::time::Duration::from_secs(2), "and not when the clock wants it again");
+    assert!(first.elapsed() < std::time::Duration::from_secs(6), "and not when the clock wants it again");
 }
 
 /// Shown to fail: with nothing kept beyond a manager the job never runs; with no more than the archive, which is written a moment
@@ -161,6 +162,9 @@ fn a_job_is_due_as_often_as_it_should_however_often_relume_replaces_itself() {
     let respawns = relume.status().manager()["respawns"].as_u64();
     assert!(respawns > Some(3), "{respawns:?}");
     let times = times();
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 1.5), "{times:?}");
+    // A busy machine may begin one of them late and the next in time. One too many would come soon, and make all of them too early.
+    let lasted = times[times.len() - 1] - times[0];
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 0.5), "{times:?}");
+    assert!(lasted > 2.0 * (times.len() - 1) as f64 - 1.5, "{times:?}");
     relume.down();
 }

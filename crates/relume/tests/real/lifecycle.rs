@@ -199,7 +199,9 @@ fn a_service_deaf_to_the_stop_signal_is_killed_when_its_time_is_over() {
     let status = relume.status();
     assert_eq!(status.state("deaf"), "stopped");
     assert_eq!(signal_of(&status, "deaf"), Some(9), "{status}");
-    assert!(relume.lines("deaf").iter().any(|line| line == "ignored SIGTERM"), "it was asked first");
+    eventually("it was asked first", || {
+        relume.lines("deaf").iter().any(|line| line == "ignored SIGTERM").then_some(())
+    });
 }
 
 #[test]
@@ -326,12 +328,14 @@ fn each_service_has_its_own_environment_and_its_names_in_it() {
     let relume = Builder::new()
         .env("FROM_OUTSIDE", "yes")
         .config(&json!({"services": {
-            "one": {"command": "env", "type": "oneshot", "environment": {"PORT": "1111"}},
-            "two": {"command": "env", "type": "oneshot", "environment": ["OTHER=2222"]}}}))
+            "one": {"command": "env; echo that is all", "type": "oneshot", "environment": {"PORT": "1111"}},
+            "two": {"command": "env; echo that is all", "type": "oneshot", "environment": ["OTHER=2222"]}}}))
         .up();
-    relume.wait_state("one", "completed");
-    relume.wait_state("two", "completed");
-    let (one, two) = (relume.lines("one"), relume.lines("two"));
+    let [one, two] = ["one", "two"].map(|name| {
+        eventually("it has printed all of it", || {
+            Some(relume.lines(name)).filter(|lines| lines.last().is_some_and(|line| line == "that is all"))
+        })
+    });
     let has = |lines: &[String], line: &str| lines.iter().any(|is| is == line);
     assert!(
         has(&one, "PORT=1111") && has(&one, "RELUME_SERVICE=one") && has(&one, "FROM_OUTSIDE=yes"),

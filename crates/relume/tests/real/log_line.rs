@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Builder, Relume};
 
 fn waits_for(line: &str, command: &str, log: &Value) -> Value {
-    json!({"command": ["sh", "-c", command], "readiness": {"log_line": line}, "timeout_start": "10s",
+    json!({"command": ["sh", "-c", command], "readiness": {"log_line": line}, "timeout_start": "60s",
         "restart_policy": "never", "log": log})
 }
 

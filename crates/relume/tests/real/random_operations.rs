@@ -273,6 +273,6 @@ fn random_operations_of_several_clients_come_out_as_the_model_says() {
     relume.ok(&["start", "shared"]);
     relume.wait_state("shared", "running");
     relume.down();
-    let bound = PATIENCE * 4 * u32::try_from(operations.div_ceil(OPERATIONS)).unwrap();
+    let bound = PATIENCE * 3 * u32::try_from(operations.div_ceil(OPERATIONS)).unwrap();
     assert!(began.elapsed() < bound, "{:?}", began.elapsed());
 }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::halves::{manager, wait_for_manager};
-use crate::harness::{Builder, Process, Relume, eventually, fixture, is_root, skip};
+use crate::harness::{Builder, Nobody, Process, Relume, eventually, fixture, free_ports, is_root, skip};
 
 /// What every one of these services begins with: `wait()` returns when the test has made the file `go`.
 const BEGIN: &str = "
@@ -35,10 +35,6 @@ fn late(program: &str, keys: &Value) -> Value {
     web.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
     json!({"services": {
         "web": web, "worker": {"command": [fixture("never-ready")], "dependencies": ["web"]}}})
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Until it is ready its dependent waits; then both run.
@@ -72,14 +68,14 @@ fn who_writes_a_newline_to_its_descriptor_is_ready() {
 
 #[test]
 fn who_accepts_connections_is_ready() {
-    let port = free_port();
+    let [port] = free_ports();
     let program = format!("wait(); s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen(); rest()");
     becomes_ready_when_it_says_so(&late(&program, &json!({"readiness": {"tcp": port}})));
 }
 
 #[test]
 fn who_answers_well_is_ready_and_a_bad_answer_is_none() {
-    let port = free_port();
+    let [port] = free_ports();
     let program = format!(
         "
 from http.server import HTTPServer, BaseHTTPRequestHandler
@@ -95,7 +91,7 @@ HTTPServer(('127.0.0.1', {port}), Answer).serve_forever()"
 
 #[test]
 fn who_has_a_probe_too_is_probed_once_it_has_said_so() {
-    let port = free_port();
+    let [port] = free_ports();
     let program = format!(
         "s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen(); wait(); tell('READY=1'); rest()"
     );
@@ -104,10 +100,10 @@ fn who_has_a_probe_too_is_probed_once_it_has_said_so() {
 
 #[test]
 fn who_never_gets_ready_has_crashed_for_that_reason() {
-    let port = free_port();
+    let nobody = Nobody::new();
+    let port = nobody.port;
     let never = |keys: Value| {
-        let mut service =
-            json!({"command": python("rest()"), "timeout_start": "300ms", "retry_delay": "60s"});
+        let mut service = json!({"command": python("rest()"), "timeout_start": "3s", "retry_delay": "60s"});
         service.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         service
     };
@@ -329,7 +325,8 @@ wait(); tell('READY=1'); rest()";
 
 #[test]
 fn a_probe_that_is_configured_or_not_any_more_restarts_nothing() {
-    let port = free_port();
+    let nobody = Nobody::new();
+    let port = nobody.port;
     let config = |keys: Value| late("rest()", &keys);
     let relume = Relume::with(&config(json!({"readiness": {"tcp": port}})));
     let pid = relume.wait_until("it lives", |status| status.has_pid("web")).pid("web");

@@ -6,7 +6,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Builder, Relume, Status, eventually, fixture, text};
+use crate::harness::{Builder, Relume, Status, eventually, fixture, read, text};
 
 const GOOD: &str =
     "services:\n  web: {command: [PROGRAM], environment: {A: '1'}}\n  db: {command: [PROGRAM]}\n";
@@ -61,7 +61,11 @@ fn whatever_is_wrong_with_a_new_config_the_old_one_holds_whole() {
             assert_eq!(refused.status.code(), Some(2), "{fault}: {}", text(&refused));
             assert!(text(&refused).contains(place), "{fault}: {}", text(&refused));
         }
+        let refusals = || read(&relume.state("relume.log")).matches("the one before stays in force").count();
+        let so_far = refusals();
         relume.signal(Signal::HUP);
+        // Or it would be read later, when something else stands there.
+        eventually("the hangup is heard", || (refusals() > so_far).then_some(()));
         same(&before, &relume.status());
     }
     fs::remove_file(relume.path("relume.yaml")).unwrap();

@@ -53,8 +53,10 @@ fn no_signal_is_blocked_and_none_is_ignored() {
         .through(&ODD)
         .config(&json!({"services": {"web": {"command": "cat /proc/self/status", "type": "oneshot"}}}))
         .up();
-    relume.wait_state("web", "completed");
-    let lines = relume.lines("web");
+    // All of it: this one stands behind the others.
+    let lines = eventually("it has printed them", || {
+        Some(relume.lines("web")).filter(|lines| lines.iter().any(|line| line.starts_with("SigCgt")))
+    });
     for mask in ["SigBlk", "SigIgn", "SigPnd", "ShdPnd"] {
         let line = lines.iter().find(|line| line.starts_with(mask)).unwrap();
         let value = line.split_whitespace().nth(1).unwrap();
@@ -125,8 +127,8 @@ fn another_user_is_that_user_in_every_respect() {
     // Printed to its standard output: the folder of this test is not open to it.
     let relume = Relume::with(&json!({"services": {"web": {
         "command": [fixture("start-state")], "type": "oneshot", "user": "nobody", "working_dir": "/"}}}));
-    relume.wait_state("web", "completed");
-    let state: Value = serde_json::from_str(&relume.lines("web")[0]).unwrap();
+    let line = eventually("it tells its state", || relume.lines("web").into_iter().next());
+    let state: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(state["uid"], json!([ORDINARY, ORDINARY, ORDINARY, ORDINARY]));
     let gid = &state["gid"][0];
     assert_ne!(gid, 0, "the user's own group");

@@ -169,7 +169,7 @@ fn with_stop_to_tree_everybody_is_asked_at_once() {
     let announce = builder.announcements();
     // A leader that takes its time, and a child that would be killed with it if it were not asked itself.
     let script = format!(
-        "{slow} 0 --announce {announce} & {slow} 300 --announce {announce} & trap 'wait; exit 0' TERM; wait; wait",
+        "trap 'wait; exit 0' TERM; {slow} 0 --announce {announce} & {slow} 300 --announce {announce} & wait; wait",
         slow = fixture("slow-stop")
     );
     let relume = builder

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use rustix::fs::inotify;
 use serde_json::json;
@@ -11,10 +10,6 @@ use crate::harness::{Builder, Process, Relume, eventually, fixture, read};
 
 /// How many are started at once.
 const CROWD: usize = 100;
-
-/// How long those that are not needed may take in all. Alone each takes some milliseconds; a hundred of them
-/// wait for processors that other tests use too.
-const SOON: Duration = Duration::from_secs(25);
 
 fn said(relume: &Relume, number: usize) -> String {
     read(&relume.path(&format!("up-{number}")))
@@ -45,7 +40,6 @@ fn of_a_hundred_ups_at_once_one_manages_and_the_others_name_it_and_end_with_1() 
     let announce = builder.announcements();
     let config = json!({"services": {"web": {"command": [fixture("never-ready"), "--announce", announce]}}});
     let relume = builder.config(&config).prepare();
-    let began = Instant::now();
     let mut all: Vec<(usize, Child)> = crowd(&relume).into_iter().enumerate().collect();
     let mut losers = vec![];
     eventually("all but one have ended", || {
@@ -57,7 +51,6 @@ fn of_a_hundred_ups_at_once_one_manages_and_the_others_name_it_and_end_with_1() 
         }
         (all.len() <= 1).then_some(())
     });
-    let took = began.elapsed();
     let (winner, child) = all.pop().expect("one stays");
     let guardian = child.id();
     relume.adopt(child);
@@ -79,7 +72,6 @@ fn of_a_hundred_ups_at_once_one_manages_and_the_others_name_it_and_end_with_1() 
     }
     assert_eq!(relume.announced("hanging", 1), [status.pid("web")], "the service was started once");
     assert!(!said(&relume, winner).contains("error"), "{}", said(&relume, winner));
-    assert!(took < SOON, "{took:?}");
 }
 
 /// A half that was killed holds the lock until its last thread is gone. Shown to fail: one look at the lock, and `up` says that

@@ -11,6 +11,9 @@ use crate::harness::{Builder, Relume, eventually};
 /// Long enough for a machine that runs other tests meanwhile, short enough to be waited for.
 const PERIOD: Duration = Duration::from_secs(2);
 
+/// What the rest may take on such a machine: half a second to the end of the half, and the start of a new one.
+const BUSY: Duration = Duration::from_secs(20);
+
 fn watched(watchdog: &str) -> Value {
     let mut config = printers(3);
     config["manager"]["watchdog"] = watchdog.into();
@@ -32,8 +35,7 @@ fn a_manager_that_hangs_is_replaced_and_no_service_notices() {
         hung.signal(Signal::STOP);
         let status = wait_for_manager(&relume, &hung);
         let took = began.elapsed();
-        // It is dead half a second after the period; the rest is for the new one and for a busy machine.
-        assert!(took < PERIOD + Duration::from_secs(3), "{took:?}");
+        assert!(took < PERIOD + BUSY, "{took:?}");
         assert_eq!(pids(&status), services);
     }
     assert!(relume.told().contains("had not answered for 2s"), "{}", relume.told());
@@ -55,7 +57,7 @@ fn a_guardian_that_hangs_is_replaced_and_no_service_notices() {
     hung.signal(Signal::STOP);
     let status = wait_for_guardian(&relume, &hung);
     let took = began.elapsed();
-    assert!(took < PERIOD + Duration::from_secs(3), "{took:?}");
+    assert!(took < PERIOD + BUSY, "{took:?}");
     assert!(!hung.lives(), "it was killed, or it would be in the way one day");
     assert_eq!(pids(&status), services);
     down(&relume);
@@ -72,7 +74,7 @@ fn a_manager_that_begins_anew_while_the_guardian_hangs_takes_its_place() {
     drop(relume.run(&["respawn"]));
     let status = wait_for_guardian(&relume, &hung);
     let took = began.elapsed();
-    assert!(took < 2 * PERIOD + Duration::from_secs(3), "{took:?}");
+    assert!(took < 2 * PERIOD + BUSY, "{took:?}");
     assert!(!hung.lives(), "it was killed");
     assert_eq!(pids(&status), services);
     down(&relume);
@@ -82,20 +84,20 @@ fn a_manager_that_begins_anew_while_the_guardian_hangs_takes_its_place() {
 /// whether it comes late itself.
 #[test]
 fn halves_that_were_stopped_together_do_not_kill_each_other() {
-    let relume = Relume::with(&watched("1s"));
+    let relume = Relume::with(&watched("3s"));
     let services = all_run(&relume);
     let before = relume.status();
     let halves = [manager(&before), guardian(&before)];
     // In the second round the manager says that it lives, and nobody reads it.
-    for (order, between) in [([0, 1], 0), ([1, 0], 650)] {
+    for (order, between) in [([0, 1], 0), ([1, 0], 1900)] {
         halves[order[0]].signal(Signal::STOP);
         std::thread::sleep(Duration::from_millis(between));
         halves[order[1]].signal(Signal::STOP);
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(6));
         halves[order[1]].signal(Signal::CONT);
         std::thread::sleep(Duration::from_millis(200));
         halves[order[0]].signal(Signal::CONT);
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(2));
         assert!(halves.iter().all(|half| half.lives()), "{}", relume.told());
     }
     assert_eq!(pids(&relume.status()), services);
@@ -122,7 +124,7 @@ fn without_a_watchdog_a_stopped_half_is_left_alone() {
 #[test]
 #[cfg(debug_assertions)]
 fn a_manager_that_hangs_before_its_first_word_is_replaced() {
-    let builder = Builder::new().config(&printers(1)).env("RELUME_START_MS", "500");
+    let builder = Builder::new().config(&printers(1)).env("RELUME_START_MS", "4000");
     let gate = builder.path("gate");
     std::fs::write(&gate, "").unwrap();
     let relume = builder.env("RELUME_HANG", gate.as_str()).spawn();

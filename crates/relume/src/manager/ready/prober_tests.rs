@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use relume_config::{Environment, HttpTarget};
+use rustix::net;
 
 use super::*;
 
@@ -32,6 +34,14 @@ fn silent(port: u16) -> ProbeTarget {
         status: None,
         body: None,
     }))
+}
+
+/// A port that is bound and not listened to: it refuses, and is nobody else's.
+fn nobody() -> (OwnedFd, u16) {
+    let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(net::getsockname(&socket).unwrap()).unwrap();
+    (socket, address.port())
 }
 
 /// Everything that is told until `enough` says so.
@@ -66,14 +76,13 @@ fn told(
 
 #[test]
 fn an_eager_probe_tells_a_failure_between_the_regular_ones_once_and_a_success_at_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (nobody, port) = nobody();
     let late = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(400));
-        TcpListener::bind(address).unwrap()
+        net::listen(&nobody, 10).unwrap();
+        nobody
     });
-    let probe = Probe { interval: Duration::from_secs(10), ..probe(address.port()) };
+    let probe = Probe { interval: Duration::from_secs(60), ..probe(port) };
     let began = Instant::now();
     let told = told(
         |tell| Box::pin(eager(probe, Check::Readiness, tell)),
@@ -81,16 +90,14 @@ fn an_eager_probe_tells_a_failure_between_the_regular_ones_once_and_a_success_at
     );
     let [(Some(why), false), (None, false)] = &told[..] else { panic!("{told:?}") };
     assert!(why.contains("nobody listens"), "{why}");
-    assert!(began.elapsed() < Duration::from_secs(5), "long before the interval");
+    assert!(began.elapsed() < Duration::from_secs(20), "long before the interval");
     drop(late.join().unwrap());
 }
 
 #[test]
 fn of_an_eager_probe_each_regular_failure_counts_from_one_interval_after_its_start_period_on() {
-    // A port that is bound and not listened to refuses, and is nobody else's.
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let probe =
-        Probe { start_period: Duration::from_millis(100), ..probe(nobody.local_addr().unwrap().port()) };
+    let (_nobody, port) = nobody();
+    let probe = Probe { start_period: Duration::from_millis(100), ..probe(port) };
     let began = Instant::now();
     let counted = |all: &[(Option<String>, bool)]| all.iter().filter(|(_, counts)| *counts).count();
     told(|tell| Box::pin(eager(probe, Check::Startup, tell)), |all| counted(all) == 3);
@@ -108,14 +115,15 @@ fn one_that_never_answers_is_given_up_in_time_and_asked_again_one_at_a_time() {
         told.iter().all(|(why, _)| why.as_ref().is_some_and(|why| why.contains("no answer within 60ms")))
     );
     listener.set_nonblocking(true).unwrap();
-    assert_eq!(std::iter::from_fn(|| listener.accept().ok()).count(), 3);
+    // Where the machine is late, the next question was due before anybody could look at the third answer.
+    assert!((3..=4).contains(&std::iter::from_fn(|| listener.accept().ok()).count()));
 }
 
 #[test]
 fn a_steady_probe_that_goes_on_well_is_not_told_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (times, waited) = (Arc::new(Mutex::new(0)), Duration::from_millis(600));
+    let (times, waited) = (Arc::new(Mutex::new(0)), Duration::from_secs(2));
     let counted = Arc::clone(&times);
     let tell = move |_| *counted.lock().unwrap() += 1;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

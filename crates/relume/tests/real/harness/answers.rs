@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// In the place of a status: the connection stays open and nothing comes.
@@ -25,6 +25,8 @@ pub(crate) const REFUSED: u32 = 2;
 pub(crate) struct Answers {
     pub(crate) port: u16,
     status: Arc<AtomicU32>,
+    /// How many of the next answers are another one, and which.
+    first: Arc<Mutex<(u32, u32)>>,
     asked: Arc<AtomicU32>,
 }
 
@@ -34,12 +36,23 @@ impl Answers {
         let port = listener.local_addr().unwrap().port();
         let (status, asked) = (Arc::new(AtomicU32::new(status)), Arc::new(AtomicU32::new(0)));
         let (now, times) = (Arc::clone(&status), Arc::clone(&asked));
+        let first = Arc::<Mutex<(u32, u32)>>::default();
+        let before = Arc::clone(&first);
         std::thread::spawn(move || {
             let mut open = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 times.fetch_add(1, Ordering::SeqCst);
-                match now.load(Ordering::SeqCst) {
+                let mut before = before.lock().unwrap();
+                let status = match &mut *before {
+                    (0, _) => now.load(Ordering::SeqCst),
+                    (left, other) => {
+                        *left -= 1;
+                        *other
+                    }
+                };
+                drop(before);
+                match status {
                     SILENCE => open.push(stream),
                     REFUSED => return,
                     ENDLESS => endless(stream, "HTTP/1.1 200 OK\r\n\r\n", 4096, Duration::ZERO),
@@ -52,11 +65,18 @@ impl Answers {
                 }
             }
         });
-        Self { port, status, asked }
+        Self { port, status, first, asked }
     }
 
     pub(crate) fn say(&self, status: u32) {
         self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// The next two answers are `first`, all later ones `then`.
+    pub(crate) fn say_twice(&self, first: u32, then: u32) {
+        let mut before = self.first.lock().unwrap();
+        *before = (2, first);
+        self.say(then);
     }
 
     /// How often somebody has connected so far.

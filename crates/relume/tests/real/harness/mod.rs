@@ -4,13 +4,14 @@
 pub(crate) mod answers;
 mod fixtures;
 pub(crate) mod halves;
+mod ports;
 mod processes;
 pub(crate) mod sick_disk;
 mod status;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 pub(crate) use fixtures::fixture;
+pub(crate) use ports::{Nobody, free_ports};
 pub(crate) use processes::Process;
 pub(crate) use status::Status;
 
 /// How long a test waits for what it expects. What is waited for takes well under a second on an idle
-/// machine; a test that hits this has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// machine; a test that hits this has failed. Long, because a machine that builds beside the tests is no reason to fail.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at something that tells nobody when it changes.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -550,12 +552,6 @@ pub(crate) fn read(path: &Path) -> String {
 pub(crate) fn text(output: &Output) -> String {
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     format!("{}\n{out}{err}", output.status)
-}
-
-/// TCP ports that nobody listens on right now, all different.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// Status code and body of an HTTP answer on this machine; `None` while nobody answers.
