@@ -249,11 +249,11 @@ impl Thread {
                 self.judge(target, usage, &trees);
             }
         }
-        let own = everything.then(|| usage::of_processes(&own_pids(guardian)));
+        let own = everything.then(|| of_ourselves(&own_pids(guardian)));
         self.keep(found, own, everything);
     }
 
-    fn keep(&self, found: Vec<(RunId, Usage, Moment)>, own: Option<Usage>, everything: bool) {
+    fn keep(&self, found: Vec<(RunId, Usage, Moment)>, own: Option<(Usage, Duration)>, everything: bool) {
         let (at, now) = (Instant::now(), clock::monotonic_ns());
         let mut latest = self.readings.lock();
         let mut runs = if everything { HashMap::with_capacity(found.len()) } else { latest.runs.clone() };
@@ -262,8 +262,7 @@ impl Thread {
             runs.insert(run, Reading::of(usage, latest.runs.get(&run), age, at));
         }
         latest.runs = runs;
-        if let Some(usage) = own {
-            let age = usage::age_of(std::process::id()).unwrap_or(Duration::from_secs(1));
+        if let Some((usage, age)) = own {
             latest.own = Some(Reading::of(usage, latest.own.as_ref(), age, at));
         }
         drop(latest);
@@ -341,6 +340,12 @@ fn owner<'a>(
     None
 }
 
+/// What relume's own processes use, and how old the eldest is: a young manager has not used what its guardian has.
+fn of_ourselves(pids: &[u32]) -> (Usage, Duration) {
+    let eldest = pids.iter().filter_map(|pid| usage::age_of(*pid)).max();
+    (usage::of_processes(pids), eldest.unwrap_or(Duration::from_secs(1)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,5 +366,14 @@ mod tests {
         let third =
             Reading::of(usage(900), Some(&second), Duration::from_secs(20), now + Duration::from_secs(4));
         assert_eq!(third.cpu_percent, 0.0);
+    }
+
+    /// The first process of all stands for a guardian that has seen many managers. Shown to fail with the age of the younger one.
+    #[test]
+    fn what_relume_uses_is_of_the_life_of_its_eldest_process() {
+        let age = usage::age_of(1).unwrap();
+        let (used, eldest) = of_ourselves(&[std::process::id(), 1]);
+        assert_eq!(used.processes, 2);
+        assert!(eldest >= age, "{eldest:?} {age:?}");
     }
 }
