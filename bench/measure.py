@@ -60,7 +60,7 @@ class Ground:
         self.service, self.limit = (os.path.join(self.folder, name) for name in ("service", "limit"))
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self.made = 0
+        self.made, self.lives = 0, []
 
     def fresh(self):
         self.made += 1
@@ -68,7 +68,14 @@ class Ground:
         os.makedirs(folder)
         return folder, Records(os.path.join(folder, "records"))
 
+    def end(self):
+        """Everything that was started here."""
+        while self.lives:
+            self.lives.pop().end()
+        proc.end_all()
+
     def close(self):
+        self.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -102,6 +109,7 @@ class Life:
         self.ground, self.count = ground, count
         folder, self.records = ground.fresh()
         self.peer = peer_class(folder)
+        ground.lives.append(self)
         services = [(f"s{n:05}", [ground.service, self.records.path, str(n)]) for n in range(count)]
         self.peer.configure(services)
 
@@ -170,8 +178,13 @@ class Life:
             time.sleep(0.001)
         return {"dead": dead, "gone": time.monotonic() - began}
 
-    def end(self):
-        proc.end_all()
+    def end(self, seconds=20):
+        """Has it leave as a user would: what is killed with all its services leaves its cgroups behind, which slow down what follows."""
+        if self.peer.process and not self.gone():
+            self.peer.stop()
+            end = time.monotonic() + seconds
+            while not self.gone() and time.monotonic() < end:
+                time.sleep(0.01)
 
 
 def crashes(records, count, samples, up, seconds=15):

@@ -170,9 +170,7 @@ def measured(chosen, ground):
     late = verdicts(life, answers, count)
     plain = started(ground, count, None)
     with_probes, without = crashes([life, plain], count, chosen.crashes)
-    life.stop()
-    plain.stop()
-    proc.end_all()
+    ground.end()
     return [
         ("CPU of one core", cpu, 0.03, f"{len(window)} probes in {chosen.seconds:g} s"),
         ("chi-square of the starts", chi, CHI_SQUARE, f"{seen} services in {BINS} bins"),
@@ -200,7 +198,6 @@ def main():
             failed |= not well
             print(f"{'ok  ' if well else 'MISS'}  {what:26} {found:8.4f}  at most {most:<6}  {about}")
     finally:
-        proc.end_all()
         ground.close()
     sys.exit(failed)
 

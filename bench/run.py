@@ -60,7 +60,7 @@ class Bench:
         except (measure.Failed, OSError, ValueError, KeyError) as error:
             self.note(part, peer.name, count, failed=f"{error}")
         finally:
-            proc.end_all()
+            self.ground.end()
 
     def life(self, peer, count):
         limit = measure.limit_life(self.ground, count)
@@ -158,7 +158,6 @@ def main():
     try:
         bench.run(chosen_peers)
     finally:
-        proc.end_all()
         ground.close()
     text = table.render(machine(chosen_peers, skipped, load), bench.cells)
     if chosen.json:
