@@ -166,16 +166,7 @@ fn recorded_run(
     let unit = unit_of(units, &kept.name);
     // The same text, which is held once.
     kept.name = unit.config.spec.name.clone();
-    let run = stage.map(|stage| Run {
-        tree,
-        streams: streams.into(),
-        unit,
-        stage,
-        cancelled: None,
-        quiet: None,
-        killed: false,
-        asked: false,
-    });
+    let run = stage.map(|stage| Run::new(tree, streams.into(), unit, stage));
     let (name, kind) = (kept.name.clone(), kept.kind);
     let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
     let had = held.len();

@@ -61,6 +61,11 @@ pub(crate) enum Stage {
 }
 
 impl Run {
+    /// One that nobody has asked to end.
+    pub(crate) fn new(tree: Tree, streams: SmallVec<[StreamId; 2]>, unit: Arc<Unit>, stage: Stage) -> Self {
+        Self { tree, streams, unit, stage, cancelled: None, quiet: None, killed: false, asked: false }
+    }
+
     /// The child of ours that must not be taken for an orphan.
     pub(crate) fn own_child(&self) -> Option<u32> {
         match &self.stage {

@@ -221,19 +221,7 @@ impl Edge {
         let tree = cgroup.map_or(Tree::Marked { leader: process, tag }, Tree::Cgroup);
         self.watch_process(id, None, &pidfd);
         let stage = Stage::Main { process, pidfd };
-        self.runs.insert(
-            id,
-            Box::new(Run {
-                tree,
-                streams,
-                unit,
-                stage,
-                cancelled: None,
-                quiet: None,
-                killed: false,
-                asked: false,
-            }),
-        );
+        self.runs.insert(id, Box::new(Run::new(tree, streams, unit, stage)));
         self.events.push_back(Event::Spawned { run: id });
         if let Some(ears) = ears {
             self.listen(id, ears);

@@ -307,11 +307,14 @@ impl Edge {
 
     fn take_words(&mut self, id: RunId, mut words: Words) {
         let Some(voice) = self.ready_runs.voices.get_mut(&id) else { return };
-        let before = voice.shown();
+        let (shown, said) = (voice.shown(), voice.sayings.clone());
         voice.sayings.hear(&mut words);
-        let after = voice.shown();
-        if after != before {
-            self.publisher.send(Note::Told { run: id, text: after });
+        let (now_shown, says_more) = (voice.shown(), voice.sayings != said);
+        if now_shown != shown {
+            self.publisher.send(Note::Told { run: id, text: now_shown });
+        }
+        // Also what the trouble of a probe hides for now.
+        if says_more {
             self.has_said(id);
         }
         if let Some(pid) = words.main_pid {
