@@ -54,8 +54,10 @@ fn between_two_guardians_there_is_hardly_a_moment_without_one() {
         status = wait_for_guardian(&relume, &old);
         assert_eq!(guardian(&status).pid, heir.pid, "the manager has become the guardian");
     }
-    // The promise is 250 ms; the rest is for a machine that runs other tests meanwhile.
-    assert!(longest < Duration::from_secs(10), "{longest:?}");
+    // The promise is 250 ms, which the figure is held to; the rest is for a machine that runs other tests meanwhile.
+    let is_figure = std::env::var_os("RELUME_KILLS").is_some();
+    let most = if is_figure { Duration::from_millis(250) } else { Duration::from_secs(10) };
+    assert!(longest < most, "{longest:?}");
     down(&relume);
 }
 
