@@ -15,7 +15,12 @@ pub fn monotonic_ns() -> u64 {
 /// Now in the unit of start times (field 22 of `/proc/PID/stat`): ticks after boot, of which the kernel shows 100 a second.
 #[must_use]
 pub fn boot_ticks() -> u64 {
-    to_ns(clock_gettime(ClockId::Boottime)) / 10_000_000
+    to_ticks(to_ns(clock_gettime(ClockId::Boottime)))
+}
+
+/// Nanoseconds of `CLOCK_BOOTTIME` as start times count them: the kernel cuts off the rest, too.
+pub(crate) fn to_ticks(boottime_ns: u64) -> u64 {
+    boottime_ns / 10_000_000
 }
 
 /// Wall time as the duration since 1970-01-01 UTC (`CLOCK_REALTIME`); it may jump. A clock set before 1970 reads as 0.

@@ -74,6 +74,8 @@ const _: () = assert!(size_of::<RawInfo>() == 64);
 
 /// `_IOWR(0xFF, 11, 64 bytes)`.
 const PIDFD_GET_INFO: libc::c_ulong = (3 << 30) | (64 << 16) | (0xFF << 8) | 11;
+/// Ask for the ids, which are there on return in any case.
+const INFO_PID: u64 = 1 << 0;
 /// Ask for, and on return: there is, the exit status.
 const INFO_EXIT: u64 = 1 << 3;
 
@@ -193,6 +195,16 @@ impl PidFd {
 
     /// The id of the process, from the descriptor itself; `None` once it is reaped or when it is of another pid namespace.
     pub fn pid(&self) -> Result<Option<u32>> {
+        let mut raw = RawInfo { mask: INFO_PID, ..RawInfo::default() };
+        match self.ask(&mut raw) {
+            Ok(()) => Ok(Some(raw.tgid).filter(|&pid| pid > 0)),
+            Err(Errno::SRCH) => Ok(None),
+            Err(_) => self.pid_by_proc(),
+        }
+    }
+
+    /// The same before Linux 6.13, for twenty times as much.
+    fn pid_by_proc(&self) -> Result<Option<u32>> {
         let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
         let text = std::fs::read_to_string(&path).map_err(|e| OsError::at("read", &path, e))?;
         let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
@@ -203,17 +215,19 @@ impl PidFd {
     /// it was given, and "exit status known" would be read out of our own question.
     pub fn info(&self) -> Result<Info> {
         let mut raw = RawInfo { mask: INFO_EXIT, ..RawInfo::default() };
+        match self.ask(&mut raw) {
+            Ok(()) if raw.mask & INFO_EXIT != 0 => Ok(Info::Reaped { status: raw.exit_code }),
+            Ok(()) => Ok(Info::NotReaped),
+            Err(Errno::SRCH) => Ok(Info::Gone),
+            Err(Errno::NOTTY | Errno::INVAL | Errno::NOSYS) => Ok(Info::Unsupported),
+            Err(errno) => Err(OsError::new("ask the kernel about a process", errno)),
+        }
+    }
+
+    fn ask(&self, raw: &mut RawInfo) -> std::result::Result<(), Errno> {
         // SAFETY: `raw` is 64 writable bytes, the size encoded in the request.
-        let rc = unsafe { libc::ioctl(self.fd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut raw) };
-        if rc == 0 {
-            let known = raw.mask & INFO_EXIT != 0;
-            return Ok(if known { Info::Reaped { status: raw.exit_code } } else { Info::NotReaped });
-        }
-        match Errno::last() {
-            Errno::SRCH => Ok(Info::Gone),
-            Errno::NOTTY | Errno::INVAL | Errno::NOSYS => Ok(Info::Unsupported),
-            errno => Err(OsError::new("ask the kernel about a process", errno)),
-        }
+        let rc = unsafe { libc::ioctl(self.fd.as_raw_fd(), PIDFD_GET_INFO as _, std::ptr::from_mut(raw)) };
+        if rc == 0 { Ok(()) } else { Err(Errno::last()) }
     }
 }
 

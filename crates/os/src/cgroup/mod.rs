@@ -170,15 +170,27 @@ impl RunCgroup {
         Ok(found)
     }
 
+    /// Removes it if nothing lives in it and there is nothing below it: whether it was empty and its removal in one call, where
+    /// [`Self::populated`] and [`Self::remove`] would be four.
+    pub fn remove_if_bare(&self) -> Result<Removal> {
+        crate::tally::act();
+        let removed = remove_one(&self.path)?;
+        if let (Removal::Removed, Some(service)) = (removed, name::service_dir(&self.path)) {
+            // Busy: another generation is there.
+            let _busy_is_fine = remove_one(service)?;
+        }
+        Ok(removed)
+    }
+
     /// Removes it and what the service made below it, deepest first.
     pub fn remove(&self) -> Result<Removal> {
-        crate::tally::act();
         // Few services make cgroups of their own: only then is there something to look for.
-        if remove_one(&self.path)? == Removal::Busy {
-            for dir in directories(&self.path)?.into_iter().rev() {
-                if remove_one(&dir)? == Removal::Busy {
-                    return Ok(Removal::Busy);
-                }
+        if self.remove_if_bare()? == Removal::Removed {
+            return Ok(Removal::Removed);
+        }
+        for dir in directories(&self.path)?.into_iter().rev() {
+            if remove_one(&dir)? == Removal::Busy {
+                return Ok(Removal::Busy);
             }
         }
         if let Some(service) = name::service_dir(&self.path) {

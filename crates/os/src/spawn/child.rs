@@ -7,7 +7,7 @@ use std::ffi::c_void;
 
 use super::error::SpawnStep;
 use super::plan::SpawnPlan;
-use super::sys;
+use super::{start_time, sys};
 
 /// Where a descriptor is and where the child wants it.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,8 @@ pub(super) struct Work<'a> {
     pub(super) ignored: u64,
     /// Where the child writes its own pid, when the kernel did not.
     pub(super) trace: Option<*mut u64>,
+    /// The child's first moment, by [`start_time::boottime`].
+    pub(super) began: u64,
     pub(super) outcome: Outcome,
 }
 
@@ -104,6 +106,9 @@ type Step = Result<(), (SpawnStep, usize, i32)>;
 pub(super) unsafe extern "C" fn run(argument: *mut c_void) -> ! {
     // SAFETY: the caller's promise.
     let work = unsafe { &mut *argument.cast::<Work<'_>>() };
+    let began = start_time::boottime();
+    // SAFETY: a plain store through our exclusive reference; volatile because the reader is another process's thread.
+    unsafe { std::ptr::write_volatile(&raw mut work.began, began) };
     if let Some(trace) = work.trace {
         let pid = call(libc::SYS_getpid, [0; 5]).unsigned_abs();
         // SAFETY: a number that outlives the spawn, in memory that we share; volatile because its reader is another process.

@@ -29,6 +29,7 @@ mod error;
 mod plan;
 mod reason;
 mod spawner;
+mod start_time;
 mod sys;
 
 pub use error::{SpawnError, SpawnStep};

@@ -11,6 +11,7 @@ use super::clone::{self, CloneWay, Stack};
 use super::error::{SpawnError, SpawnStep};
 use super::plan::SpawnPlan;
 use super::reason;
+use super::start_time::{self, StartTimes};
 use crate::error::{Errno, OsError, Result};
 use crate::exit::{ExitStatus, Reaped};
 use crate::pidfd::{PidFd, ProcessId};
@@ -71,6 +72,7 @@ pub struct Spawner {
     slots: Vec<OwnedFd>,
     /// See [`signals::ignored`].
     ignored: u64,
+    start_times: StartTimes,
 }
 
 impl Spawner {
@@ -85,8 +87,9 @@ impl Spawner {
     pub fn with_method(method: SpawnMethod) -> Result<Self> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| OsError::at("open", "/dev/null", e))?;
-        let ignored = signals::ignored();
-        let mut spawner = Self { method, stack: Stack::new()?, null, slots: Vec::new(), ignored };
+        let (ignored, start_times) = (signals::ignored(), StartTimes::Untried);
+        let mut spawner =
+            Self { method, stack: Stack::new()?, null, slots: Vec::new(), ignored, start_times };
         // Standard input, output, error and cgroup.procs.
         spawner.reserve(4)?;
         Ok(spawner)
@@ -144,18 +147,23 @@ impl Spawner {
             highest_open: if clone3 { 0 } else { highest_open() },
             ignored: self.ignored,
             trace: trace.filter(|_| !clone3).map(AtomicU64::as_ptr),
+            began: u64::MAX,
             outcome: Outcome::Begun,
         };
         let way = CloneWay { clone3, share_files: clone3, cgroup: born, trace };
         let argument = (&raw mut work).cast();
+        let before = start_time::boottime();
         // SAFETY: `work` outlives the call and nobody else touches it; `child::run` keeps to bare system calls and execs or exits.
         let cloned = unsafe { clone::clone(&mut self.stack, way, child::run, argument) };
         self.clear_slots();
         let (pid, pidfd) =
             cloned.map_err(|errno| SpawnError { step: SpawnStep::Clone, path: None, errno, hint: None })?;
         // SAFETY: the child is out of our memory; volatile because it wrote from outside this program's view.
-        match unsafe { std::ptr::read_volatile(&raw const work.outcome) } {
-            Outcome::Executing => identify(pid, pidfd),
+        let (began, outcome) = unsafe {
+            (std::ptr::read_volatile(&raw const work.began), std::ptr::read_volatile(&raw const work.outcome))
+        };
+        match outcome {
+            Outcome::Executing => identify(self.start_times.identify(pid, (before, began)), pid, pidfd),
             Outcome::Failed { step, index, errno } => {
                 settle(&pidfd)?;
                 Err(reason::explain(plan, step, index, Errno::from_raw(errno)))
@@ -236,9 +244,13 @@ fn highest_open() -> i32 {
     numbers.max().unwrap_or(HIGHEST_EXTRA)
 }
 
-fn identify(pid: u32, pidfd: PidFd) -> std::result::Result<Spawned, SpawnError> {
-    // It is our unreaped child, so its id cannot have become another's.
-    let problem = match ProcessId::of(pid) {
+/// It is our unreaped child, so its id cannot have become another's.
+fn identify(
+    found: Result<Option<ProcessId>>,
+    pid: u32,
+    pidfd: PidFd,
+) -> std::result::Result<Spawned, SpawnError> {
+    let problem = match found {
         Ok(Some(id)) => return Ok(Spawned { id, pidfd }),
         Ok(None) => OsError::at("read", format!("/proc/{pid}/stat"), Errno::NOENT),
         Err(e) => e,

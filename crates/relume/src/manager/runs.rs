@@ -32,6 +32,8 @@ pub(crate) struct Run {
     pub(crate) killed: bool,
     /// This manager has asked it to end: what follows is not known to be another start.
     pub(crate) asked: bool,
+    /// Its cgroup was empty and is gone.
+    pub(crate) cleared: bool,
 }
 
 /// What is watched of a run.
@@ -63,7 +65,8 @@ pub(crate) enum Stage {
 impl Run {
     /// One that nobody has asked to end.
     pub(crate) fn new(tree: Tree, streams: SmallVec<[StreamId; 2]>, unit: Arc<Unit>, stage: Stage) -> Self {
-        Self { tree, streams, unit, stage, cancelled: None, quiet: None, killed: false, asked: false }
+        let (cancelled, quiet) = (None, None);
+        Self { tree, streams, unit, stage, cancelled, quiet, killed: false, asked: false, cleared: false }
     }
 
     /// The child of ours that must not be taken for an orphan.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use relume_core::{Event, Exit, Moment, Rest, RunId};
+use relume_os::cgroup::Removal;
 use relume_os::epoll::{Interest, Watch};
 use relume_os::exit::{self, ExitStatus};
 use relume_os::pidfd::{PidFd, ProcessId};
@@ -207,7 +208,8 @@ impl Edge {
             kind,
             pid: process.pid,
             start_time: process.start_time,
-            tag: tag.as_str().into(),
+            // Of a run in a cgroup it is asked for only when that cannot be asked any more.
+            tag: if cgroup.is_some() { Box::default() } else { tag.as_str().into() },
             pipes,
             began: began.0,
             ears: ears.as_ref().map(|ears| Box::new(ears.kept())),
@@ -300,7 +302,13 @@ impl Edge {
     /// Whether a cgroup has living processes. If so it is watched from now on, and only then: a service that
     /// leaves nothing behind costs no watch.
     pub(crate) fn rest_is_alive(&mut self, id: RunId) -> bool {
-        let Some(Tree::Cgroup(cgroup)) = self.runs.get(&id).map(|run| &run.tree) else { return false };
+        let Some(run) = self.runs.get_mut(&id) else { return false };
+        let Tree::Cgroup(cgroup) = &run.tree else { return false };
+        // Of one that is about to be started again the removal would keep the next one waiting.
+        if run.asked && matches!(cgroup.remove_if_bare(), Ok(Removal::Removed)) {
+            run.cleared = true;
+            return false;
+        }
         let populated = || cgroup.populated().unwrap_or(false);
         if !populated() {
             return false;
@@ -457,7 +465,7 @@ impl Edge {
         run.cancelled.iter().for_each(|cancelled| cancelled.store(true, Ordering::Relaxed));
         self.stop_listening(id);
         run.streams.iter().for_each(|stream| self.capture.finish(*stream));
-        if let Tree::Cgroup(cgroup) = run.tree {
+        if let (Tree::Cgroup(cgroup), false) = (run.tree, run.cleared) {
             self.trees.remove(cgroup);
         }
     }
