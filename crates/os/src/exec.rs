@@ -1,7 +1,7 @@
 //! Becoming another program with some descriptors kept, and taking over descriptors that were kept for us.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -19,10 +19,8 @@ pub fn replace(
     environment: &[(OsString, OsString)],
     keep: &[(BorrowedFd<'_>, RawFd)],
 ) -> OsError {
-    for (fd, number) in keep {
-        if let Err(error) = place(*fd, *number) {
-            return error;
-        }
+    if let Err(error) = place_all(keep) {
+        return error;
     }
     let mut command = std::process::Command::new(program);
     if let Some((name, rest)) = argv.split_first() {
@@ -32,15 +30,21 @@ pub fn replace(
     OsError::at("execute", program, Errno::of(&command.exec()))
 }
 
-/// Puts a copy of `fd` at `number`, to be inherited over an exec.
-fn place(fd: BorrowedFd<'_>, number: RawFd) -> Result<()> {
-    let done = if fd.as_raw_fd() == number {
-        // SAFETY: F_SETFD changes a flag of a descriptor that is borrowed, hence open.
-        unsafe { libc::fcntl(number, libc::F_SETFD, 0) }
-    } else {
-        // SAFETY: dup2 of an open descriptor; what stood at `number` is closed, which the caller wants.
-        unsafe { libc::dup2(fd.as_raw_fd(), number) }
+/// A descriptor that stands where another is to be put moves out of the way first.
+fn place_all(keep: &[(BorrowedFd<'_>, RawFd)]) -> Result<()> {
+    let above = keep.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+    let apart = |fd| {
+        rustix::io::fcntl_dupfd_cloexec(fd, above)
+            .map_err(|error| OsError::new("keep a descriptor over an exec", error))
     };
+    let sources = keep.iter().map(|(fd, _)| apart(fd)).collect::<Result<Vec<_>>>()?;
+    sources.iter().zip(keep).try_for_each(|(source, (_, number))| place(source.as_fd(), *number))
+}
+
+/// Puts a copy of `fd` at `number`, which is another, to be inherited over an exec.
+fn place(fd: BorrowedFd<'_>, number: RawFd) -> Result<()> {
+    // SAFETY: dup2 of an open descriptor to another number; what stood there is closed, which the caller wants.
+    let done = unsafe { libc::dup2(fd.as_raw_fd(), number) };
     if done < 0 { Err(OsError::new("keep a descriptor over an exec", Errno::last())) } else { Ok(()) }
 }
 

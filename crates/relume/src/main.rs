@@ -14,6 +14,7 @@ mod orphans;
 mod output_index;
 mod places;
 mod port_holders;
+mod prepared;
 mod recorded;
 mod roles;
 mod room;

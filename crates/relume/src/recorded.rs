@@ -4,7 +4,7 @@
 //! that instead of the disk, so a config that was spoilt takes no running service down.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -20,6 +20,9 @@ pub(crate) struct Recording {
     files: BTreeMap<PathBuf, Vec<u8>>,
     folders: BTreeMap<PathBuf, Vec<(String, bool)>>,
     identities: BTreeMap<PathBuf, PathBuf>,
+    /// What could not be read or listed.
+    #[serde(default)]
+    refused: BTreeSet<PathBuf>,
 }
 
 /// Reads through to other files and remembers what it saw.
@@ -33,6 +36,11 @@ impl<F> Recorder<F> {
         Self { inner, seen: RefCell::default() }
     }
 
+    fn refused(&self, path: &Path, error: FileError) -> FileError {
+        self.seen.borrow_mut().refused.insert(path.to_owned());
+        error
+    }
+
     /// What was seen.
     pub(crate) fn finish(self) -> Recording {
         self.seen.into_inner()
@@ -41,13 +49,13 @@ impl<F> Recorder<F> {
 
 impl<F: Files> Files for Recorder<F> {
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-        let bytes = self.inner.read(path, limit)?;
+        let bytes = self.inner.read(path, limit).map_err(|error| self.refused(path, error))?;
         self.seen.borrow_mut().files.insert(path.to_owned(), bytes.clone());
         Ok(bytes)
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<Entry>, FileError> {
-        let entries = self.inner.list(dir)?;
+        let entries = self.inner.list(dir).map_err(|error| self.refused(dir, error))?;
         let plain = entries.iter().map(|entry| (entry.name.clone(), entry.directory)).collect();
         self.seen.borrow_mut().folders.insert(dir.to_owned(), plain);
         Ok(entries)
@@ -91,6 +99,31 @@ fn absent() -> FileError {
 }
 
 impl Recording {
+    /// Whether all that was asked for is still the same in `files`.
+    pub(crate) fn is_still(&self, files: &impl Files) -> bool {
+        let has = |(path, bytes): (&PathBuf, &Vec<u8>)| {
+            let limit = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            files.read(path, limit).is_ok_and(|now| now == *bytes)
+        };
+        let lists = |(dir, entries): (&PathBuf, &Vec<(String, bool)>)| {
+            let same = |now: &Entry, then: &(String, bool)| (&now.name, now.directory) == (&then.0, then.1);
+            files.list(dir).is_ok_and(|all| {
+                all.len() == entries.len() && all.iter().zip(entries).all(|(now, then)| same(now, then))
+            })
+        };
+        let is = |(path, identity): (&PathBuf, &PathBuf)| files.identity(path) == *identity;
+        // It need not be refused for the same reason, and a folder is no file.
+        let refuses = |path: &PathBuf| {
+            let listed = self.folders.contains_key(path);
+            files.read(path, 0).is_err_and(|error| error.kind != FileErrorKind::TooLarge)
+                && (listed || files.list(path).is_err())
+        };
+        self.files.iter().all(has)
+            && self.folders.iter().all(lists)
+            && self.identities.iter().all(is)
+            && self.refused.iter().all(refuses)
+    }
+
     /// As a file in memory.
     ///
     /// # Errors

@@ -38,6 +38,9 @@ pub(crate) const RECORDED: &str = "RELUME_RECORDED";
 /// other.
 pub(crate) const PREPARED: &str = "RELUME_PREPARED";
 
+/// Set where the last configuration is handed on: to the guardian by the command that has read it, to a manager by the guardian.
+pub(crate) const KEPT_CONFIG: &str = "RELUME_KEPT_CONFIG";
+
 /// Set for a manager in safe mode: why, for people.
 pub(crate) const SAFE: &str = "RELUME_SAFE_MODE";
 
@@ -45,8 +48,19 @@ pub(crate) const SAFE: &str = "RELUME_SAFE_MODE";
 pub(crate) const WITHOUT_JOURNAL: &str = "RELUME_WITHOUT_JOURNAL";
 
 /// What holds for one life of a process and not for the next one.
-const OF_ONE_LIFE: [&str; 10] =
-    [ROLE, AGAIN, RESPAWNED, CRASHED, NOFILE, PROGRAM, RECORDED, PREPARED, SAFE, WITHOUT_JOURNAL];
+const OF_ONE_LIFE: [&str; 11] = [
+    ROLE,
+    AGAIN,
+    RESPAWNED,
+    CRASHED,
+    NOFILE,
+    PROGRAM,
+    RECORDED,
+    PREPARED,
+    KEPT_CONFIG,
+    SAFE,
+    WITHOUT_JOURNAL,
+];
 
 /// Where a manager finds its channel to the guardian.
 pub(crate) const CHANNEL_FD: RawFd = 3;

@@ -137,6 +137,9 @@ impl Settled {
     }
 }
 
+/// The origin of a `log_dir` that nobody has asked for.
+pub(crate) const MOVED_LOGS: &str = "log_dir";
+
 const BASE: &str = "base";
 const MOVED: &str = "moved";
 

@@ -46,7 +46,8 @@ use relume_os::spawn::Spawner;
 use relume_os::{clock, exec, limits, prctl};
 
 use crate::orphans;
-use crate::roles::{LOCK_FD, PLACES, Role, own_program};
+use crate::prepared::{self, KEPT_FDS, Written};
+use crate::roles::{KEPT_CONFIG, LOCK_FD, PLACES, Role, own_program};
 use crate::settled::Settled;
 use crate::systemd;
 use exits::Exits;
@@ -90,14 +91,25 @@ pub(crate) const CONFIG: &str = "config";
 /// The name under which the last configuration is kept that has held for [`PROVEN`].
 pub(crate) const GOOD_CONFIG: &str = "config.good";
 
-/// Turns the process that the user started into the guardian, which keeps its pid and hands on the places that are settled.
-/// Comes back only if that fails.
-pub(crate) fn become_guardian(lock: &impl AsFd, settled: &Settled) -> relume_os::OsError {
+/// Turns the process that the user started into the guardian, which keeps its pid and hands on the places that are settled, and the
+/// configuration. Comes back only if that fails.
+pub(crate) fn become_guardian(
+    lock: &impl AsFd,
+    settled: &Settled,
+    config: Option<&Written>,
+) -> relume_os::OsError {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let mut environment = systemd::with_own_watchdog(Role::Guardian.environment());
     environment.retain(|(key, _)| key != PLACES);
     environment.push(settled.handed_on());
-    exec::replace(&own_program(), &argv, &environment, &[(lock.as_fd(), LOCK_FD)])
+    let mut keep = vec![(lock.as_fd(), LOCK_FD)];
+    // One that has to be read has been read in vain.
+    let fds = config.map(Written::fds).filter(|fds| fds.len() == KEPT_FDS.len());
+    if let Some(fds) = fds {
+        keep.extend(fds.into_iter().zip(KEPT_FDS));
+        environment.push((KEPT_CONFIG.into(), "1".into()));
+    }
+    exec::replace(&own_program(), &argv, &environment, &keep)
 }
 
 /// The guardian's whole life.
@@ -241,6 +253,9 @@ impl Guardian {
             leave: None,
             strangers: Vec::new(),
         };
+        if let Some(config) = prepared::kept() {
+            guardian.store.keep(CONFIG.to_owned(), config.into());
+        }
         match table {
             Some(table) => guardian.take_over(table),
             None => guardian.strangers = orphans::before_us(),
@@ -521,7 +536,8 @@ impl Guardian {
         manager.ready_at = Some(now);
         self.ever_ready = true;
         self.config_held(now);
-        // What only a start has needed; where it is not given back it stays mapped.
+        // What only a start, or handing over to this manager, has needed; what is not given back stays mapped.
+        relume_os::memory::give_back_heap();
         let _mapped = relume_os::memory::give_back_code();
     }
 

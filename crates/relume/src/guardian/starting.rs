@@ -22,15 +22,22 @@ use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawned};
 
 use super::judge::{Death, Mode};
 use super::link::Why;
+use super::store::Store;
 use super::table::{self, Heir, Table};
 use super::watch::Watch;
 use super::{
-    CHANNEL, GOOD_CONFIG, Guardian, KILL, MANAGER, Manager, Out, complain, link, nanos, own_program,
+    CHANNEL, CONFIG, GOOD_CONFIG, Guardian, KILL, MANAGER, Manager, Out, complain, link, nanos, own_program,
 };
-use crate::roles::{AGAIN, CHANNEL_FD, LOCK_FD, Role, SAFE, WITHOUT_JOURNAL};
+use crate::prepared::KEPT_FDS;
+use crate::roles::{AGAIN, CHANNEL_FD, KEPT_CONFIG, LOCK_FD, Role, SAFE, WITHOUT_JOURNAL};
 
 /// Where a manager in safe mode finds the last good configuration, if there is one.
 pub(crate) const SAFE_CONFIG_FD: RawFd = 5;
+
+/// The last configuration, recorded and prepared.
+fn last_config(store: &Store) -> Option<[BorrowedFd<'_>; 2]> {
+    store.get(CONFIG)?.try_into().ok()
+}
 
 impl Guardian {
     pub(super) fn start_manager(&mut self) {
@@ -125,6 +132,10 @@ impl Guardian {
             let config: Option<BorrowedFd<'_>> =
                 self.store.get(GOOD_CONFIG).and_then(|fds| fds.first().copied());
             extra.extend(config.map(|config| (SAFE_CONFIG_FD, config)));
+        } else {
+            extra.extend(
+                last_config(&self.store).into_iter().flat_map(|config| KEPT_FDS.into_iter().zip(config)),
+            );
         }
         let fds = SpawnFds {
             stdin: None,
@@ -140,6 +151,9 @@ impl Guardian {
     fn environment(&self, mode: Mode) -> Vec<(OsString, OsString)> {
         let mut all = Role::Manager.environment();
         all.retain(|(key, _)| !table::is_own(key));
+        if mode < Mode::Safe && last_config(&self.store).is_some() {
+            all.push((KEPT_CONFIG.into(), "1".into()));
+        }
         if let Some(why) = &self.why {
             all.push((AGAIN.into(), "1".into()));
             if mode >= Mode::Safe {

@@ -7,7 +7,6 @@
 //! Whoever comes late himself judges nobody (a stopped machine, a stopped pair).
 
 use std::collections::{BTreeMap, HashSet};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use relume_core::{Event, Exit, Moment, RunId};
@@ -97,10 +96,10 @@ impl Edge {
         }
     }
 
-    /// The guardian keeps what the present configuration was read from.
+    /// The guardian keeps the present configuration.
     pub(super) fn keep_config(&self) {
-        if let Some(recording) = &self.units.recording {
-            self.keeper.keep(CONFIG, &[recording.as_fd()]);
+        if let Some(written) = &self.units.written {
+            self.keeper.keep(CONFIG, &written.fds());
         }
     }
 
@@ -139,6 +138,7 @@ impl Edge {
             }
             _ => {
                 self.look_for_kills();
+                self.checkpoint_due |= self.untold.is_none() && self.journal.is_long();
                 self.keeper.alive(Some(period));
                 (self.attention.said, self.attention.period) = (Some(now), Some(period));
                 now.after(interval(period))

@@ -61,7 +61,7 @@ struct State {
     /// What is kept, by name.
     handles: BTreeMap<Box<str>, SmallVec<[Handle; 1]>>,
     /// What is kept and used by nobody here: it stays open for a guardian that this process may become.
-    held: BTreeMap<String, OwnedFd>,
+    held: Vec<OwnedFd>,
     /// What somebody should hear of.
     trouble: Option<String>,
 }
@@ -310,8 +310,7 @@ impl Greeted {
             kept.iter().map(|(name, fds)| (name.as_str().into(), handles_of(fds.iter().map(AsFd::as_fd))));
         state.handles = handles.collect();
         for name in [CONFIG, GOOD_CONFIG] {
-            let held = kept.remove(name).and_then(|fds| fds.into_iter().next());
-            state.held.extend(held.map(|fd| (name.to_owned(), fd)));
+            state.held.extend(kept.remove(name).into_iter().flatten());
         }
         if told.lost > 0 {
             let lost = told.lost;

@@ -54,9 +54,10 @@ mod undelivered;
 mod units;
 mod weigh;
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-pub(crate) use respawn::{leave_prepared, prepared, try_out};
+pub(crate) use respawn::try_out;
 pub(crate) use start_up::Arrival;
 
 use crate::cli::Screen;
@@ -67,9 +68,7 @@ use crate::settled::Settled;
 /// What `relume up` has settled before the manager begins.
 pub(crate) struct Options {
     /// What to run.
-    pub(crate) config: relume_config::Config,
-    /// What `config` was read from.
-    pub(crate) recording: Recording,
+    pub(crate) read: Read,
     /// How `config` was read, to read it again.
     pub(crate) load: relume_config::Options,
     /// Files that others can write are used all the same.
@@ -86,6 +85,17 @@ pub(crate) struct Options {
     pub(crate) arrival: Option<Arrival>,
 }
 
+/// A configuration as it was read.
+pub(crate) struct Read {
+    pub(crate) config: relume_config::Config,
+    /// What it was read from.
+    pub(crate) recording: Recording,
+    /// The same for the next manager.
+    pub(crate) prepared: Option<OwnedFd>,
+    /// It lies in memory as reading it has left it.
+    pub(crate) scattered: bool,
+}
+
 /// Runs until asked to leave, and says how that went. In the user's own process this is where the guardian
 /// begins; in the process that the guardian has started, the manager.
 pub(crate) fn run(options: Options) -> ExitCode {
@@ -97,7 +107,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             start_up::start(options)
         }
         Role::Command | Role::Guardian | Role::Trial | Role::Shim | Role::Drill => {
-            Err(start_up::begin(&options))
+            Err(start_up::begin(options))
         }
     };
     match started {

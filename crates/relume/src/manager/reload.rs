@@ -6,7 +6,8 @@ use relume_config::Diagnostics;
 
 use crate::config_files::Disk;
 use crate::recorded::{Recorder, Recording};
-use crate::trust;
+use crate::settled::MOVED_LOGS;
+use crate::{prepared, trust};
 
 use super::inbox::{Inbox, News, Reloaded};
 use super::units::Units;
@@ -71,8 +72,10 @@ impl Source {
             })?;
         }
         let recording = disk.finish();
-        // Without memory for it a successor in safe mode has the one before.
-        let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
+        // Where a log directory had to be moved, a successor finds that out for itself.
+        let moved = self.load.overrides.iter().any(|one| one.origin == MOVED_LOGS);
+        let prepared = (!moved).then(|| prepared::to_memory(&config, &warnings)).flatten();
+        let units = Arc::new(Units::new(config).written(&recording, prepared));
         Ok(Fresh { units, warnings, recording })
     }
 }

@@ -12,6 +12,8 @@ use relume_config::{
 use relume_core::Name;
 
 use super::capture::{LogTarget, Rotate};
+use crate::prepared::Written;
+use crate::recorded::Recording;
 
 /// All services by name, and the settings that go with them.
 #[derive(Debug)]
@@ -24,8 +26,8 @@ pub(crate) struct Units {
     pub(crate) order: Vec<Name>,
     /// The files it was read from.
     pub(crate) sources: Vec<PathBuf>,
-    /// What stood in them, as a file in memory, for a successor in safe mode.
-    pub(crate) recording: Option<OwnedFd>,
+    /// What stood in them, for the next manager.
+    pub(crate) written: Option<Written>,
 }
 
 /// One service with what is derived from its configuration once.
@@ -45,12 +47,12 @@ impl Units {
             config.services.into_iter().map(|service| Arc::new(Unit::new(service))).collect();
         let order: Vec<Name> = units.iter().map(|unit| unit.config.spec.name.clone()).collect();
         let by_name = order.iter().cloned().zip(units).collect();
-        Self { manager: config.manager, by_name, order, sources: config.sources, recording: None }
+        Self { manager: config.manager, by_name, order, sources: config.sources, written: None }
     }
 
-    /// The same, with what it was read from.
-    pub(crate) fn recorded(self, recording: Option<OwnedFd>) -> Self {
-        Self { recording, ..self }
+    /// The same, with what it was read from, and as it is to be handed on where that can be had.
+    pub(crate) fn written(self, recording: &Recording, prepared: Option<OwnedFd>) -> Self {
+        Self { written: Written::of(recording, prepared), ..self }
     }
 
     /// What the core is told. `autostart` is off when only some services were named.

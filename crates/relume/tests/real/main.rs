@@ -41,6 +41,7 @@ mod leaving;
 mod lifecycle;
 mod log_line;
 mod many;
+mod next_config;
 mod own_log;
 mod pid1;
 mod pipe_room;

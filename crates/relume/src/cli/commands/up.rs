@@ -1,8 +1,9 @@
 //! `relume up`: read the config, settle where everything is, and become the manager.
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use relume_config::{Config, Diagnostics, ManagerConfig, Override, ServiceConfig};
+use relume_config::{Config, Loaded, ManagerConfig, Override, ServiceConfig};
 use relume_proto::Client;
 
 use super::{Named, configs, detached, load_options, no_config, select};
@@ -11,9 +12,10 @@ use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
 use crate::manager::{self, Arrival};
 use crate::places::{Places, Surroundings};
-use crate::recorded::Recorder;
+use crate::prepared::{self, Ready};
+use crate::recorded::{Recorder, Recording};
 use crate::roles::{IN_BACKGROUND, Role};
-use crate::settled::Settled;
+use crate::settled::{MOVED_LOGS, Settled};
 use crate::{systemd, trust};
 
 /// Runs the manager until it leaves.
@@ -23,29 +25,22 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         return Err(no_config());
     }
     let mut load = load_options(global, &args.manager, paths);
-    let last_good = manager::safe_mode::configuration();
     let inherited = Settled::inherited();
     let arrival = inherited.as_ref().map(arrive).transpose()?.flatten();
+    // While that waits for the guardian.
+    let (given, prepared) = given();
     let recorder = Recorder::new(Disk);
-    let read = |load: &_| match &last_good {
-        Some(recording) => relume_config::load(recording, load),
-        None => relume_config::load(&recorder, load),
+    let read = |load: &_| match &given {
+        Given::Nothing => relume_config::load(&recorder, load),
+        Given::Last(recording) | Given::Files(recording) => relume_config::load(recording, load),
     };
-    // Without what it was read from it could not be handed on.
-    let judged = match last_good.as_ref().and_then(|_| manager::prepared()) {
-        Some(config) => Ok((config, Diagnostics::default())),
-        None => read(&load).into_result(),
+    let scattered = prepared.is_none();
+    let (mut config, prepared) = match prepared {
+        Some(Ready { config, file }) => (config, Some(file)),
+        None => judged(read(&load), screen)?,
     };
-    let (mut config, warnings) = match judged {
-        Ok(fine) => fine,
-        Err(problems) => {
-            screen.note(&problems.render(screen.err.colour));
-            return Err(Failure::new(Exit::Usage, "the config has errors; nothing was started"));
-        }
-    };
-    judged_with(&config, &warnings, screen);
     // What was recorded was trusted when it was.
-    if !global.trust && last_good.is_none() {
+    if !global.trust && !matches!(given, Given::Last(_)) {
         trust::check(&config)
             .map_err(|distrust| Failure::new(Exit::Usage, distrust.message).help(distrust.help))?;
     }
@@ -57,7 +52,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         load.overrides.push(Override {
             key: "log_dir".into(),
             value: settled.places.log_dir.display().to_string(),
-            origin: "log_dir".into(),
+            origin: MOVED_LOGS.into(),
         });
         config = read(&load).config;
         settled.hold(&mut config.manager);
@@ -75,11 +70,13 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     if Role::of_this_process() == Role::Trial {
         return Ok(manager::try_out(places));
     }
-    let recording = last_good.unwrap_or_else(|| recorder.finish());
+    let recording = match given {
+        Given::Nothing => recorder.finish(),
+        Given::Last(recording) | Given::Files(recording) => recording,
+    };
     let arrival = arrival.map_or_else(|| arrive(&settled), |begun| Ok(Some(begun)))?;
     let options = manager::Options {
-        config,
-        recording,
+        read: manager::Read { config, recording, prepared, scattered },
         load,
         trust: global.trust,
         settled,
@@ -110,13 +107,43 @@ impl Named for &ServiceConfig {
     }
 }
 
-/// The warnings are said; a trial leaves a config without any for its successor: one with warnings is read again, so that they are said.
-fn judged_with(config: &Config, warnings: &Diagnostics, screen: &Screen) {
+/// What this process was given to read instead of the files.
+enum Given {
+    Nothing,
+    /// The last configuration, whatever stands in the files by now.
+    Last(Recording),
+    /// What stands in the files.
+    Files(Recording),
+}
+
+/// What there is that need not be read. Without what it was read from it could not be handed on.
+fn given() -> (Given, Option<Ready>) {
+    if let Some(recording) = manager::safe_mode::configuration() {
+        return (Given::Last(recording), prepared::take());
+    }
+    match Role::of_this_process() {
+        Role::Manager => prepared::still_valid(),
+        Role::Command | Role::Guardian | Role::Trial | Role::Shim | Role::Drill => None,
+    }
+    .map_or((Given::Nothing, None), |(recording, ready)| (Given::Files(recording), Some(ready)))
+}
+
+/// The config if it can be used, and the same for who comes after. The warnings are said; a config with warnings is read again, so
+/// that they are said again.
+fn judged(loaded: Loaded, screen: &Screen) -> Result<(Config, Option<OwnedFd>), Failure> {
+    let (config, warnings) = loaded.into_result().map_err(|problems| {
+        screen.note(&problems.render(screen.err.colour));
+        Failure::new(Exit::Usage, "the config has errors; nothing was started")
+    })?;
     if Role::of_this_process() != Role::Trial {
         screen.note(&warnings.render(screen.err.colour));
-    } else if warnings.0.is_empty() {
-        manager::leave_prepared(config);
+        let prepared = prepared::to_memory(&config, &warnings);
+        return Ok((config, prepared));
     }
+    if warnings.0.is_empty() {
+        prepared::leave(&config);
+    }
+    Ok((config, None))
 }
 
 /// A manager takes what was left for it, from the first moment on; none: this process is none.

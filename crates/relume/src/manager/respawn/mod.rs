@@ -17,7 +17,6 @@
 //! Wait on the supervise thread for anything but the last milliseconds; execute what has not proved itself.
 
 mod crash;
-mod prepared;
 mod successor;
 mod trial;
 
@@ -32,7 +31,6 @@ use super::inbox::{Inbox, News};
 use super::reload::Reading;
 
 pub(crate) use crash::{NET, install as prepare_for_crashes};
-pub(crate) use prepared::{leave as leave_prepared, take as prepared};
 pub(crate) use successor::{Back, Leap, execute};
 pub(crate) use trial::{Proved, try_out};
 

@@ -19,12 +19,12 @@ use relume_os::inherit::memory_file;
 use relume_os::pipes::{self, Pipe};
 use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
-use super::prepared::PREPARED_FD;
 use crate::manager::inbox::Inbox;
 use crate::manager::journal::Journal;
 use crate::manager::reload::Source;
 use crate::manager::units::Units;
 use crate::places::Places;
+use crate::prepared::PREPARED_FD;
 use crate::recorded::Recording;
 use crate::roles::{PREPARED, RECORDED, RUNNING_IMAGE, Role, own_program};
 
@@ -66,7 +66,7 @@ pub(crate) struct Sources {
 
 impl Sources {
     pub(super) fn of(units: &Units, source: &Arc<Source>) -> Self {
-        let in_force = units.recording.as_ref().and_then(|recording| recording.try_clone().ok());
+        let in_force = units.written.as_ref().and_then(|written| written.recording.try_clone().ok());
         Self { source: Arc::clone(source), in_force, take_up: units.manager.apply_on_respawn }
     }
 

@@ -16,7 +16,6 @@ use relume_core::{Outbox, Supervisor};
 use relume_os::files::Lock;
 use relume_os::{clock, prctl};
 
-use super::Options;
 use super::alerts::{Alerts, UnderWay};
 use super::api::{self, Office};
 use super::archive::Archive;
@@ -42,9 +41,11 @@ use super::sampling::Sampler;
 use super::schedule::Times;
 use super::spawn::{self, Cgroups, Ground};
 use super::units::Units;
+use super::{Options, Read};
 use tokio::sync::watch;
 
 use crate::places::Places;
+use crate::prepared::Written;
 use crate::roles::{AGAIN, LOCK_FD};
 
 pub(crate) use arrival::Arrival;
@@ -85,9 +86,13 @@ pub(crate) struct Manager {
 }
 
 /// The user's own process: takes the lock and becomes the guardian, which starts the manager.
-pub(crate) fn begin(options: &Options) -> Trouble {
-    match lock(&options.settled.places) {
-        Ok(lock) => Trouble::from(crate::guardian::become_guardian(&lock, &options.settled)),
+pub(crate) fn begin(options: Options) -> Trouble {
+    let Options { settled, read: Read { recording, prepared, .. }, .. } = options;
+    match lock(&settled.places) {
+        Ok(lock) => {
+            let config = Written::of(&recording, prepared);
+            Trouble::from(crate::guardian::become_guardian(&lock, &settled, config.as_ref()))
+        }
         Err(trouble) => trouble,
     }
 }
@@ -104,6 +109,13 @@ fn afresh(config: Config) -> Config {
         }
     })
     .unwrap_or(config)
+}
+
+/// `again`: this manager is a successor, and waited for.
+fn units(read: Read, again: bool) -> Units {
+    let Read { config, recording, prepared, scattered } = read;
+    let config = if scattered && !again { afresh(config) } else { config };
+    Units::new(config).written(&recording, prepared)
 }
 
 /// What all starts have in common.
@@ -182,20 +194,18 @@ fn no_manager() -> Trouble {
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
-    let Options { config, recording, load, trust, names, follow, screen, settled, arrival } = options;
+    let Options { read, load, trust, names, follow, screen, settled, arrival } = options;
     let arrival = arrival.ok_or_else(no_manager)?;
-    arrival.expect(config.manager.watchdog);
+    arrival.expect(read.config.manager.watchdog);
     let Arrival { back, inherited, nofile, descriptors, thread, .. } = arrival;
     respawn::prepare_for_crashes(back.as_ref(), nofile)?;
     let mut places = settled.places;
     ground::link_runtime_dir(&mut places)?;
     let (inbox, gate) = (Arc::new(Inbox::new()?), Gate::default());
     let source = Arc::new(Source { load, trust });
-    let templates = config.templates.clone();
-    let again = std::env::var_os(AGAIN).is_some();
-    // A successor is waited for, and gets its config without reading it.
-    let config = if again { config } else { afresh(config) };
-    let units = Arc::new(Units::new(config).recorded(recording.to_memory().ok()));
+    let templates = read.config.templates.clone();
+    let (again, scattered) = (std::env::var_os(AGAIN).is_some(), read.scattered);
+    let units = Arc::new(units(read, again));
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
     let Taken { keeper, mut fds, lock, mut journal, mut remains } = take(thread, &places, units.order.len())?;
     let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
@@ -207,7 +217,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again, gate: &gate };
     let shown = show(&shown, beginnings, &archive)?;
     let streaming = follow.then(|| stream(&units, &places, &screen)).transpose()?;
-    say_beginnings(&shown.publisher, &places, &units, descriptors);
+    say_beginnings(&shown.publisher, (&places, descriptors), (&units, scattered));
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
     capture.gather();

@@ -84,15 +84,21 @@ pub(super) fn meant(units: &Units, names: &[String]) -> Vec<String> {
     units.order.iter().filter(wanted).map(|name| name.to_string()).collect()
 }
 
-pub(super) fn say_beginnings(publisher: &Publisher, places: &Places, units: &Units, descriptors: u64) {
+/// `read`: the configuration has been read, and not handed on.
+pub(super) fn say_beginnings(
+    publisher: &Publisher,
+    (places, descriptors): (&Places, u64),
+    (units, read): (&Units, bool),
+) {
     let say = |level, text| publisher.send(Note::Say { level, text });
     let services = units.order.len();
     let plural = if services == 1 { "" } else { "s" };
     say(
         Level::Debug,
         format!(
-            "relume {} with {services} service{plural}, pid {}, state in {}, sockets in {}",
+            "relume {} with {services} service{plural}, config {}, pid {}, state in {}, sockets in {}",
             env!("CARGO_PKG_VERSION"),
+            if read { "read" } else { "handed on" },
             std::process::id(),
             places.state_dir.display(),
             places.runtime_dir.display()
