@@ -91,6 +91,12 @@ impl Mapping {
         true
     }
 
+    /// Unmaps all of it, after much of it was read: it stays in the file.
+    pub fn unmap(&mut self) {
+        self.fresh = (0, self.length);
+        self.unmap_fresh();
+    }
+
     /// The kernel maps again what is touched again: nothing is lost by it but a page fault.
     fn unmap_fresh(&mut self) {
         let page = rustix::param::page_size();

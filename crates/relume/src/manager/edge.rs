@@ -197,7 +197,7 @@ impl Edge {
         self.kept.insert(run, kept);
     }
 
-    /// Has the guardian close what it need not keep any more.
+    /// Has the guardian close what it need not keep any more. Not while relume leaves: the guardian is about to close all.
     pub(crate) fn forget(&mut self) {
         self.to_forget.drain(..).for_each(|name| self.keeper.forget(&name));
     }

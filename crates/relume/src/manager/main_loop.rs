@@ -46,7 +46,9 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
         if !edge.events.is_empty() {
             continue;
         }
-        edge.forget();
+        if core.snapshot().shutdown.is_none() {
+            edge.forget();
+        }
         if edge.leave_running {
             return End::Detached;
         }
@@ -58,6 +60,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
             edge.note_all_sayings();
             return End::Respawn(leap);
         }
+        edge.checkpoint(core.snapshot(), &[]);
         edge.reap_orphans();
         if let Err(error) = edge.wait(core.next_deadline().map(|deadline| deadline.at)) {
             edge.say(Level::Error, format!("{error}; trying again"));

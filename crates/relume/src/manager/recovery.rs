@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use relume_core::{Event, Exit, Moment, Name, Record, Rest, RunId, RunKind, State, Survivor};
@@ -73,10 +74,9 @@ pub(crate) fn find(
     fds: &mut Fds,
 ) -> Vec<Found> {
     let planned = back.is_some_and(Back::is_planned);
-    let mut all = Vec::new();
     let mut known = BTreeSet::new();
     let recorded = remains.into_iter().flat_map(|all| all.runs.iter().map(move |one| (all, one)));
-    for (remains, (run, kept)) in recorded {
+    let recorded = recorded.map(|(remains, (run, kept))| {
         if !planned {
             known.insert((kept.name.clone(), run.generation));
         }
@@ -84,10 +84,9 @@ pub(crate) fn find(
         // Of one that is being stopped, or is only starting, its main process may have ended before.
         let runs = planned && matches!(state, Some(State::Running { run: present, .. }) if present == run);
         let starting = matches!(state, Some(State::Starting { .. })).then_some(*run);
-        let found = recorded_run(ground, units, (run.generation, runs, starting), kept.clone(), fds);
-        let noted = Some(*run).filter(|_| found.kept == *kept);
-        all.push(Found { noted, ..found });
-    }
+        Recorded { run: *run, runs, starting, kept, held: Held::take(fds, &kept.name, run.generation) }
+    });
+    let mut all = recorded_runs(ground, units, recorded.collect());
     if !planned {
         for (name, generation, process) in born(ground).into_iter().chain(held(fds)) {
             // The guardian may still hold what is over and noted.
@@ -110,18 +109,79 @@ pub(crate) fn find(
     all
 }
 
-/// `runs`: it was running a moment ago, and its process is believed by what was kept. `starting`: the run is one whose start may wait
-/// for a line of its output.
+/// What the guardian has kept of one run.
+#[derive(Default)]
+struct Held {
+    process: Option<PidFd>,
+    output: Vec<OwnedFd>,
+    ears: Vec<OwnedFd>,
+}
+
+impl Held {
+    fn take(fds: &mut Fds, name: &str, generation: u64) -> Self {
+        let process = fds.remove(&keeper::process_name(name, generation));
+        Self {
+            process: process.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned),
+            output: fds.remove(&keeper::output_name(name, generation)).unwrap_or_default(),
+            ears: fds.remove(&keeper::ears_name(name, generation)).unwrap_or_default(),
+        }
+    }
+}
+
+/// A run that the journal has.
+struct Recorded<'a> {
+    run: RunId,
+    /// It was running a moment ago, and its process is believed by what was kept.
+    runs: bool,
+    /// The run, if its start may wait for a line of its output.
+    starting: Option<RunId>,
+    kept: &'a Kept,
+    held: Held,
+}
+
+/// So many are worth a thread that shares in the work, which costs as much as ten of them.
+const CROWD: usize = 64;
+
+/// Each is asked of the kernel in a dozen calls, and nobody supervises meanwhile: where there are many, two threads ask.
+fn recorded_runs(ground: &Ground, units: &Units, mut all: Vec<Recorded<'_>>) -> Vec<Found> {
+    let find = |one: Recorded<'_>| {
+        let (run, kept) = (one.run, one.kept);
+        let found =
+            recorded_run(ground, units, (run.generation, one.runs, one.starting), kept.clone(), one.held);
+        let noted = Some(run).filter(|_| *found.kept == *kept);
+        Found { noted, ..found }
+    };
+    let rest = if all.len() < CROWD { Vec::new() } else { all.split_off(all.len() / 2) };
+    let both = |all: Vec<Recorded<'_>>| all.into_iter().map(find).collect::<Vec<_>>();
+    if rest.is_empty() {
+        return both(all);
+    }
+    let rest = Mutex::new(rest);
+    let take = || std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("find".into());
+        let other = thread.spawn_scoped(scope, || both(take()));
+        let mut found = both(all);
+        found.extend(match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // No thread to be had: this one does it all.
+            Err(_) => both(take()),
+        });
+        found
+    })
+}
+
+/// `runs` and `starting`: as of [`Recorded`].
 fn recorded_run(
     ground: &Ground,
     units: &Units,
     (generation, runs, starting): (u64, bool, Option<RunId>),
-    mut kept: Box<Kept>,
-    fds: &mut Fds,
+    kept: Kept,
+    held: Held,
 ) -> Found {
+    let mut kept = Box::new(kept);
     let process = ProcessId { pid: kept.pid, start_time: kept.start_time };
-    let held = fds.remove(&keeper::process_name(&kept.name, generation));
-    let held = held.and_then(|fds| fds.into_iter().next()).map(PidFd::from_owned);
+    let Held { process: held, output, ears: kept_ears } = held;
     // Where pidfds cannot be told apart, one that names another process has taken the place of ours.
     let trusted = runs && held.is_some();
     let held =
@@ -156,7 +216,7 @@ fn recorded_run(
         _ if alive => Some(Stage::Rest { members: BTreeMap::new() }),
         _ => None,
     };
-    let streams = reattach(ground, units, (generation, starting), &kept, fds);
+    let streams = reattach(ground, units, (generation, starting), &kept, output);
     if let Some(exit) = ended {
         streams.iter().for_each(|id| ground.capture.mark(*id, to_mark(exit)));
     }
@@ -168,9 +228,8 @@ fn recorded_run(
     kept.name = unit.config.spec.name.clone();
     let run = stage.map(|stage| Run::new(tree, streams.into(), unit, stage));
     let (name, kind) = (kept.name.clone(), kept.kind);
-    let held = fds.remove(&keeper::ears_name(&kept.name, generation)).unwrap_or_default();
-    let had = held.len();
-    let ears = kept.ears.as_ref().filter(|_| run.is_some()).map(|ears| Ears::again(ears, held));
+    let had = kept_ears.len();
+    let ears = kept.ears.as_ref().filter(|_| run.is_some()).map(|ears| Ears::again(ears, kept_ears));
     if let Some(ears) = ears.as_ref().filter(|ears| ears.fds().len() > had) {
         ground.keeper.keep(&keeper::ears_name(&kept.name, generation), &ears.fds());
     }
@@ -272,7 +331,8 @@ fn unrecorded_run(
         return None;
     };
     let kept = Kept { pid: main.pid, start_time: main.start_time, ..blank };
-    Some(recorded_run(ground, units, (generation, false, None), Box::new(kept), fds))
+    let held = Held::take(fds, &name, generation);
+    Some(recorded_run(ground, units, (generation, false, None), kept, held))
 }
 
 /// Runs that the kernel shows: cgroups, and tags where there are none, or where nobody knows whether all runs were started with
@@ -310,6 +370,7 @@ fn tree_of(ground: &Ground, kept: &Kept, generation: u64, leader: ProcessId) -> 
     let can_be_asked = |cgroup: &RunCgroup| ground.cgroups.is_some() || cgroup.populated().is_ok();
     match cgroup.filter(can_be_asked) {
         Some(cgroup) => Tree::Cgroup(cgroup),
+        None if kept.tag.is_empty() => Tree::Marked { leader, tag: ground.tag(&kept.name, generation) },
         None => Tree::Marked { leader, tag: kept.tag.to_string() },
     }
 }
@@ -356,9 +417,8 @@ fn reattach(
     units: &Units,
     (generation, starting): (u64, Option<RunId>),
     kept: &Kept,
-    fds: &mut Fds,
+    held: Vec<OwnedFd>,
 ) -> Vec<StreamId> {
-    let held = fds.remove(&keeper::output_name(&kept.name, generation)).unwrap_or_default();
     let ends: Vec<OwnedFd> = if held.is_empty() {
         let ends = reopen(kept);
         let borrowed: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();

@@ -55,9 +55,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 #[cfg(test)]
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use relume_core::Name;
@@ -212,15 +211,8 @@ type Tell = Arc<Mutex<OnReport>>;
 /// does not wait.
 pub(crate) struct Capture {
     inbox: Arc<Inbox>,
-    /// For the one who waits for the end.
-    threads: Mutex<Vec<Thread>>,
-}
-
-/// A thread as its creator sees it.
-struct Thread {
-    /// Disconnected when the thread has ended.
-    ended: Receiver<()>,
-    handle: JoinHandle<()>,
+    /// For the one who waits for the end: each thread says a word when it has done its work, and says none if it panics.
+    threads: Mutex<Vec<Receiver<()>>>,
 }
 
 /// What the threads start with; tests put other things in.
@@ -280,15 +272,16 @@ impl Capture {
         Ok(Self { inbox, threads: Mutex::new(threads) })
     }
 
-    fn start_one(equipment: thread::Equipment, inbox: &Arc<Inbox>) -> io::Result<Thread> {
+    fn start_one(equipment: thread::Equipment, inbox: &Arc<Inbox>) -> io::Result<Receiver<()>> {
         let name = if equipment.me == 0 { "capture".into() } else { format!("capture-{}", equipment.me + 1) };
         let worker = thread::Worker::new(equipment, Arc::clone(inbox))?;
         let (end, ended) = channel();
-        let handle = std::thread::Builder::new().name(name).spawn(move || {
-            worker.run();
-            drop(end);
+        std::thread::Builder::new().name(name).spawn(move || {
+            let worker = worker.run();
+            let _nobody_waits = end.send(());
+            drop(worker);
         })?;
-        Ok(Thread { ended, handle })
+        Ok(ended)
     }
 
     /// From now on the pipe's bytes go to the file. Answered by `Report::Finished` after [`Capture::finish`].
@@ -372,16 +365,15 @@ impl Capture {
         self.ended(patience)
     }
 
+    /// Waits until each thread has done its work: whether all have, in time. That they close what they had open nobody waits for.
     fn ended(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let mut all = !threads.is_empty();
-        for Thread { ended, handle } in threads {
+        for ended in threads {
             let left = until.saturating_duration_since(Instant::now());
-            all &= match ended.recv_timeout(left) {
-                Err(RecvTimeoutError::Disconnected) => handle.join().is_ok(),
-                Ok(()) | Err(RecvTimeoutError::Timeout) => false,
-            };
+            // One that has panicked has not said it.
+            all &= ended.recv_timeout(left).is_ok();
         }
         all
     }

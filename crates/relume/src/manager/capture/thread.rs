@@ -131,8 +131,8 @@ impl Worker {
         })
     }
 
-    /// Until `stop` is ordered.
-    pub(super) fn run(mut self) {
+    /// Until it is told to stop or to leave. What is left of it is only to be closed.
+    pub(super) fn run(mut self) -> Self {
         let mut ready = Vec::new();
         let inherited = std::mem::take(&mut self.inherited);
         self.bring_home(inherited);
@@ -150,7 +150,8 @@ impl Worker {
             if self.leaving {
                 // The only one that nobody keeps for the successor.
                 self.finish(super::OWN);
-                return self.take_turn(super::OWN, usize::MAX);
+                self.take_turn(super::OWN, usize::MAX);
+                return self;
             }
             self.tick();
             self.retry();
@@ -160,6 +161,7 @@ impl Worker {
             self.tell();
         }
         self.end();
+        self
     }
 
     fn wait(&mut self, ready: &mut Vec<Ready>) -> relume_os::Result<()> {

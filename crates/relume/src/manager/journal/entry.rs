@@ -1,5 +1,6 @@
 //! What is noted in the journal.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,31 +12,31 @@ use smallvec::SmallVec;
 use crate::manager::operations::Operation;
 use crate::manager::ready::KeptEars;
 
-/// One note. Members are named in the file, so a version that knows more or fewer can read it.
+/// One note. Members are named in the file, so a version that knows more or fewer can read it. Borrowed where it is written.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Entry {
+pub(super) enum Entry<'a> {
     /// All there is to know, at the beginning of a half.
-    Checkpoint(Box<Checkpoint>),
+    Checkpoint(Box<Checkpoint<'a>>),
     /// Something that is so from now on.
-    Fact(Fact),
+    Fact(Cow<'a, Fact>),
     /// A run has this process.
-    Began(RunId, Box<Kept>),
+    Began(RunId, Cow<'a, Kept>),
     /// Nothing is left of a run.
     Gone(RunId),
     /// Somebody waits for this.
-    Asked(Operation),
+    Asked(Cow<'a, Operation>),
     /// What came of it for one service.
-    Answered(Ticket, ServiceId, Outcome),
+    Answered(Ticket, ServiceId, Cow<'a, Outcome>),
 }
 
 /// All there is to know.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Checkpoint {
+pub(super) struct Checkpoint<'a> {
     /// The core's memory.
-    pub(super) snapshot: Snapshot,
+    pub(super) snapshot: Cow<'a, Snapshot>,
     /// The runs that have a process.
     #[serde(with = "pairs")]
-    pub(super) runs: BTreeMap<RunId, Box<Kept>>,
+    pub(super) runs: Cow<'a, BTreeMap<RunId, Box<Kept>>>,
     /// When supervision began.
     pub(super) began: u64,
     /// How often a manager has come back.
@@ -59,7 +60,7 @@ pub(crate) struct Kept {
     pub(crate) pid: u32,
     /// When that was started (field 22 of /proc/PID/stat).
     pub(crate) start_time: u64,
-    /// The value of `RELUME_RUN`.
+    /// The value of `RELUME_RUN`; empty: what follows from name and generation.
     pub(crate) tag: Box<str>,
     /// Device and inode of each pipe of its output.
     #[serde(default)]
@@ -89,6 +90,7 @@ pub(crate) enum Home {
 
 /// A map whose keys are no strings, as a list of pairs.
 mod pairs {
+    use std::borrow::Cow;
     use std::collections::BTreeMap;
 
     use relume_core::RunId;
@@ -105,7 +107,7 @@ mod pairs {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
-    ) -> Result<BTreeMap<RunId, Box<Kept>>, D::Error> {
-        Ok(Vec::<(RunId, Box<Kept>)>::deserialize(from)?.into_iter().collect())
+    ) -> Result<Cow<'static, BTreeMap<RunId, Box<Kept>>>, D::Error> {
+        Ok(Cow::Owned(Vec::<(RunId, Box<Kept>)>::deserialize(from)?.into_iter().collect()))
     }
 }

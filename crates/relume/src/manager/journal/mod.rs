@@ -10,6 +10,7 @@
 mod entry;
 mod layout;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -80,13 +81,13 @@ fn chapter(half: &[u8], last: u64) -> Option<(Snapshot, Vec<Fact>)> {
             Ok(Entry::Fact(fact)) if fact.seq > last => break,
             Ok(Entry::Fact(fact)) if fact.seq > at => {
                 at = fact.seq;
-                facts.push(fact);
+                facts.push(fact.into_owned());
             }
             Ok(_) => {}
             Err(_) => break,
         }
     }
-    Some((first.snapshot, facts))
+    Some((first.snapshot.into_owned(), facts))
 }
 
 /// The journal, open for writing.
@@ -103,6 +104,9 @@ pub(crate) struct Journal {
 /// Room in each half beside that of the services.
 const BASE: usize = 128 * 1024;
 
+/// So much more than twice a checkpoint is much: it takes a fraction of a millisecond to read.
+const LONG: usize = 32 * 1024;
+
 /// Room in each half for a service: its record, its process, and the notes of some lives.
 const EACH: usize = 3 * 1024;
 
@@ -114,8 +118,9 @@ impl Journal {
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
         let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(None) };
-        let journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false };
+        let mut journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false };
         let remains = journal.read();
+        journal.map.unmap();
         Ok(remains.map(|remains| (journal, remains)))
     }
 
@@ -167,22 +172,22 @@ impl Journal {
 
     /// Notes a fact.
     pub(crate) fn fact(&mut self, fact: &Fact) -> Room {
-        self.append(&Entry::Fact(fact.clone()))
+        self.append(&Entry::Fact(Cow::Borrowed(fact)))
     }
 
     /// Notes that a run has a process.
     pub(crate) fn began(&mut self, run: RunId, kept: &Kept) -> Room {
-        self.append(&Entry::Began(run, Box::new(kept.clone())))
+        self.append(&Entry::Began(run, Cow::Borrowed(kept)))
     }
 
     /// Notes that somebody waits for this.
     pub(crate) fn asked(&mut self, operation: &Operation) -> Room {
-        self.append(&Entry::Asked(operation.clone()))
+        self.append(&Entry::Asked(Cow::Borrowed(operation)))
     }
 
     /// Notes what came of it for one service.
     pub(crate) fn answered(&mut self, ticket: Ticket, service: ServiceId, outcome: &Outcome) -> Room {
-        self.append(&Entry::Answered(ticket, service, outcome.clone()))
+        self.append(&Entry::Answered(ticket, service, Cow::Borrowed(outcome)))
     }
 
     /// Notes that nothing is left of a run.
@@ -198,7 +203,7 @@ impl Journal {
         operations: &BTreeMap<Ticket, Operation>,
     ) -> relume_os::Result<()> {
         let Layout { began, recoveries, respawns, .. } = self.layout;
-        let (snapshot, runs) = (snapshot.clone(), runs.clone());
+        let (snapshot, runs) = (Cow::Borrowed(snapshot), Cow::Borrowed(runs));
         let operations = operations.values().cloned().collect();
         let whole = Checkpoint { snapshot, runs, began, recoveries, respawns, operations };
         let bytes = encode(&Entry::Checkpoint(Box::new(whole)));
@@ -217,6 +222,13 @@ impl Journal {
         }
         self.has_hole = false;
         Ok(())
+    }
+
+    /// Whether there is much more in it than a checkpoint would be: the next manager would read all of that while nobody supervises.
+    pub(crate) fn is_long(&self) -> bool {
+        let active = self.layout.active(&self.map);
+        let checkpoint = notes(active).next().map_or(0, <[u8]>::len);
+        active.len() > 2 * checkpoint + LONG
     }
 
     /// A manager supervises at this moment. One store: for every turn of the loop.
@@ -247,7 +259,8 @@ impl Journal {
         if self.has_hole {
             return Room::None;
         }
-        self.scratch = encode(entry);
+        self.scratch.clear();
+        encode_into(&mut self.scratch, entry);
         self.has_hole = !self.layout.append(&mut self.map, &self.scratch);
         if self.has_hole { Room::None } else { Room::Left }
     }
@@ -282,19 +295,20 @@ impl Journal {
     fn read(&self) -> Option<Remains> {
         let mut entries = notes(self.layout.active(&self.map));
         let Some(Ok(Entry::Checkpoint(first))) = entries.next().map(decode) else { return None };
-        let Checkpoint { mut snapshot, mut runs, began, recoveries, respawns, operations } = *first;
+        let Checkpoint { snapshot, runs, began, recoveries, respawns, operations } = *first;
+        let (mut snapshot, mut runs) = (snapshot.into_owned(), runs.into_owned());
         let mut operations: BTreeMap<Ticket, Operation> =
             operations.into_iter().map(|one| (one.ticket, one)).collect();
         let mut unread = 0;
         for entry in entries.map(decode) {
             match entry {
                 Ok(Entry::Fact(fact)) => snapshot.fold(&fact),
-                Ok(Entry::Began(run, kept)) => drop(runs.insert(run, kept)),
+                Ok(Entry::Began(run, kept)) => drop(runs.insert(run, Box::new(kept.into_owned()))),
                 Ok(Entry::Gone(run)) => drop(runs.remove(&run)),
-                Ok(Entry::Asked(one)) => drop(operations.insert(one.ticket, one)),
+                Ok(Entry::Asked(one)) => drop(operations.insert(one.ticket, one.into_owned())),
                 Ok(Entry::Answered(ticket, service, outcome)) => {
                     if let Some(one) = operations.get_mut(&ticket) {
-                        one.answered.push((service, outcome));
+                        one.answered.push((service, outcome.into_owned()));
                     }
                 }
                 Ok(Entry::Checkpoint(_)) | Err(_) => unread += 1,
@@ -339,12 +353,20 @@ fn half_for(services: usize) -> usize {
     (BASE + services * EACH).next_multiple_of(4096)
 }
 
-fn encode(entry: &Entry) -> Vec<u8> {
-    // Plain data without maps of odd keys: this cannot fail; an empty note would be skipped by a reader.
-    rmp_serde::to_vec_named(entry).unwrap_or_default()
+fn encode(entry: &Entry<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_into(&mut bytes, entry);
+    bytes
 }
 
-fn decode(bytes: &[u8]) -> Result<Entry, rmp_serde::decode::Error> {
+fn encode_into(bytes: &mut Vec<u8>, entry: &Entry<'_>) {
+    if rmp_serde::encode::write_named(bytes, entry).is_err() {
+        // Plain data without maps of odd keys: this cannot fail; an empty note would be skipped by a reader.
+        bytes.clear();
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Entry<'static>, rmp_serde::decode::Error> {
     rmp_serde::from_slice(bytes)
 }
 

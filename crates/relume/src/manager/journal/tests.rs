@@ -84,7 +84,7 @@ fn a_note_torn_by_a_death_does_not_exist() {
     journal.checkpoint(&memory, &BTreeMap::new(), &BTreeMap::new()).unwrap();
     write(&mut journal, &mut memory, &BTreeMap::new(), &added(1));
     // The bytes of the next note without its count: what a SIGKILL between the two leaves.
-    let note = encode(&Entry::Fact(added(2)));
+    let note = encode(&Entry::Fact(Cow::Owned(added(2))));
     let used = journal.layout.active(&journal.map).len();
     assert!(journal.layout.put(&mut journal.map, 1, used, &note).is_some());
     drop(journal);
@@ -172,8 +172,8 @@ fn an_earlier_half_that_is_being_written_over_is_not_told_again() {
     (21..=30).for_each(|seq| write(&mut journal, &mut memory, &runs, &added(seq)));
     // The next checkpoint is there, and the manager dies before it counts.
     let whole = Checkpoint {
-        snapshot: memory.clone(),
-        runs,
+        snapshot: Cow::Borrowed(&memory),
+        runs: Cow::Owned(runs),
         began: 0,
         recoveries: 0,
         respawns: 0,
@@ -232,8 +232,8 @@ fn a_journal_that_grows_holds_all_before_it_takes_the_place_of_the_old_one() {
     let (mut journal, _) = Journal::open(&path, 0).unwrap();
     let memory = large();
     let whole = Checkpoint {
-        snapshot: memory.clone(),
-        runs: BTreeMap::new(),
+        snapshot: Cow::Borrowed(&memory),
+        runs: Cow::Owned(BTreeMap::new()),
         began: 1,
         recoveries: 2,
         respawns: 3,

@@ -4,6 +4,7 @@
 //!
 //! It must never write anything: a configuration that cannot be used is the end of this process, and all has to be as it was.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -66,16 +67,17 @@ impl Arrival {
         let patience = Arc::clone(&watchdog);
         let look = move || {
             let greeted = Keeper::greet(anew, patience)?;
-            // While the guardian sends.
             safe_mode::judge_journal(&journal);
-            let journal = Journal::found(&journal)?;
-            let (keeper, fds) = greeted.take_over(limits)?;
-            Ok(Found { keeper, fds, journal })
+            // Each takes its time.
+            std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new().name("kept".into());
+                let taking = thread.spawn_scoped(scope, || greeted.take_over(limits)).map_err(no_thread)?;
+                let journal = Journal::found(&journal)?;
+                let (keeper, fds) = taking.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+                Ok(Found { keeper, fds, journal })
+            })
         };
-        let thread = std::thread::Builder::new()
-            .name("arrival".into())
-            .spawn(look)
-            .map_err(|error| relume_os::OsError::new("start a thread", relume_os::Errno::of(&error)))?;
+        let thread = std::thread::Builder::new().name("arrival".into()).spawn(look).map_err(no_thread)?;
         Ok(Self { back, inherited, nofile, descriptors, watchdog, thread })
     }
 
@@ -89,6 +91,10 @@ impl Arrival {
         let panicked = |_| Trouble { text: "relume could not start: it panicked".into(), help: None };
         Ok(thread.join().map_err(panicked)??)
     }
+}
+
+fn no_thread(error: std::io::Error) -> relume_os::OsError {
+    relume_os::OsError::new("start a thread", relume_os::Errno::of(&error))
 }
 
 /// Signals are data from now on, and orphans of this tree are this process's.

@@ -44,6 +44,7 @@ pub(super) fn beginnings(
             }
             let died = u64::from(past.back.is_some_and(Back::is_recovery));
             let replaced = u64::from(past.back.is_some_and(Back::is_planned));
+            remains.snapshot.compact();
             (remains.snapshot.clone(), remains.began, remains.recoveries + died, remains.respawns + replaced)
         }
         // Of a journal that was put aside nobody knows how often before.
