@@ -13,6 +13,7 @@ use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
 use relume_os::signals::SignalFd;
 
+use super::aftermath::Aftermath;
 use super::archive::Archive;
 use super::attention::Attention;
 use super::capture::Capture;
@@ -80,6 +81,8 @@ pub(crate) struct Edge {
     pub(crate) spawns_under_way: u32,
     /// Processes that the guardian has reaped, only the latest.
     pub(crate) reaped: VecDeque<Ended>,
+    /// What follows from ends and can wait for those who have something to do.
+    pub(crate) aftermath: Aftermath,
     /// Tells of kills for want of memory.
     pub(crate) witness: Witness,
     /// Guardian and manager watch each other.

@@ -42,6 +42,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
                 return End::Down(code);
             }
         }
+        edge.clear_up();
         edge.start_due(core);
         if !edge.events.is_empty() {
             continue;
@@ -91,6 +92,7 @@ fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option
             }
         }
     }
+    edge.clear_up();
     if !out.facts.is_empty() || ended.is_some() {
         edge.publisher.send(Note::Facts { facts: std::mem::take(&mut out.facts), ended });
     }

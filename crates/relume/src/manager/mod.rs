@@ -11,6 +11,7 @@
 //! Threads speak through queues. Towards the supervise thread there is one, [`inbox`]; from it, one to each.
 
 mod accounts;
+mod aftermath;
 mod alerts;
 mod api;
 mod archive;

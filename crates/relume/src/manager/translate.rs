@@ -281,7 +281,7 @@ impl Edge {
         let Some((exit, told)) = self.exit_as_told(id, process, exit) else { return };
         let exit = self.for_want_of_memory(id, exit);
         if let Some(usage) = usage.or(told) {
-            self.publisher.send(Note::Used { run: id, usage });
+            self.aftermath.used.push((id, usage));
         }
         let Some(run) = self.runs.get_mut(&id) else { return };
         let rest = Stage::Rest { members: BTreeMap::new() };
@@ -335,6 +335,7 @@ impl Edge {
         self.hear_last_words(run);
         let rest = if alive { Rest::Alive } else { Rest::Gone };
         let streams = self.runs.get(&run).into_iter().flat_map(|run| &run.streams);
+        // At once: in the index of the log the end stands before the next beginning.
         streams.for_each(|stream| self.capture.mark(*stream, to_mark(exit)));
         self.events.push_back(Event::Exited { run, exit, rest });
         if !alive {
@@ -464,9 +465,10 @@ impl Edge {
         self.note_gone(id);
         run.cancelled.iter().for_each(|cancelled| cancelled.store(true, Ordering::Relaxed));
         self.stop_listening(id);
-        run.streams.iter().for_each(|stream| self.capture.finish(*stream));
+        run.streams.iter().for_each(|stream| self.capture.finish_soon(*stream));
+        self.aftermath.capture = true;
         if let (Tree::Cgroup(cgroup), false) = (run.tree, run.cleared) {
-            self.trees.remove(cgroup);
+            self.aftermath.emptied.push(cgroup);
         }
     }
 

@@ -162,6 +162,25 @@ impl Inbox {
         (0..self.bells.len()).for_each(|hand| self.ring(hand));
     }
 
+    /// Without the bell.
+    pub(super) fn finish_soon(&self, id: StreamId) {
+        let mut state = self.lock();
+        if let Some(hand) = state.live.get(&id).copied()
+            && state.finishing.insert(id)
+        {
+            state.orders[hand].each.push((id, Order::Finish));
+        }
+    }
+
+    /// Rings for whoever has orders that he may not have heard of.
+    pub(super) fn ring_for_orders(&self) {
+        let state = self.lock();
+        let waiting: Vec<Hand> =
+            (0..self.bells.len()).filter(|hand| !state.orders[*hand].each.is_empty()).collect();
+        drop(state);
+        waiting.into_iter().for_each(|hand| self.ring(hand));
+    }
+
     pub(super) fn finish(&self, id: StreamId) {
         self.order(id, |state| state.finishing.insert(id).then_some(Order::Finish));
     }

@@ -315,6 +315,16 @@ impl Capture {
         self.inbox.finish(id);
     }
 
+    /// As [`Capture::finish`], when [`Capture::ring`] is called or the thread looks by itself.
+    pub(crate) fn finish_soon(&self, id: StreamId) {
+        self.inbox.finish_soon(id);
+    }
+
+    /// Has the threads look at what is to be done soon.
+    pub(crate) fn ring(&self) {
+        self.inbox.ring_for_orders();
+    }
+
     /// Something happened to the stream's run, after all that its pipe holds now: the index of its log will say so.
     pub(crate) fn mark(&self, id: StreamId, kind: Kind) {
         self.inbox.mark(id, kind);

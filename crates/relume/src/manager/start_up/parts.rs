@@ -79,6 +79,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         listening: Arc::clone(&parts.ground.listening),
         spawning: Spawning::start(parts.ground)?,
         attention: crate::manager::attention::Attention::default(),
+        aftermath: crate::manager::aftermath::Aftermath::default(),
         witness: crate::manager::oom::Witness::default(),
         inbox: parts.inbox,
         news: VecDeque::new(),
