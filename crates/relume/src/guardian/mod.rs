@@ -22,6 +22,7 @@
 //! It must never: read a configuration, open a file of the user's, decide anything about a service, wait for
 //! the manager.
 
+mod begin;
 mod exits;
 mod judge;
 mod leave;
@@ -32,8 +33,7 @@ pub(crate) mod table;
 mod watch;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,9 +46,8 @@ use relume_os::spawn::Spawner;
 use relume_os::{clock, exec, limits, prctl};
 
 use crate::orphans;
-use crate::prepared::{self, KEPT_FDS, Written};
-use crate::roles::{KEPT_CONFIG, LOCK_FD, PLACES, Role, own_program};
-use crate::settled::Settled;
+use crate::prepared;
+use crate::roles::{LOCK_FD, own_program};
 use crate::systemd;
 use exits::Exits;
 use judge::{Death, Judge, Mode, PROVEN};
@@ -58,6 +57,7 @@ use store::Store;
 use table::{Heir, Table};
 use watch::{Verdict, Watch};
 
+pub(crate) use begin::become_guardian;
 pub(crate) use starting::SAFE_CONFIG_FD;
 
 const SIGNALS: u64 = 0;
@@ -90,27 +90,6 @@ pub(crate) const CONFIG: &str = "config";
 
 /// The name under which the last configuration is kept that has held for [`PROVEN`].
 pub(crate) const GOOD_CONFIG: &str = "config.good";
-
-/// Turns the process that the user started into the guardian, which keeps its pid and hands on the places that are settled, and the
-/// configuration. Comes back only if that fails.
-pub(crate) fn become_guardian(
-    lock: &impl AsFd,
-    settled: &Settled,
-    config: Option<&Written>,
-) -> relume_os::OsError {
-    let argv: Vec<OsString> = std::env::args_os().collect();
-    let mut environment = systemd::with_own_watchdog(Role::Guardian.environment());
-    environment.retain(|(key, _)| key != PLACES);
-    environment.push(settled.handed_on());
-    let mut keep = vec![(lock.as_fd(), LOCK_FD)];
-    // One that has to be read has been read in vain.
-    let fds = config.map(Written::fds).filter(|fds| fds.len() == KEPT_FDS.len());
-    if let Some(fds) = fds {
-        keep.extend(fds.into_iter().zip(KEPT_FDS));
-        environment.push((KEPT_CONFIG.into(), "1".into()));
-    }
-    exec::replace(&own_program(), &argv, &environment, &keep)
-}
 
 /// The guardian's whole life.
 pub(crate) fn run() -> ExitCode {

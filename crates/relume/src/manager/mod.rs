@@ -93,8 +93,8 @@ pub(crate) struct Read {
     pub(crate) recording: Recording,
     /// The same for the next manager.
     pub(crate) prepared: Option<OwnedFd>,
-    /// It lies in memory as reading it has left it.
-    pub(crate) scattered: bool,
+    /// It was read, and not handed on.
+    pub(crate) anew: bool,
 }
 
 /// Runs until asked to leave, and says how that went. In the user's own process this is where the guardian

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         Given::Nothing => relume_config::load(&recorder, load),
         Given::Last(recording) | Given::Files(recording) => relume_config::load(recording, load),
     };
-    let scattered = prepared.is_none();
+    let anew = prepared.is_none();
     let (mut config, prepared) = match prepared {
         Some(Ready { config, file }) => (config, Some(file)),
         None => judged(read(&load), screen)?,
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
     };
     let arrival = arrival.map_or_else(|| arrive(&settled), |begun| Ok(Some(begun)))?;
     let options = manager::Options {
-        read: manager::Read { config, recording, prepared, scattered },
+        read: manager::Read { config, recording, prepared, anew },
         load,
         trust: global.trust,
         settled,

@@ -172,9 +172,9 @@ pub(crate) struct Publishing {
 /// Starts the thread.
 pub(crate) fn start(publishing: Publishing) -> std::io::Result<(Publisher, JoinHandle<()>)> {
     let (notes, queue) = channel();
-    let thread = std::thread::Builder::new()
-        .name("publish".into())
-        .spawn(move || Thread { publishing, alerts: None, stale_since: None, litter: LITTER }.run(&queue))?;
+    let thread = std::thread::Builder::new().name("publish".into()).spawn(move || {
+        Thread { publishing, alerts: None, stale_since: None, litter: LITTER, again: false }.run(&queue)
+    })?;
     Ok((Publisher { notes }, thread))
 }
 
@@ -186,6 +186,8 @@ struct Thread {
     stale_since: Option<Instant>,
     /// Notes shown since memory was last given back.
     litter: usize,
+    /// It is given back once more.
+    again: bool,
 }
 
 /// After so many notes, and at the beginning, the next quiet moment is used to give memory back: what a start, or many
@@ -198,6 +200,9 @@ const OWING: Duration = Duration::from_millis(250);
 
 /// What counts as quiet. By then what a start has written is in the archive too.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// When what was given back is given back again: threads that come to rest later have mapped code for the last time.
+const LATER: Duration = Duration::from_secs(8);
 
 impl Thread {
     fn run(mut self, queue: &Receiver<Note>) {
@@ -237,6 +242,7 @@ impl Thread {
         let patience = match self.stale_since {
             None if self.publishing.outlets.owe() => Some(OWING),
             None if self.litter >= LITTER => Some(QUIET),
+            None if self.again => Some(LATER),
             None => None,
             Some(since) => Some(STATUS_DELAY.saturating_sub(since.elapsed())),
         };
@@ -247,7 +253,7 @@ impl Thread {
     }
 
     fn tidy_up(&mut self) {
-        self.litter = 0;
+        self.again = std::mem::take(&mut self.litter) >= LITTER;
         memory::give_back_heap();
         // What is not given back stays mapped.
         let _mapped = memory::give_back_code();

@@ -97,7 +97,7 @@ pub(crate) fn begin(options: Options) -> Trouble {
     }
 }
 
-/// The config by itself. Reading has left it between what was needed for that alone, and pages of which a tenth is used are used;
+/// The config by itself. Reading, or taking over, has left it between what was needed for that alone, and pages of which a tenth is used are used;
 /// a thread has a heap of its own, in which it lies close together.
 fn afresh(config: Config) -> Config {
     std::thread::scope(|scope| {
@@ -113,8 +113,8 @@ fn afresh(config: Config) -> Config {
 
 /// `again`: this manager is a successor, and waited for.
 fn units(read: Read, again: bool) -> Units {
-    let Read { config, recording, prepared, scattered } = read;
-    let config = if scattered && !again { afresh(config) } else { config };
+    let Read { config, recording, prepared, anew: _ } = read;
+    let config = if again { config } else { afresh(config) };
     Units::new(config).written(&recording, prepared)
 }
 
@@ -204,7 +204,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (inbox, gate) = (Arc::new(Inbox::new()?), Gate::default());
     let source = Arc::new(Source { load, trust });
     let templates = read.config.templates.clone();
-    let (again, scattered) = (std::env::var_os(AGAIN).is_some(), read.scattered);
+    let (again, anew) = (std::env::var_os(AGAIN).is_some(), read.anew);
     let units = Arc::new(units(read, again));
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
     let Taken { keeper, mut fds, lock, mut journal, mut remains } = take(thread, &places, units.order.len())?;
@@ -217,7 +217,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again, gate: &gate };
     let shown = show(&shown, beginnings, &archive)?;
     let streaming = follow.then(|| stream(&units, &places, &screen)).transpose()?;
-    say_beginnings(&shown.publisher, (&places, descriptors), (&units, scattered));
+    say_beginnings(&shown.publisher, (&places, descriptors), (&units, anew));
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
     capture.gather();
