@@ -116,12 +116,12 @@ async fn serve(listener: StdListener, owner: u32, office: Office) -> io::Result<
         }
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place,
-            _ = closing.changed() => continue,
+            () = changed(&mut closing) => continue,
         };
         let Ok(place) = place else { return Ok(()) };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = closing.changed() => continue,
+            () = changed(&mut closing) => continue,
         };
         match accepted {
             Ok((connection, _)) if is_allowed(&connection, owner) => {
@@ -136,6 +136,13 @@ async fn serve(listener: StdListener, owner: u32, office: Office) -> io::Result<
             // Out of descriptors, for one: connections wait in the backlog meanwhile.
             Err(_) => tokio::time::sleep(REST).await,
         }
+    }
+}
+
+/// Ends when the door is closed or opened. Once nobody is left who could do that, relume is about to leave: never.
+async fn changed(closing: &mut watch::Receiver<bool>) {
+    if closing.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -173,4 +180,23 @@ async fn converse(
     }
     conversation.as_mut().graceful_shutdown();
     conversation.await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn a_door_that_nobody_can_close_any_more_is_no_reason_to_look_again_and_again() {
+        let (close, mut closing) = watch::channel(false);
+        let mut context = Context::from_waker(Waker::noop());
+        close.send_replace(true);
+        assert_eq!(pin!(changed(&mut closing)).poll(&mut context), Poll::Ready(()));
+        drop(close);
+        assert_eq!(pin!(changed(&mut closing)).poll(&mut context), Poll::Pending);
+    }
 }
