@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::harness::halves::kill_both;
 use crate::harness::{Builder, Process, Relume, Status, eventually, fixture, text};
 
 /// How often the manager is killed in one test. The full thousand is a command of its own.
@@ -167,6 +168,34 @@ fn up_detached_comes_back_when_all_services_are_up_and_relume_stays() {
     assert_eq!(relume.status().state("p1"), "running", "what was missing is started");
     assert_eq!(relume.status().pid("p0"), first.pid("p0"), "what runs is left alone");
     relume.down();
+}
+
+/// Shown to fail: without `resting` the command does not come back, and is ended after a while.
+#[test]
+fn up_detached_does_not_wait_for_what_was_stopped_on_request() {
+    let last = json!({"command": "sleep 1000", "dependencies": ["middle"]});
+    let relume = Builder::new()
+        .config(&json!({"services": {
+            "asked": {"command": "sleep 1000"},
+            "middle": {"command": "sleep 1000"},
+            "last": last}}))
+        .arg("--detach")
+        .spawn();
+    assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
+    relume.ok(&["stop", "asked"]);
+    kill_both(&relume.status());
+    let again = relume.run(&["up", "--detach"]);
+    assert_eq!(again.status.code(), Some(0), "nobody waits for it: {}", text(&again));
+    assert_eq!(relume.status().state("asked"), "stopped");
+
+    relume.ok(&["stop", "middle"]);
+    Process::of(relume.status().pid("last")).unwrap().signal(Signal::KILL);
+    relume.wait_state("last", "pending");
+    kill_both(&relume.status());
+    let again = relume.run(&["up", "--detach"]);
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+    assert!(text(&again).contains("last waits for middle: relume start middle"), "{}", text(&again));
+    relume.ok(&["down"]);
 }
 
 /// Shown to fail: told at each look, what is up is told twenty times.

@@ -1,6 +1,6 @@
 //! `relume up --detach`: relume in the background, and an answer when its services are up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use relume_proto::{Client, Fate, OperationRequest, ServiceReport, State, StatusR
 
 use crate::cli::args::UpArgs;
 use crate::cli::render::progress::{Change, Progress};
+use crate::cli::render::status::advice;
 use crate::cli::render::text::count;
 use crate::cli::{Exit, Failure, Screen};
 use crate::places::Places;
@@ -99,7 +100,8 @@ fn wanted(args: &UpArgs, config: &Config) -> Vec<String> {
     services.map(|service| service.spec.name.to_string()).collect()
 }
 
-/// Shows how the start goes until every service is up, or one of them has failed.
+/// Shows how the start goes until every service is up, or one of them has failed, or what is left will not come by itself: it was
+/// stopped on request, or waits for one that was.
 fn follow(client: &Client, wanted: &[String], screen: &Screen) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     let mut shown = Shown {
@@ -111,9 +113,14 @@ fn follow(client: &Client, wanted: &[String], screen: &Screen) -> Result<ExitCod
         shown.show(&report, wanted, screen);
         let mine = report.services.iter().filter(|service| wanted.contains(&service.name));
         let failed = mine.clone().any(has_failed);
-        if failed || mine.clone().all(is_up) {
+        let resting = resting(&report.services);
+        if failed || mine.clone().all(|service| is_up(service) || resting.contains(service.name.as_str())) {
             screen.note(&format!("{}\n", shown.progress.summary(began.elapsed())));
-            return Ok(if failed { Exit::NotWell } else { Exit::Done }.into());
+            let waits = mine.clone().any(|service| service.state == State::Pending);
+            if waits {
+                advice(&report.services).iter().for_each(|line| screen.note(&format!("{line}\n")));
+            }
+            return Ok(if failed || waits { Exit::NotWell } else { Exit::Done }.into());
         }
         std::thread::sleep(LOOK);
     }
@@ -151,6 +158,25 @@ impl Shown {
 
 fn is_up(service: &ServiceReport) -> bool {
     matches!(service.state, State::Running | State::Completed)
+}
+
+/// Those that were stopped on request, and those that wait for one of them. Whoever answers has ordered all starts that it is to order,
+/// so nothing is stopped only for a moment.
+fn resting(services: &[ServiceReport]) -> BTreeSet<&str> {
+    let stopped = services.iter().filter(|service| service.state == State::Stopped);
+    let mut resting: BTreeSet<&str> = stopped.map(|service| service.name.as_str()).collect();
+    let pending = || services.iter().filter(|service| service.state == State::Pending);
+    loop {
+        let held = |service: &&ServiceReport| {
+            !resting.contains(service.name.as_str())
+                && service.depends_on.iter().any(|needed| resting.contains(needed.as_str()))
+        };
+        let more: Vec<&str> = pending().filter(held).map(|service| service.name.as_str()).collect();
+        if more.is_empty() {
+            return resting;
+        }
+        resting.extend(more);
+    }
 }
 
 fn has_failed(service: &ServiceReport) -> bool {

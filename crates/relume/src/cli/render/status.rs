@@ -233,7 +233,7 @@ fn manager(manager: &ManagerReport, look: Look) -> String {
 }
 
 /// What to do about what is not well, the most urgent first; nothing when all is well.
-fn advice(services: &[ServiceReport]) -> Vec<String> {
+pub(crate) fn advice(services: &[ServiceReport]) -> Vec<String> {
     let named = |states: &[State]| services.iter().find(|service| states.contains(&service.state));
     let mut advice = Vec::new();
     if let Some(service) = named(&[State::MaxRestarts, State::Failed]) {
