@@ -119,11 +119,10 @@ fn identity() -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recorded::Recorder;
 
-    fn config(dir: &std::path::Path) -> relume_config::Loaded {
+    fn load(dir: &std::path::Path, text: &str) -> relume_config::Loaded {
         let path = dir.join("relume.yaml");
-        std::fs::write(&path, "services:\n  web:\n    command: sleep 1000\n").unwrap();
+        std::fs::write(&path, text).unwrap();
         let options = relume_config::Options {
             current_dir: dir.to_owned(),
             paths: vec![path],
@@ -132,13 +131,15 @@ mod tests {
             manager_only: false,
             show_secrets: false,
         };
-        relume_config::load(&Recorder::new(Disk), &options)
+        relume_config::load(&Disk, &options)
     }
+
+    const WEB: &str = "services:\n  web:\n    command: sleep 1000\n";
 
     #[test]
     fn what_was_written_is_read_again_by_the_same_program_only() {
         let dir = tempfile::tempdir().unwrap();
-        let loaded = config(dir.path());
+        let loaded = load(dir.path(), WEB);
         let written = to_memory(&loaded.config, &Diagnostics::default()).unwrap();
         let other = File::from(written.try_clone().unwrap());
         let again = read(written).unwrap().config;
@@ -152,19 +153,9 @@ mod tests {
     #[test]
     fn what_has_to_be_warned_of_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("relume.yaml");
-        let loaded = config(dir.path());
-        std::fs::write(&path, "manager:\n  no_such_key: 1\nservices: {}\n").unwrap();
-        let options = relume_config::Options {
-            current_dir: dir.path().to_owned(),
-            paths: vec![path],
-            environment: std::collections::BTreeMap::new(),
-            overrides: Vec::new(),
-            manager_only: false,
-            show_secrets: false,
-        };
-        let odd = relume_config::load(&Disk, &options).diagnostics;
+        let config = load(dir.path(), WEB).config;
+        let odd = load(dir.path(), "manager:\n  no_such_key: 1\nservices: {}\n").diagnostics;
         assert!(!odd.0.is_empty());
-        assert!(to_memory(&loaded.config, &odd).is_none());
+        assert!(to_memory(&config, &odd).is_none());
     }
 }

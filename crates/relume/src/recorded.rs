@@ -172,4 +172,25 @@ mod tests {
         let missing = again.read(Path::new("/nowhere"), 1).unwrap_err();
         assert_eq!(missing.kind, FileErrorKind::NotFound);
     }
+
+    #[test]
+    fn what_was_not_there_and_comes_is_noticed_like_what_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (read, missing) = (folder.path().join("a.json"), folder.path().join("b.env"));
+        std::fs::write(&read, "{}").unwrap();
+        let recorder = Recorder::new(crate::config_files::Disk);
+        recorder.read(&read, 100).unwrap();
+        recorder.read(&missing, 100).unwrap_err();
+        let recording = recorder.finish();
+        let is_still = || recording.is_still(&crate::config_files::Disk);
+        assert!(is_still());
+        for text in ["", "A=b"] {
+            std::fs::write(&missing, text).unwrap();
+            assert!(!is_still(), "{text:?}");
+        }
+        std::fs::remove_file(&missing).unwrap();
+        assert!(is_still());
+        std::fs::write(&read, "{ }").unwrap();
+        assert!(!is_still());
+    }
 }

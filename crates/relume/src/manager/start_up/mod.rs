@@ -97,8 +97,8 @@ pub(crate) fn begin(options: Options) -> Trouble {
     }
 }
 
-/// The config by itself. Reading, or taking over, has left it between what was needed for that alone, and pages of which a tenth is used are used;
-/// a thread has a heap of its own, in which it lies close together.
+/// The config by itself. Reading, or taking over, has left it between what was needed for that alone, and pages of which a tenth
+/// is used are used; a thread has a heap of its own, in which it lies close together.
 fn afresh(config: Config) -> Config {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("afresh".into());
