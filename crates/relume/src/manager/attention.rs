@@ -45,6 +45,8 @@ pub(crate) struct Attention {
     acknowledged: u64,
     /// Runs whose main process has ended nobody here knows how: until when the guardian may tell.
     untold: BTreeMap<RunId, Moment>,
+    /// The journal was made a checkpoint because it was long.
+    shortened: bool,
     /// Since when there has been no guardian.
     pub(super) lost: Option<Moment>,
     /// It was silent for so long, and was killed for it.
@@ -138,7 +140,7 @@ impl Edge {
             }
             _ => {
                 self.look_for_kills();
-                self.checkpoint_due |= self.untold.is_none() && self.journal.is_long();
+                self.shorten_journal();
                 self.keeper.alive(Some(period));
                 (self.attention.said, self.attention.period) = (Some(now), Some(period));
                 now.after(interval(period))
@@ -146,6 +148,15 @@ impl Edge {
         };
         self.attention.next = Some(next);
         Some(next)
+    }
+
+    /// What a start has noted is made a checkpoint, once: each further one would write over history that a disk in trouble may not
+    /// have taken yet, and the next manager begins with one anyway.
+    fn shorten_journal(&mut self) {
+        if !self.attention.shortened && self.untold.is_none() && self.journal.is_long() {
+            self.attention.shortened = true;
+            self.checkpoint_due = true;
+        }
     }
 
     /// Why this manager is in safe mode; none: it is not, or not any more.
