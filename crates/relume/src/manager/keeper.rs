@@ -16,13 +16,12 @@ use relume_os::inherit::Handle;
 use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
-use relume_os::{OsError, exec, sockets};
+use relume_os::{OsError, sockets};
 use smallvec::SmallVec;
 
 use crate::guardian::link::{self, Ended, Why};
 use crate::guardian::table::Table;
 use crate::guardian::{CONFIG, GOOD_CONFIG};
-use crate::roles::CHANNEL_FD;
 
 /// What the guardian says.
 #[derive(Debug)]
@@ -109,10 +108,10 @@ impl Keeper {
     /// manager that has executed itself (`anew`), when it is asked, which is now. One that is silent for `watchdog` is killed, and
     /// its place taken as soon as this process supervises; what it kept is found again as after the death of both halves.
     pub(crate) fn greet(
+        channel: Channel,
         anew: Option<Anew>,
         watchdog: Arc<OnceLock<Option<Duration>>>,
     ) -> relume_os::Result<Greeted> {
-        let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
         let guardian = sockets::peer(&channel)?.pid;
         let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
         let mut patience = Patience::new(watchdog);

@@ -59,7 +59,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 pub(crate) use respawn::try_out;
-pub(crate) use start_up::Arrival;
+pub(crate) use start_up::{Arrival, Handed};
 
 use crate::cli::Screen;
 use crate::recorded::Recording;

@@ -124,7 +124,7 @@ fn an_up_that_finds_the_lock_held_by_nobody_who_answers_names_the_holder_and_end
 fn a_second_manager_started_by_hand_ends_and_changes_nothing() {
     let relume = Relume::with(&json!({"services": {"web": {"command": [fixture("never-ready")]}}}));
     let before = relume.wait_state("web", "running");
-    for role in ["manager", "guardian"] {
+    for role in ["manager", "guardian"].repeat(5) {
         let output = relume.command(&["up"]).env("RELUME_ROLE", role).output().unwrap();
         assert!(!output.status.success(), "{role}: {}", crate::harness::text(&output));
         assert!(output.status.code().is_some(), "it says why: {}", crate::harness::text(&output));

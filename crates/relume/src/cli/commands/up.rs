@@ -10,7 +10,7 @@ use super::{Named, configs, detached, load_options, no_config, select};
 use crate::cli::args::{Global, UpArgs};
 use crate::cli::{Exit, Failure, Screen};
 use crate::config_files::Disk;
-use crate::manager::{self, Arrival};
+use crate::manager::{self, Arrival, Handed};
 use crate::places::{Places, Surroundings};
 use crate::prepared::{self, Ready};
 use crate::recorded::{Recorder, Recording};
@@ -20,13 +20,14 @@ use crate::{systemd, trust};
 
 /// Runs the manager until it leaves.
 pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<ExitCode, Failure> {
+    let mut handed = handed()?;
     let paths = configs(global);
     if paths.is_empty() {
         return Err(no_config());
     }
     let mut load = load_options(global, &args.manager, paths);
     let inherited = Settled::inherited();
-    let arrival = inherited.as_ref().map(arrive).transpose()?.flatten();
+    let arrival = inherited.as_ref().map(|settled| arrive(settled, &mut handed)).transpose()?.flatten();
     // While that waits for the guardian.
     let (given, prepared) = given();
     let recorder = Recorder::new(Disk);
@@ -74,7 +75,7 @@ pub(crate) fn run(args: &UpArgs, global: &Global, screen: &Screen) -> Result<Exi
         Given::Nothing => recorder.finish(),
         Given::Last(recording) | Given::Files(recording) => recording,
     };
-    let arrival = arrival.map_or_else(|| arrive(&settled), |begun| Ok(Some(begun)))?;
+    let arrival = arrival.map_or_else(|| arrive(&settled, &mut handed), |begun| Ok(Some(begun)))?;
     let options = manager::Options {
         read: manager::Read { config, recording, prepared, anew },
         load,
@@ -147,12 +148,17 @@ fn judged(loaded: Loaded, screen: &Screen) -> Result<(Config, Option<OwnedFd>), 
 }
 
 /// A manager takes what was left for it, from the first moment on; none: this process is none.
-fn arrive(settled: &Settled) -> Result<Option<Arrival>, Failure> {
-    if Role::of_this_process() != Role::Manager {
-        return Ok(None);
-    }
-    let failed = |error| Failure::new(Exit::NotWell, format!("relume could not start: {error}"));
-    Arrival::begin(&settled.places).map(Some).map_err(failed)
+fn arrive(settled: &Settled, handed: &mut Option<Handed>) -> Result<Option<Arrival>, Failure> {
+    handed.take().map(|handed| Arrival::begin(&settled.places, handed)).transpose().map_err(not_started)
+}
+
+/// In a manager, what it was given as one.
+fn handed() -> Result<Option<Handed>, Failure> {
+    (Role::of_this_process() == Role::Manager).then(Handed::take).transpose().map_err(not_started)
+}
+
+fn not_started(error: relume_os::OsError) -> Failure {
+    Failure::new(Exit::NotWell, format!("relume could not start: {error}"))
 }
 
 /// Settled once: a manager, and a trial, use what they were handed.

@@ -9,8 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use relume_os::channel::Channel;
+use relume_os::files::Lock;
 use relume_os::limits::Limit;
-use relume_os::{limits, prctl, signals};
+use relume_os::{exec, limits, prctl, signals};
 
 use super::parts::HEARD;
 use super::{JOURNAL, SIGXFSZ, Trouble};
@@ -21,9 +23,28 @@ use crate::manager::respawn::Back;
 use crate::manager::safe_mode;
 use crate::manager::translate::number;
 use crate::places::Places;
+use crate::roles::{CHANNEL_FD, LOCK_FD};
 
 /// Room for the descriptors of a thousand services from the beginning: 32 KiB of the kernel's memory.
 const MOST_USUAL: u64 = 4096;
+
+/// What the guardian has given this process.
+pub(crate) struct Handed {
+    channel: Channel,
+    lock: Lock,
+}
+
+impl Handed {
+    /// To be called once, in a process that is the manager, before anything is opened: if nobody has started it as one, the numbers
+    /// would be somebody else's.
+    ///
+    /// # Errors
+    /// Nobody has.
+    pub(crate) fn take() -> relume_os::Result<Self> {
+        let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
+        Ok(Self { channel, lock: Lock::from_owned(exec::take_inherited(LOCK_FD)?) })
+    }
+}
 
 /// Under way since the first moments of this process.
 pub(crate) struct Arrival {
@@ -35,6 +56,8 @@ pub(crate) struct Arrival {
     pub(super) nofile: Limit,
     /// The limit that holds now.
     pub(super) descriptors: u64,
+    /// The lock of the state directory, held until the process ends.
+    pub(super) lock: Lock,
     /// How long the guardian may be silent, once the configuration has said it.
     watchdog: Arc<OnceLock<Option<Duration>>>,
     /// Looks for it.
@@ -52,9 +75,10 @@ pub(super) struct Found {
 }
 
 impl Arrival {
-    /// Begins. To be called once, in a process that is the manager, before anything is opened.
-    pub(crate) fn begin(places: &Places) -> relume_os::Result<Self> {
+    /// Begins. To be called once, in a process that is the manager.
+    pub(crate) fn begin(places: &Places, handed: Handed) -> relume_os::Result<Self> {
         let back = Back::of_this_process();
+        let Handed { channel, lock } = handed;
         let (inherited, nofile) = (Inheritance::of_this_process()?, nofile()?);
         // After what is to be inherited has been read, and before thousands of descriptors come back.
         let descriptors = limits::raise_nofile()?;
@@ -66,7 +90,7 @@ impl Arrival {
         let (anew, limits) = (back.as_ref().map(Back::anew), inherited.limits().to_vec());
         let patience = Arc::clone(&watchdog);
         let look = move || {
-            let greeted = Keeper::greet(anew, patience)?;
+            let greeted = Keeper::greet(channel, anew, patience)?;
             safe_mode::judge_journal(&journal);
             // Each takes its time.
             std::thread::scope(|scope| {
@@ -78,7 +102,7 @@ impl Arrival {
             })
         };
         let thread = std::thread::Builder::new().name("arrival".into()).spawn(look).map_err(no_thread)?;
-        Ok(Self { back, inherited, nofile, descriptors, watchdog, thread })
+        Ok(Self { back, inherited, nofile, descriptors, lock, watchdog, thread })
     }
 
     /// The guardian may be silent for so long; none: nobody has said.

@@ -46,10 +46,10 @@ use tokio::sync::watch;
 
 use crate::places::Places;
 use crate::prepared::Written;
-use crate::roles::{AGAIN, LOCK_FD};
+use crate::roles::AGAIN;
 
-pub(crate) use arrival::Arrival;
 use arrival::Finding;
+pub(crate) use arrival::{Arrival, Handed};
 pub(crate) use beginnings::Later;
 use beginnings::{Past, beginnings, come_up};
 use ground::{cgroups, create_templates, door, lock, notify_dir};
@@ -155,21 +155,19 @@ fn measure(board: &Arc<Mutex<Board>>, inbox: &Arc<Inbox>) -> std::io::Result<(Sa
 struct Taken {
     keeper: Arc<Keeper>,
     fds: keeper::Kept,
-    lock: Lock,
     journal: Journal,
     remains: Option<Remains>,
 }
 
 fn take(thread: Finding, places: &Places, services: usize) -> Result<Taken, Trouble> {
     let arrival::Found { keeper, fds, journal } = Arrival::join(thread)?;
-    let lock = Lock::from_owned(relume_os::exec::take_inherited(LOCK_FD)?);
     let (journal, remains) = match journal {
         Some((journal, remains)) => (journal, Some(remains)),
         None => (Journal::fresh(&places.runtime_dir.join(JOURNAL), services)?, None),
     };
     // Known by now; the next end is another one.
     journal.left(0);
-    Ok(Taken { keeper, fds, lock, journal, remains })
+    Ok(Taken { keeper, fds, journal, remains })
 }
 
 /// Starts what answers clients, and what tells others of changes.
@@ -197,7 +195,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let Options { read, load, trust, names, follow, screen, settled, arrival } = options;
     let arrival = arrival.ok_or_else(no_manager)?;
     arrival.expect(read.config.manager.watchdog);
-    let Arrival { back, inherited, nofile, descriptors, thread, .. } = arrival;
+    let Arrival { back, inherited, nofile, descriptors, lock, thread, .. } = arrival;
     respawn::prepare_for_crashes(back.as_ref(), nofile)?;
     let mut places = settled.places;
     ground::link_runtime_dir(&mut places)?;
@@ -207,7 +205,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let (again, anew) = (std::env::var_os(AGAIN).is_some(), read.anew);
     let units = Arc::new(units(read, again));
     let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
-    let Taken { keeper, mut fds, lock, mut journal, mut remains } = take(thread, &places, units.order.len())?;
+    let Taken { keeper, mut fds, mut journal, mut remains } = take(thread, &places, units.order.len())?;
     let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
     let noted = again && remains.as_ref().is_some_and(|remains| remains.unread == 0);
     let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
