@@ -16,7 +16,7 @@ use clap::{CommandFactory, Parser};
 use relume_proto::{ApiError, ClientError, ErrorCode, ErrorKind};
 
 pub(crate) use commands::drill::play_part as play_drill_part;
-pub(crate) use commands::logs::Stream as LogStream;
+pub(crate) use commands::logs::{Followed, NOTED_FILES, Stream as LogStream};
 pub(crate) use screen::Screen;
 
 use args::{Cli, Command, Global, UpArgs};

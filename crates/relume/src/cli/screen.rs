@@ -5,6 +5,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use rustix::io::Errno;
+
 use super::render::{BAD, DIM, Look};
 
 /// Where a command shows what it has to show.
@@ -46,6 +48,17 @@ impl Screen {
     pub(crate) fn result_bytes(&self, bytes: &[u8]) -> bool {
         let mut out = io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    }
+
+    /// As much of a piece of results as one write(2) takes, past all buffers: how much. None: nobody reads any more.
+    pub(crate) fn result_piece(&self, bytes: &[u8]) -> Option<usize> {
+        match rustix::io::write(io::stdout(), bytes) {
+            Ok(written) => Some(written),
+            Err(Errno::INTR | Errno::AGAIN) => Some(0),
+            // A standard output that is closed has nobody who could miss anything, as for the standard library.
+            Err(Errno::BADF) => Some(bytes.len()),
+            Err(_) => None,
+        }
     }
 
     /// What is to be said beside results. If even this cannot be written, nobody is there to be told.

@@ -56,7 +56,7 @@ impl Known {
 }
 
 /// FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>).
-fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -71,6 +71,21 @@ pub(crate) struct Cursor {
     pub(crate) offset: u64,
     /// The files that were seen to follow it, oldest first.
     later: Vec<Known>,
+}
+
+impl Cursor {
+    /// The same in short.
+    pub(super) fn place(&self) -> Place {
+        Place { file: self.file.identity(), offset: self.offset }
+    }
+}
+
+/// A place in a log for as long as its file is not compressed and the machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: Identity,
+    /// How far it was read.
+    pub(crate) offset: u64,
 }
 
 /// What comes next.

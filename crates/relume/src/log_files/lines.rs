@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::chain::{self, BLOCK, LogFile};
-use super::cursor::{Cursor, Follower, Step};
+use super::cursor::{Cursor, Follower, Place, Step};
 use super::stored;
 use super::times::Times;
 use crate::output_index::{Channel, Form, Kind, Record};
@@ -130,6 +130,16 @@ impl Lines {
         }
     }
 
+    /// Continues at a place; none: there was no file yet. Where its file is not in the chain any more, at the present end.
+    pub(crate) fn begin_at(&mut self, place: Option<Place>) -> io::Result<()> {
+        let Some(Place { file, offset }) = place else { return self.begin_at_start() };
+        let is_it = |log: &LogFile| log.identity == file && log.length().is_ok_and(|length| length >= offset);
+        match chain::open_all(self.path())?.into_iter().find(is_it) {
+            Some(log) => self.begin(log, offset),
+            None => self.begin_at_end(),
+        }
+    }
+
     /// Continues where a cursor was taken. The bytes that stood between there and where it goes on.
     pub(crate) fn resume(&mut self, cursor: &Cursor) -> io::Result<u64> {
         let lost = self.follower.resume(cursor)?;
@@ -152,6 +162,11 @@ impl Lines {
     /// The place behind the last item that was given.
     pub(crate) fn cursor(&self) -> Option<Cursor> {
         self.safe.clone()
+    }
+
+    /// The same in short; none: there was no file yet.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.safe.as_ref().map(Cursor::place)
     }
 
     /// Looks which files there are, so that what goes missing can be told.

@@ -18,7 +18,7 @@ mod stored;
 pub(crate) mod times;
 
 pub(crate) use chain::LogFile;
-pub(crate) use cursor::Cursor;
+pub(crate) use cursor::{Cursor, Place, hash};
 #[cfg(test)]
 pub(crate) use lines::Piece;
 pub(crate) use lines::{Item, Line, Lines, Mark};

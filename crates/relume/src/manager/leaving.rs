@@ -16,7 +16,7 @@ use super::ready::NOTIFY_DIR;
 use super::schedule::SCHEDULE_FILE;
 use super::spawn::Cgroups;
 use super::undelivered;
-use crate::cli::LogStream;
+use crate::cli::{LogStream, NOTED_FILES};
 use crate::orphans;
 use crate::places::Places;
 
@@ -82,7 +82,7 @@ impl Leaving {
         }
         // What was raised since then.
         let _none = undelivered::abandon(&self.places.runtime_dir);
-        for note in [births::FILE, SCHEDULE_FILE] {
+        for note in [births::FILE, SCHEDULE_FILE].iter().chain(&NOTED_FILES) {
             let _gone = files::remove(&self.places.runtime_dir.join(note));
         }
         // Each only if it is empty: what somebody else has put there is not ours.
@@ -116,7 +116,7 @@ impl Leaving {
             forwarding.finish(LAST_FORWARDED);
         }
         if let Some(streaming) = self.streaming.take() {
-            streaming.finish_all(LAST_FOLLOWED, leaving);
+            streaming.finish(LAST_FOLLOWED, leaving);
         }
     }
 }

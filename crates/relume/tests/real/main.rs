@@ -27,6 +27,7 @@ mod examples;
 mod explain;
 mod external;
 mod figures;
+mod following;
 mod forwarding;
 mod frozen;
 mod guardian;

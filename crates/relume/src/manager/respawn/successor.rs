@@ -146,7 +146,7 @@ pub(crate) fn execute(edge: Edge, leaving: Leaving, leap: &Leap) {
         edge.say(Level::Warn, "the log disk does not answer: relume is respawned all the same".into());
     }
     if let Some(streaming) = leaving.streaming {
-        streaming.finish(CHUNK);
+        streaming.hand_on(CHUNK);
     }
     // What services inherit is what relume was started with.
     for (resource, limit) in &leaving.limits {

@@ -214,7 +214,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let shown =
         Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again, gate: &gate };
     let shown = show(&shown, beginnings, &archive)?;
-    let streaming = follow.then(|| stream(&units, &places, &screen)).transpose()?;
+    let streaming = follow.then(|| stream(&units, &places, (&screen, again))).transpose()?;
     say_beginnings(&shown.publisher, (&places, descriptors), (&units, anew));
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);

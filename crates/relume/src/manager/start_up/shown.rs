@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::cli::{LogStream, Screen};
+use crate::cli::{Followed, LogStream, Screen};
 use crate::manager::archive::Archive;
 use crate::manager::capture::{Capture, LogTarget, OWN, OWN_NAME, Origin, Rotate, Stream};
 use crate::manager::forward::Forwarding;
@@ -11,7 +11,7 @@ use crate::manager::gate::Gate;
 use crate::manager::publish::{
     self, Beginnings, Board, Desk, Level, Note, Outlets, OwnLog, Publisher, Publishing, Store, Terminal,
 };
-use crate::manager::units::{Unit, Units};
+use crate::manager::units::Units;
 use crate::places::Places;
 use crate::systemd::Teller;
 
@@ -135,9 +135,14 @@ pub(super) fn start_capture(
     Ok(capture)
 }
 
-/// The output of all services, for `up --follow`.
-pub(super) fn stream(units: &Units, places: &Places, screen: &Screen) -> std::io::Result<LogStream> {
+/// The output of all services, for `up --follow`. `again`: another manager has shown some of it.
+pub(super) fn stream(
+    units: &Units,
+    places: &Places,
+    (screen, again): (&Screen, bool),
+) -> std::io::Result<LogStream> {
     let logs = units.order.iter().filter_map(|name| units.get(name));
-    let log = |unit: &Arc<Unit>| (unit.config.spec.name.to_string(), unit.out.path.to_path_buf());
-    LogStream::start(logs.map(log).collect(), places.status_file.clone(), screen)
+    let logs = logs.map(|unit| (unit.config.spec.name.to_string(), unit.out.path.to_path_buf())).collect();
+    let (status, runtime_dir) = (places.status_file.clone(), places.runtime_dir.clone());
+    LogStream::start(Followed { logs, status, runtime_dir, again }, screen)
 }

@@ -26,8 +26,9 @@ const STOP: u64 = 1;
 const OUTPUT: u64 = 2;
 const NEWCOMERS: u64 = 3;
 
-/// So many items are shown before it is looked again who has something: one service that floods delays no other.
-const ROUND: usize = 4096;
+/// So many items are shown before it is looked again who has something: one service that floods delays no other, and whoever notes
+/// what was shown has few to note at once.
+const ROUND: usize = 512;
 
 /// Between two looks for a directory that is not there.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -43,15 +44,17 @@ pub(super) fn until_interrupted(
     let stops: Vec<i32> = ["INT", "TERM"].into_iter().filter_map(signals::parse).collect();
     signals::block(&stops).map_err(failed)?;
     let interrupted = SignalFd::new(&stops).map_err(failed)?;
-    run(sources, newcomers, (screen, interrupted.as_fd()), printer).map_err(failed)
+    run(sources, newcomers, (screen, interrupted.as_fd()), printer, &mut |_| {}).map_err(failed)
 }
 
-/// Follows until `stop` can be read, and once more to the end then; or until nobody reads any more.
+/// Follows until `stop` can be read, and once more to the end then; or until nobody reads any more. `shown` is told whenever all that
+/// the sources have given is written.
 pub(super) fn run(
     sources: &mut Vec<Source>,
     mut newcomers: Option<Newcomers>,
     (screen, stop): (&Screen, BorrowedFd<'_>),
     printer: &mut Printer<'_>,
+    shown: &mut dyn FnMut(&[Source]),
 ) -> relume_os::Result<()> {
     let changes = Inotify::new()?;
     let mut index = Index::default();
@@ -69,7 +72,11 @@ pub(super) fn run(
     let mut due: BTreeSet<usize> = (0..sources.len()).collect();
     let mut ending = false;
     loop {
-        if !show(sources, &mut due, screen, printer) || ending && due.is_empty() {
+        if !show(sources, &mut due, screen, printer) {
+            return Ok(());
+        }
+        shown(sources);
+        if ending && due.is_empty() {
             return Ok(());
         }
         let wait = match (due.is_empty(), index.missing.is_empty()) {
@@ -83,6 +90,9 @@ pub(super) fn run(
             return Ok(());
         }
         if ready.iter().any(|event| event.token == STOP) && !ending {
+            if printer.hands_on() {
+                return Ok(());
+            }
             ending = true;
             due.extend(0..sources.len());
         }

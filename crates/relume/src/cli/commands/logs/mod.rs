@@ -8,6 +8,7 @@
 
 mod follow;
 mod newcomers;
+mod noted;
 mod printer;
 mod source;
 mod start;
@@ -21,7 +22,8 @@ use super::{Named, client, find_manager, select};
 use crate::cli::args::{Global, LogsArgs};
 use crate::cli::render::text::harmless;
 use crate::cli::{Exit, Failure, Screen};
-pub(crate) use stream::Stream;
+pub(crate) use noted::FILES as NOTED_FILES;
+pub(crate) use stream::{Followed, Stream};
 pub(crate) use when::parse as parse_time;
 
 use newcomers::Newcomers;

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use regex::bytes::Regex;
+use relume_os::epoll::EventFd;
+use rustix::event::{PollFd, PollFlags};
 use serde_json::{Value, json};
 
 use crate::cli::Screen;
@@ -25,6 +27,33 @@ const COLLECTED: usize = 64 << 10;
 /// So many bytes are written at once where somebody looks whether it goes on: what a reader that takes little at a time frees
 /// in a pipe.
 const PIECE: usize = 4 << 10;
+
+/// Looks whether writing goes on.
+pub(super) struct Witness {
+    /// Counts pieces.
+    pub(super) written: Arc<AtomicU64>,
+    /// What is not written by now is to be left to somebody else.
+    pub(super) hands_on: Arc<AtomicBool>,
+    /// Can be read when that is so.
+    pub(super) halt: Arc<EventFd>,
+}
+
+impl Witness {
+    /// Waits until a piece can be written without waiting. False: what is left is to be left. Of a write that was ended while it
+    /// waited nobody knows how much was done.
+    fn waits_for_room(&self) -> bool {
+        let out = std::io::stdout();
+        let mut fds = [PollFd::new(&out, PollFlags::OUT), PollFd::new(&*self.halt, PollFlags::IN)];
+        loop {
+            match rustix::event::poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                // The write will say what is wrong.
+                Err(_) => return true,
+                Ok(_) => return fds[1].revents().is_empty(),
+            }
+        }
+    }
+}
 
 /// Colours of names, in turn; red is left to errors.
 const COLOURS: [AnsiColor; 6] = [
@@ -121,8 +150,8 @@ pub(super) struct Printer<'a> {
     /// The log that is in the middle of a line.
     inside: Option<usize>,
     out: Vec<u8>,
-    /// Counts what was written, for whoever looks whether it goes on.
-    written: Option<Arc<AtomicU64>>,
+    /// Whoever looks whether it goes on, and may not wait for it.
+    witness: Option<Witness>,
     gone: bool,
     untouched: bool,
 }
@@ -137,7 +166,7 @@ impl<'a> Printer<'a> {
             names: names.map(str::to_owned).collect(),
             inside: None,
             out: Vec::new(),
-            written: None,
+            witness: None,
             gone: false,
             untouched: true,
         };
@@ -145,9 +174,9 @@ impl<'a> Printer<'a> {
         printer
     }
 
-    /// Counts what is written, piece by piece.
-    pub(super) fn count(&mut self, written: Arc<AtomicU64>) {
-        self.written = Some(written);
+    /// Written piece by piece from now on, before the eyes of a witness.
+    pub(super) fn witnessed(&mut self, witness: Witness) {
+        self.witness = Some(witness);
     }
 
     /// One more log.
@@ -178,7 +207,7 @@ impl<'a> Printer<'a> {
         !self.shape.json && !self.shape.stamps && self.names.len() == 1
     }
 
-    /// Shows an item. False: nobody reads any more.
+    /// Shows an item. False: nobody reads any more, or the rest is somebody else's.
     pub(super) fn print(&mut self, number: usize, item: &Item) -> bool {
         self.untouched = false;
         match item {
@@ -199,10 +228,7 @@ impl<'a> Printer<'a> {
                 self.screen.note(&note);
             }
         }
-        if self.out.len() >= COLLECTED {
-            self.flush();
-        }
-        !self.gone
+        if self.out.len() >= COLLECTED { self.flush() } else { !self.gone }
     }
 
     /// Whether there was nothing to show.
@@ -210,20 +236,42 @@ impl<'a> Printer<'a> {
         self.untouched
     }
 
-    /// Writes what was collected. False: nobody reads any more.
+    /// Writes what was collected. False: nobody reads any more, or the rest is somebody else's.
     pub(super) fn flush(&mut self) -> bool {
-        let most = if self.written.is_some() { PIECE } else { self.out.len().max(1) };
-        for piece in self.out.chunks(most) {
-            self.gone |= !self.screen.result_bytes(piece);
-            if self.gone {
-                break;
+        let mut out = std::mem::take(&mut self.out);
+        let Some(witness) = &self.witness else {
+            self.gone |= !self.screen.result_bytes(&out);
+            return !self.gone;
+        };
+        let mut from = 0;
+        while let Some(piece) = out[from..].chunks(PIECE).next() {
+            if !witness.waits_for_room() {
+                self.out = out.split_off(from);
+                return false;
             }
-            if let Some(written) = &self.written {
-                written.fetch_add(1, Ordering::Relaxed);
-            }
+            let Some(written) = self.screen.result_piece(piece) else {
+                self.gone = true;
+                return false;
+            };
+            from += written;
+            witness.written.fetch_add(1, Ordering::Relaxed);
         }
-        self.out.clear();
         !self.gone
+    }
+
+    /// Whether what is not written is somebody else's.
+    pub(super) fn hands_on(&self) -> bool {
+        self.witness.as_ref().is_some_and(|witness| witness.hands_on.load(Ordering::Acquire))
+    }
+
+    /// What was collected and has not been written.
+    pub(super) fn left(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Collects bytes that were ready to be written.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     /// Nothing more will come: ends the last line.

@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::io;
+use std::path::Path;
 
 use regex::bytes::Regex;
 
 use super::start;
 use super::targets::Target;
 use crate::cli::args::LogsArgs;
-use crate::log_files::{Item, Lines};
+use crate::log_files::{Item, Lines, Place};
 use crate::output_index::Kind;
 
 /// What is wanted of a log.
@@ -52,6 +53,8 @@ pub(super) struct Source {
     /// Found in advance: the last lines that match.
     found: VecDeque<Item>,
     ahead: Option<Item>,
+    /// Where that begins.
+    before: Option<Place>,
     /// When the last item was written whose time is known: one that has none came with it.
     at: i64,
 }
@@ -61,6 +64,22 @@ impl Source {
     pub(super) fn from_now(mut lines: Lines) -> io::Result<Self> {
         lines.begin_at_end()?;
         Ok(Self::over(lines, Filter::default()))
+    }
+
+    /// Goes on at a place; none: there was no log yet.
+    pub(super) fn from_place(mut lines: Lines, place: Option<Place>) -> io::Result<Self> {
+        lines.begin_at(place)?;
+        Ok(Self::over(lines, Filter::default()))
+    }
+
+    /// The log's path.
+    pub(super) fn path(&self) -> &Path {
+        self.lines.path()
+    }
+
+    /// The place behind what was given; none: there is no log yet.
+    pub(super) fn place(&self) -> Option<Place> {
+        if self.ahead.is_some() { self.before } else { self.lines.place() }
     }
 
     /// Shows what is asked for of what is there.
@@ -88,7 +107,7 @@ impl Source {
     }
 
     pub(super) fn over(lines: Lines, filter: Filter) -> Self {
-        Self { lines, filter, found: VecDeque::new(), ahead: None, at: i64::MIN }
+        Self { lines, filter, found: VecDeque::new(), ahead: None, before: None, at: i64::MIN }
     }
 
     /// Of the output and the errors of one service, the last `most` lines of both together.
@@ -145,6 +164,7 @@ impl Source {
     /// The time of the next item; `None`: there is none for now.
     fn look_ahead(&mut self) -> io::Result<Option<i64>> {
         if self.ahead.is_none() {
+            self.before = self.lines.place();
             self.ahead = self.next()?;
             match &self.ahead {
                 Some(Item::Line(line)) => self.at = line.at.unwrap_or(self.at),
