@@ -59,6 +59,7 @@ fn end_by_signal(relume: &Relume) {
     assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
 }
 
+/// Shown to fail: with a start that takes no service from the archive.
 #[test]
 fn what_was_stopped_on_request_stays_so_over_a_loss_of_power_and_an_end_by_signal() {
     let relume = Relume::with(&runners(&["a", "b"]));
@@ -103,6 +104,7 @@ fn a_state_file_that_is_deleted_while_relume_is_down_is_a_fresh_start() {
     relume.down();
 }
 
+/// Shown to fail: with a start that takes no service from the archive.
 #[test]
 fn generations_and_event_numbers_go_on_over_restarts_of_relume() {
     let relume = Relume::with(&runners(&["a"]));
@@ -190,6 +192,7 @@ fn managers_that_die_before_they_have_written_anything_leave_a_whole_history() {
     relume.down();
 }
 
+/// Shown to fail: with a manager that ends where its database cannot be used.
 #[test]
 fn whatever_is_in_the_place_of_the_state_file_services_run_and_it_is_said() {
     for what in ["noise", "zeros", "directory", "newer"] {
@@ -229,6 +232,7 @@ fn whatever_is_in_the_place_of_the_state_file_services_run_and_it_is_said() {
     }
 }
 
+/// Shown to fail: with a manager that ends where its database cannot be used.
 #[test]
 fn a_full_disk_changes_nothing_for_services_and_the_answer_says_what_could_not_be_saved() {
     let can = std::process::Command::new("unshare").args(["-m", "true"]).status();

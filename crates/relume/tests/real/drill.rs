@@ -50,6 +50,7 @@ fn after_both_halves_were_killed_the_drill_starts_relume_as_it_was_started() {
     relume.ok(&["down"]);
 }
 
+/// Shown to fail: with a drill that does not count restarts without cause.
 #[test]
 fn a_service_that_somebody_else_kills_meanwhile_fails_the_drill() {
     let relume = Relume::with(&two_services());
@@ -68,6 +69,7 @@ fn a_service_that_somebody_else_kills_meanwhile_fails_the_drill() {
     relume.down();
 }
 
+/// Shown to fail: with a drill that takes each end for a loss.
 #[test]
 fn a_service_that_ends_by_itself_meanwhile_is_its_own_business() {
     let mut config = two_services();
@@ -82,6 +84,7 @@ fn a_service_that_ends_by_itself_meanwhile_is_its_own_business() {
     relume.down();
 }
 
+/// Shown to fail: with a drill that does not ask.
 #[test]
 fn nothing_is_killed_unless_somebody_says_yes() {
     let relume = Relume::with(&two_services());

@@ -142,7 +142,7 @@ fn unseen_ends_are_all_learnt_with_their_codes_and_acted_on() {
 }
 
 /// R05, the part that no signal shows: the manager gets no more memory, whatever it does then. Services stay, and in the end somebody
-/// supervises who has memory.
+/// supervises who has memory. Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn without_memory_the_manager_is_replaced_or_goes_on_and_no_service_notices() {
     let relume = Relume::with(&printers(5));
@@ -230,7 +230,7 @@ fn soak_time() -> Duration {
 }
 
 /// R11: crashes, applies, rotations, clients, respawns and kills for hours: nothing grows, nothing is left, nothing is lost. Five
-/// seconds here; `RELUME_SOAK` says how many.
+/// seconds here; `RELUME_SOAK` says how many. Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn soak_nothing_grows_and_nothing_is_lost() {
     let count = many();

@@ -39,6 +39,7 @@ fn a_guardian_that_is_killed_again_and_again_costs_no_service_its_life_and_no_li
     }
 }
 
+/// Shown to fail: with a manager that takes the part twenty seconds later.
 #[test]
 fn between_two_guardians_there_is_hardly_a_moment_without_one() {
     let relume = Relume::with(&printers(3));
@@ -62,6 +63,7 @@ fn between_two_guardians_there_is_hardly_a_moment_without_one() {
 }
 
 /// At any moment, that is also while a manager is only coming up and has not even been handed everything.
+/// Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn guardians_that_are_killed_faster_than_managers_come_up_cost_no_service_its_life() {
     let relume = Relume::with(&printers(5));
@@ -110,6 +112,7 @@ fn all_ends_are_learnt(relume: &Relume, count: usize) {
     }
 }
 
+/// Shown to fail: on a kernel that does not remember ends (before 6.15), with a guardian that does not tell them.
 #[test]
 fn ends_under_a_new_guardian_are_learnt_with_their_codes() {
     let relume = Relume::with(&waiters(10));

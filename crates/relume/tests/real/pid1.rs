@@ -93,6 +93,7 @@ fn a_flood_of_orphans_is_reaped_at_once_and_no_exit_code_is_mistaken() {
     relume.down();
 }
 
+/// Shown to fail: with a manager that leaves with another code.
 #[test]
 fn a_container_ends_with_the_code_of_the_service_that_failed() {
     if !can_be_pid_1() {
@@ -113,6 +114,7 @@ fn a_container_ends_with_the_code_of_the_service_that_failed() {
     assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
 }
 
+/// Shown to fail: with a guardian that is deaf to SIGTERM and SIGINT.
 #[test]
 fn process_1_stops_its_services_in_order_when_it_is_told_to_from_outside_or_inside() {
     if !can_be_pid_1() {
@@ -166,6 +168,7 @@ fn keeps_term(pid: u32) -> bool {
     status.starts_with("Name:\trelume\n") && bits & (1 << 14) != 0
 }
 
+/// Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn as_process_1_a_killed_manager_is_replaced_and_its_services_run_on() {
     if !can_be_pid_1() {
@@ -184,6 +187,7 @@ fn as_process_1_a_killed_manager_is_replaced_and_its_services_run_on() {
     relume.down();
 }
 
+/// Shown to fail: with a manager that leaves with another code.
 #[test]
 fn an_ordinary_user_has_a_container_of_his_own_too() {
     if !is_root() || !can_be_pid_1() {
@@ -201,6 +205,7 @@ fn an_ordinary_user_has_a_container_of_his_own_too() {
     assert!(relume.lines("who")[0].parse::<u32>().unwrap() < 100, "a pid of the namespace");
 }
 
+/// Shown to fail: with a guardian that obeys every hangup.
 #[test]
 fn under_nohup_a_hangup_changes_nothing() {
     let config = json!({"services": {"p": {"command": [fixture("prints-numbers"), "p", "20"]}}});
@@ -219,6 +224,7 @@ fn under_nohup_a_hangup_changes_nothing() {
 }
 
 /// R23. The bomb is a bounded one: 341 processes, each asleep.
+/// Shown to fail: with a manager that takes the end of the main process for that of the tree.
 #[test]
 fn a_fork_bomb_keeps_nobody_from_asking_and_a_stop_leaves_none_of_it() {
     let builder = Builder::new();
@@ -244,6 +250,7 @@ fn a_fork_bomb_keeps_nobody_from_asking_and_a_stop_leaves_none_of_it() {
 }
 
 /// Needs the `supervisord` of PyPI's or Debian's `supervisor`, on the PATH or in `RELUME_SUPERVISORD`.
+/// Shown to fail: with a guardian that is deaf to SIGTERM.
 #[test]
 fn supervisord_starts_it_stops_it_and_gets_its_services_stopped_too() {
     let program = std::env::var("RELUME_SUPERVISORD").unwrap_or_else(|_| "supervisord".into());

@@ -49,6 +49,7 @@ fn end(child: Child) -> String {
     text
 }
 
+/// Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn services_and_their_output_do_not_notice_a_respawn() {
     let relume = Relume::with(&printers(20));
@@ -72,6 +73,7 @@ fn services_and_their_output_do_not_notice_a_respawn() {
     }
 }
 
+/// Shown to fail: with a schedule that is never due.
 #[test]
 fn relume_replaces_itself_on_schedule() {
     let mut config = printers(1);
@@ -83,6 +85,7 @@ fn relume_replaces_itself_on_schedule() {
     relume.down();
 }
 
+/// Shown to fail: with a client that does not ask again.
 #[test]
 fn what_a_client_waits_for_goes_on_over_respawns_and_kills_and_is_done_once() {
     let relume = Relume::with(&json!({"services": {"slow": slow(), "other": slow()}}));
@@ -113,6 +116,7 @@ fn what_a_client_waits_for_goes_on_over_respawns_and_kills_and_is_done_once() {
     relume.wait_for_end();
 }
 
+/// Shown to fail: with a follower of events that ends with the manager.
 #[test]
 fn followers_of_events_and_status_see_what_happens_after_a_respawn() {
     let relume = Relume::with(&printers(2));
@@ -120,11 +124,14 @@ fn followers_of_events_and_status_see_what_happens_after_a_respawn() {
     let mut followers: Vec<Child> = [&["events", "-f"][..], &["logs", "-f", "p1"], &["status", "--watch"]]
         .map(|words| begin(&relume, words))
         .into();
+    let mut outs: Vec<_> = followers.iter_mut().map(|follower| follower.stdout.take().unwrap()).collect();
+    for out in &mut outs {
+        assert!(out.read(&mut [0; 4096]).unwrap() > 0, "it follows the manager that there was");
+    }
     relume.ok(&["respawn"]);
     relume.ok(&["stop", "p0"]);
     let wanted = ["p0#1  stopping → stopped", "p1 ", "stopped"];
-    for (follower, wanted) in followers.iter_mut().zip(wanted) {
-        let mut out = follower.stdout.take().unwrap();
+    for ((follower, out), wanted) in followers.iter_mut().zip(&mut outs).zip(wanted) {
         let mut seen = String::new();
         eventually("it is told", || {
             let mut bytes = [0; 4096];
@@ -210,6 +217,16 @@ fn a_respawn_takes_up_a_changed_config_that_was_left_alone_and_goes_on_with_the_
 
 /// Managers are replaced, and killed, while signals are sent: a signal that was sent arrives once, and where that is not certain the
 /// command says so.
+/// Says so when it is dropped, also by a panic: whoever waits for it would wait for ever.
+struct Done<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Shown to fail: with a client that takes a manager's refusal during a respawn for an answer.
 #[test]
 fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
     let count = "i=0; trap 'i=$((i+1)); echo $i' USR1; echo ready; while :; do sleep 0.01; done";
@@ -230,7 +247,8 @@ fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
                 relume.wait_until_it_answers();
             }
         });
-        for _ in 0..25 {
+        let _done = Done(&done);
+        for _ in 0..100 {
             let before = relume.lines("counts").len();
             let sent = relume.run(&["signal", "USR1", "counts"]);
             let said = crate::harness::text(&sent);
@@ -244,7 +262,6 @@ fn a_signal_arrives_once_or_the_command_says_that_it_may_not_have() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     let arrived = relume.lines("counts").len() - 1;
     assert!((surely..=surely + perhaps).contains(&arrived), "{arrived} of {surely} and perhaps {perhaps}");

@@ -141,6 +141,7 @@ fn a_state_disk_that_is_full_changes_nothing_for_services_and_is_caught_up_with(
 }
 
 /// Another file system lies over it, which cannot be written: what is open stays open, and nothing can be opened.
+/// Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn a_state_disk_that_cannot_be_written_changes_nothing_for_services() {
     let Some(relume) = relume_with_a_disk_of_its_own() else { return };
@@ -178,11 +179,13 @@ fn falls_ill(feels: Feels, what: &str) {
     leaves_well(&relume);
 }
 
+/// Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn a_disk_that_takes_no_writes_changes_nothing_for_services_and_is_caught_up_with() {
     falls_ill(Feels::NoWrites, "input/output error at each write");
 }
 
+/// Shown to fail: with a successor that takes what it finds for ended.
 #[test]
 fn a_disk_that_answers_nothing_but_errors_changes_nothing_for_services_and_is_caught_up_with() {
     falls_ill(Feels::Nothing, "input/output error at everything");

@@ -3,7 +3,9 @@
 //! without it, for every seventh.
 //!
 //! Shown to fail, in full: start, restart and apply without the look for runs that the journal does not know (they are started
-//! again), a rotation without what is recovered from output slots (lines are missing).
+//! again), a rotation without what is recovered from output slots (lines are missing), a restart with a successor that forgets what
+//! clients wait for (it is done twice), a stop with a client that does not ask again, a respawn with a successor that takes what it
+//! finds for ended.
 #![cfg(debug_assertions)]
 
 use std::io::Write;
@@ -19,20 +21,34 @@ const MOST: u64 = 2_000;
 
 fn config(greeting: &str) -> Value {
     let printer = json!({"command": [fixture("prints-numbers"), "still", "10"]});
-    json!({"services": {
+    let begins = |name: &str| json!(["/bin/sh", "-c", format!("echo >> {}; exec sleep 1000", begun(name))]);
+    json!({"defaults": {"working_dir": "."}, "services": {
         "still": printer,
-        "web": {"command": ["sleep", "1000"], "depends_on": ["db"], "environment": {"GREETING": greeting}},
-        "db": {"command": ["sleep", "1000"]},
+        "web": {"command": begins("web"), "depends_on": ["db"], "environment": {"GREETING": greeting}},
+        "db": {"command": begins("db")},
     }})
 }
 
-fn sweep(verb: &str, prepare: impl Fn(&Relume, u64), act: impl Fn(&Relume), holds: impl Fn(&Relume)) {
+/// Where a service notes each of its beginnings.
+fn begun(name: &str) -> String {
+    format!("begun-{name}")
+}
+
+/// How often `web` and `db` have begun.
+fn beginnings(relume: &Relume) -> [usize; 2] {
+    ["web", "db"].map(|name| std::fs::read(relume.path(&begun(name))).map_or(0, |lines| lines.len()))
+}
+
+/// What is done, and how often `web` and `db` are to begin by it.
+type Verb<'a> = (&'a str, [usize; 2]);
+
+fn sweep(verb: Verb<'_>, prepare: impl Fn(&Relume, u64), act: impl Fn(&Relume), holds: impl Fn(&Relume)) {
     sweep_with(&config("0"), verb, prepare, act, holds);
 }
 
 fn sweep_with(
     config: &Value,
-    verb: &str,
+    (verb, begin): Verb<'_>,
     prepare: impl Fn(&Relume, u64),
     act: impl Fn(&Relume),
     holds: impl Fn(&Relume),
@@ -48,6 +64,7 @@ fn sweep_with(
         assert!(n < MOST, "{verb} does not come to an end");
         prepare(&relume, n);
         let before = relume.status();
+        let begun = beginnings(&relume);
         std::fs::write(&count, n.to_string()).unwrap();
         relume.manager().signal(Signal::USR2);
         act(&relume);
@@ -61,6 +78,11 @@ fn sweep_with(
             assert_eq!(after.restarts(service), 0, "{verb}, death at act {n}: {after}");
         }
         holds(&relume);
+        let expected = [begun[0] + begin[0], begun[1] + begin[1]];
+        eventually("who is to begin has begun", || {
+            (0..2).all(|n| beginnings(&relume)[n] >= expected[n]).then_some(())
+        });
+        assert_eq!(beginnings(&relume), expected, "{verb}, death at act {n}: a service was started twice");
         let died = |status: &crate::harness::Status| status.manager()["recoveries"].as_u64();
         if died(&after) == died(&before) {
             break;
@@ -123,7 +145,7 @@ fn up(relume: &Relume) {
 #[test]
 fn a_death_at_any_act_of_a_start_is_made_good() {
     sweep(
-        "start",
+        ("start", [1, 1]),
         |relume, _| drop(relume.ok(&["stop", "web", "db"])),
         |relume| drop(relume.ok(&["start", "web"])),
         up,
@@ -136,7 +158,7 @@ fn a_death_at_any_act_of_a_stop_is_made_good() {
         relume.wait_until("it is down", |status| status.state("web") == "stopped");
     };
     sweep(
-        "stop",
+        ("stop", [0, 0]),
         |relume, _| drop(relume.ok(&["start", "web"])),
         |relume| drop(relume.ok(&["stop", "web"])),
         down,
@@ -145,7 +167,7 @@ fn a_death_at_any_act_of_a_stop_is_made_good() {
 
 #[test]
 fn a_death_at_any_act_of_a_restart_is_made_good() {
-    sweep("restart", |_, _| {}, |relume| drop(relume.ok(&["restart", "web"])), up);
+    sweep(("restart", [1, 0]), |_, _| {}, |relume| drop(relume.ok(&["restart", "web"])), up);
 }
 
 #[test]
@@ -154,13 +176,13 @@ fn a_death_at_any_act_of_an_apply_is_made_good() {
         let text = serde_json::to_string(&config(&n.to_string())).unwrap();
         std::fs::write(relume.path("relume.json"), text).unwrap();
     };
-    sweep("apply", change, |relume| drop(relume.ok(&["apply"])), up);
+    sweep(("apply", [1, 0]), change, |relume| drop(relume.ok(&["apply"])), up);
 }
 
 #[test]
 fn a_death_at_any_act_of_a_respawn_is_made_good() {
     // One that dies before the exec has not replaced itself: the client may be told so.
-    sweep("respawn", |_, _| {}, |relume| drop(relume.run(&["respawn"])), up);
+    sweep(("respawn", [0, 0]), |_, _| {}, |relume| drop(relume.run(&["respawn"])), up);
 }
 
 /// More than a log file holds is printed at once, each time.
@@ -191,5 +213,5 @@ fn a_death_at_any_act_of_a_rotation_is_made_good() {
             None
         });
     };
-    sweep_with(&config, "rotate", |relume, _| take_rotated(relume), print, up);
+    sweep_with(&config, ("rotate", [0, 0]), |relume, _| take_rotated(relume), print, up);
 }

@@ -89,6 +89,7 @@ fn signs_of_life_come_twice_in_each_period_also_while_the_manager_is_dead() {
     relume.down();
 }
 
+/// Shown to fail: without the look at WATCHDOG_PID.
 #[test]
 fn signs_of_life_that_are_expected_of_another_process_are_not_given() {
     let (builder, socket) = under_systemd(&services());
@@ -122,6 +123,7 @@ fn install(relume: &Relume, words: &[&str]) -> std::process::Output {
     command.env("XDG_CONFIG_HOME", relume.path("config-home")).output().unwrap()
 }
 
+/// Shown to fail: without the look at whose the file is.
 #[test]
 fn a_unit_is_written_replaced_and_removed_and_one_of_somebody_else_stays() {
     let relume = Builder::new().config(&services()).prepare();
@@ -152,6 +154,7 @@ fn a_unit_is_written_replaced_and_removed_and_one_of_somebody_else_stays() {
     assert!(systemd_runs || (output.status.success() && !unit.exists()), "{}", text(&output));
 }
 
+/// Shown to fail: with a line in the unit that systemd does not know.
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let relume = Builder::new().config(&services()).prepare();

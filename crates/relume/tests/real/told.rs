@@ -84,6 +84,7 @@ fn every_time_without_supervision_is_an_event_with_its_cause_and_length() {
     relume.down();
 }
 
+/// Shown to fail: with notices that become no events.
 #[test]
 fn safe_mode_and_its_end_are_events() {
     let relume = Relume::with(&printers(1));
@@ -108,6 +109,7 @@ fn safe_mode_and_its_end_are_events() {
     relume.down();
 }
 
+/// Shown to fail: with notices that become no events.
 #[test]
 fn an_upgrade_that_is_refused_is_an_event() {
     let relume = Builder::new().config(&printers(1)).by_link().up();

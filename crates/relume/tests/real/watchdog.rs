@@ -104,6 +104,7 @@ fn halves_that_were_stopped_together_do_not_kill_each_other() {
     relume.down();
 }
 
+/// Shown to fail: with a guardian that watches all the same.
 #[test]
 fn without_a_watchdog_a_stopped_half_is_left_alone() {
     let relume = Relume::with(&watched("off"));
