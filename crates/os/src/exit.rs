@@ -5,8 +5,9 @@
 //! what somebody else reaped (Linux 6.15); `/proc/PID/stat` field 52 for what nobody has reaped yet; `PIDFD_GET_INFO` again, for
 //! what was reaped in between.
 //!
-//! `waitid(P_ALL)` is never used: with WNOWAIT it shows the same first zombie for ever, without it takes exits
-//! away from their owners. Children nobody knows are found by [`crate::proc::children`] and taken one by one with [`reap_orphan`].
+//! `waitid(P_ALL)` takes nothing: without WNOWAIT it takes exits away from their owners. With it, it shows the same first zombie
+//! until that is removed, and so tells whether there is any ([`first_ended_child`]). Children nobody knows are found by it or by
+//! [`crate::proc::children`], and taken one by one with [`reap_orphan`].
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -126,6 +127,16 @@ pub fn reap(pidfd: &PidFd) -> Result<Reaped> {
 pub fn has_child_ended(pid: u32) -> Result<bool> {
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     Ok(pid > 0 && matches!(wait(libc::P_PID, pid, options)?, Reaped::Exited { .. }))
+}
+
+/// A child that has ended and waits to be removed; none: there is no such child. It is the same one until it is removed: whoever leaves
+/// one where it is does not hear of those behind it.
+pub fn first_ended_child() -> Result<Option<u32>> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    Ok(match wait(libc::P_ALL, 0, options)? {
+        Reaped::Exited { pid, .. } => Some(pid),
+        Reaped::Alive | Reaped::NotOurs => None,
+    })
 }
 
 /// Removes this child if it has ended; for orphans that were handed to us as their subreaper.

@@ -162,8 +162,11 @@ fn an_orphan_that_came_to_us_is_found_and_reaped_by_its_id() {
     assert_eq!(parent.end(), ExitStatus::Code(0));
     assert!(relume_os::proc::children().unwrap().contains(&orphan));
     assert_eq!(exit::reap_orphan(orphan).unwrap(), Reaped::Alive);
+    assert_eq!(exit::first_ended_child().unwrap(), None, "who lives has not ended");
     let pidfd = PidFd::open(orphan).unwrap();
     assert!(pidfd.send_signal(9).unwrap() && pidfd.wait_ended(LONG).unwrap());
+    let first = [(); 2].map(|()| exit::first_ended_child().unwrap());
+    assert_eq!(first, [Some(orphan); 2], "it is there until it is reaped");
     assert!(
         matches!(exit::reap_orphan(orphan).unwrap(), Reaped::Exited { pid, status: ExitStatus::Signal { number: 9, .. }, .. } if pid == orphan)
     );

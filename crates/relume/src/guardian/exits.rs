@@ -34,9 +34,21 @@ impl Exits {
 
     /// Reaps every child that has ended, except the manager, whose end is dealt with elsewhere; their ends.
     pub(super) fn reap(&mut self, manager: Option<u32>) -> Vec<Ended> {
-        let children = proc::children().unwrap_or_default();
-        let others = children.into_iter().filter(|pid| Some(*pid) != manager);
-        others.filter_map(|pid| self.reap_one(pid)).collect()
+        let mut ends = Vec::new();
+        while let Some(first) = exit::first_ended_child().unwrap_or(None) {
+            match Some(first).filter(|first| Some(*first) != manager).and_then(|pid| self.reap_one(pid)) {
+                Some(ended) => ends.push(ended),
+                // The manager, or one that does not go, stands before the others: each child is asked, which takes as long as
+                // there are many, and services wait for it to be started again.
+                None => {
+                    let children = proc::children().unwrap_or_default();
+                    let others = children.into_iter().filter(|pid| Some(*pid) != manager);
+                    ends.extend(others.filter_map(|pid| self.reap_one(pid)));
+                    break;
+                }
+            }
+        }
+        ends
     }
 
     fn reap_one(&mut self, pid: u32) -> Option<Ended> {
