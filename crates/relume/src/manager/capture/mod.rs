@@ -61,6 +61,7 @@ use std::time::{Duration, Instant};
 
 use relume_core::Name;
 use relume_os::epoll::EventFd;
+use relume_os::limits::{self, Resource};
 use tokio::sync::oneshot;
 
 pub(crate) use self::format::Origin;
@@ -84,8 +85,19 @@ use crate::output_index::Kind;
 /// Mode of a new log file: the owner writes, the group may read.
 pub(crate) const LOG_MODE: u32 = 0o640;
 
-/// Most log files open at once, each with its index: far below any limit on descriptors, far above what writes at the same time.
+/// Most log files open at once, each with its index: far above what writes at the same time.
 const OPEN_FILES: usize = 256;
+
+/// Of as many descriptors as this one log file may be open, so that they take no more than an eighth: services need theirs all the
+/// time, and a log is opened again in microseconds.
+const FOR_EACH_FILE: u64 = 16;
+
+/// How many log files may be open under this process's limit.
+fn open_files() -> usize {
+    let limit = limits::get(Resource::NOFILE).ok().and_then(|limit| limit.soft);
+    let few = limit.and_then(|limit| usize::try_from(limit / FOR_EACH_FILE).ok()).unwrap_or(OPEN_FILES);
+    few.clamp(1, OPEN_FILES)
+}
 
 /// Most streams at once: more than a process may have descriptors in practice.
 const MAX_STREAMS: usize = 65_536;
@@ -242,7 +254,7 @@ impl Capture {
         };
         let disks = (0..threads).map(|_| Box::new(RealDisk) as Box<dyn Disk>).collect();
         let pipe_bytes = relume_os::pipes::user_bytes();
-        Self::start_with(Start { disks, slots, vault, open_files: OPEN_FILES, on_report, pipe_bytes })
+        Self::start_with(Start { disks, slots, vault, open_files: open_files(), on_report, pipe_bytes })
     }
 
     fn start_with(start: Start) -> io::Result<Self> {

@@ -28,6 +28,10 @@ const SHOWN: Duration = Duration::from_millis(20);
 /// How long capture may take to come to the end of a chunk. A disk that hangs does not keep relume from going on.
 const CHUNK: Duration = Duration::from_millis(100);
 
+/// How long what `--follow` shows may take to come to the end of a piece. It waits for no reader, so this is time for a machine that
+/// gives it none; what is cut off all the same is shown again.
+const PIECE: Duration = Duration::from_millis(500);
+
 const ABRT: i32 = 6;
 
 /// Where this manager comes from, when it is not the first.
@@ -146,7 +150,7 @@ pub(crate) fn execute(edge: Edge, leaving: Leaving, leap: &Leap) {
         edge.say(Level::Warn, "the log disk does not answer: relume is respawned all the same".into());
     }
     if let Some(streaming) = leaving.streaming {
-        streaming.hand_on(CHUNK);
+        streaming.hand_on(PIECE);
     }
     // What services inherit is what relume was started with.
     for (resource, limit) in &leaving.limits {
