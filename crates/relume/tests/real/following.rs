@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
-use std::process::{ChildStdout, Stdio};
+use std::process::ChildStdout;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::halves::*;
-use crate::harness::{Builder, Relume, eventually, fixture};
+use crate::harness::{Builder, Relume, fixture};
+use crate::leaving::{FLOOD, unread};
 
 /// The numbers that were shown of a printer, in this order; what is no whole line of it is left out.
 fn shown<'a>(lines: impl Iterator<Item = &'a str>, name: &str) -> Vec<u64> {
@@ -41,25 +42,6 @@ fn over_respawns_each_line_is_shown_once() {
     }
 }
 
-const FLOOD: usize = 4000;
-
-/// `up --follow` into a pipe that nobody reads for now, with more to show than it holds.
-fn unread() -> (Relume, BufReader<ChildStdout>) {
-    let relume = Builder::new()
-        .config(&json!({"services": {
-            "flood": {"command": [fixture("floods"), "flood", FLOOD.to_string(), "100"],
-                "restart_policy": "never"},
-            "calm": {"command": "sleep 1000"}}}))
-        .prepare();
-    let mut child =
-        relume.command(&["up", "--follow"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let unread = child.stdout.take().unwrap();
-    relume.adopt(child);
-    relume.wait_until_it_answers();
-    eventually("the flood is stored", || (relume.lines("flood").len() == FLOOD).then_some(()));
-    (relume, BufReader::new(unread))
-}
-
 /// Reads until so many lines of the flood were seen.
 fn read(out: &mut BufReader<ChildStdout>, seen: &mut Vec<String>, most: usize) {
     let mut line = Vec::new();
@@ -85,7 +67,8 @@ fn read(out: &mut BufReader<ChildStdout>, seen: &mut Vec<String>, most: usize) {
 /// Shown to fail: with a stream that leaves nothing of what it could not write.
 #[test]
 fn a_reader_who_pauses_over_respawns_gets_every_byte_once() {
-    let (relume, mut out) = unread();
+    let (relume, unread) = unread();
+    let mut out = BufReader::new(unread);
     let mut seen = Vec::new();
     for respawn in 1..=3 {
         relume.ok(&["respawn"]);
@@ -104,7 +87,8 @@ fn a_reader_who_pauses_over_respawns_gets_every_byte_once() {
 /// successor that shows what comes from then on.
 #[test]
 fn a_reader_who_pauses_over_killed_managers_misses_no_line() {
-    let (relume, mut out) = unread();
+    let (relume, unread) = unread();
+    let mut out = BufReader::new(unread);
     let mut seen = Vec::new();
     for kill in 1..=3 {
         let old = manager(&relume.status());

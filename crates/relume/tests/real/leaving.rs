@@ -8,11 +8,14 @@ use serde_json::json;
 
 use crate::harness::{Builder, Process, Relume, eventually, fixture, is_root, read, skip};
 
+/// Lines that it has to show.
+pub(crate) const FLOOD: usize = 4000;
+
 /// `up --follow` whose output nobody reads, with more to show than its pipe holds.
-fn unread() -> (Relume, std::process::ChildStdout) {
+pub(crate) fn unread() -> (Relume, std::process::ChildStdout) {
     let relume = Builder::new()
         .config(&json!({"services": {
-            "flood": {"command": [fixture("floods"), "flood", "4000", "100"]},
+            "flood": {"command": [fixture("floods"), "flood", FLOOD.to_string(), "100"], "restart_policy": "never"},
             "calm": {"command": "sleep 1000"}}}))
         .prepare();
     let mut child =
@@ -20,7 +23,7 @@ fn unread() -> (Relume, std::process::ChildStdout) {
     let unread = child.stdout.take().unwrap();
     relume.adopt(child);
     relume.wait_until_it_answers();
-    eventually("the flood is stored", || (relume.lines("flood").len() == 4000).then_some(()));
+    eventually("the flood is stored", || (relume.lines("flood").len() == FLOOD).then_some(()));
     let main = relume.manager();
     // The pipe holds 64 KiB: whoever writes there waits for room in it.
     eventually("it is stuck", || waits_for_a_reader(&main).then_some(()));

@@ -16,8 +16,9 @@ use crate::log_files::chain::Identity;
 use crate::log_files::{Lines, Place, hash};
 
 /// The names of what is kept, in the runtime directory.
-pub(crate) const FILES: [&str; 2] = [SLOTS, LEFT];
+pub(crate) const FILES: [&str; 3] = [SLOTS, ASIDE, LEFT];
 const SLOTS: &str = "followed";
+const ASIDE: &str = "followed.new";
 const LEFT: &str = "followed.left";
 
 /// A slot: the hash of the log's path, device and inode of the file, and how far; 0 and 0 where there was no file.
@@ -65,10 +66,14 @@ impl Noted {
         let path = runtime_dir.join(SLOTS);
         let slots: Vec<_> = sources.iter().map(slot).collect();
         // Whole, or as it was: a manager can die here too.
-        let aside = path.with_extension("new");
+        let aside = runtime_dir.join(ASIDE);
         let file = fs::write(&aside, slots.concat())
             .and_then(|()| fs::rename(&aside, &path))
             .and_then(|()| File::options().write(true).open(&path))
+            .inspect_err(|_| {
+                // What an earlier manager has noted is not true any more, and would be shown again.
+                let _gone = [&aside, &path].map(fs::remove_file);
+            })
             .ok();
         Self { path, file, slots, left: true }
     }
@@ -169,6 +174,16 @@ mod tests {
         let seen: Vec<_> = [0, 0, 0, 1, 1, 2].map(|number: usize| next(&mut sources[number])).into();
         let seen: Vec<_> = seen.iter().map(Option::as_deref).collect();
         assert_eq!(seen, [Some("rotated"), Some("after"), None, Some("first"), None, None]);
+    }
+
+    #[test]
+    fn where_nothing_can_be_noted_nothing_old_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        Noted::begin(dir.path(), &[]);
+        // In the place of the new file, as good as a full disk.
+        fs::create_dir(dir.path().join(ASIDE)).unwrap();
+        assert!(Noted::begin(dir.path(), &[]).file.is_none());
+        assert!(!dir.path().join(SLOTS).exists());
     }
 
     #[test]
