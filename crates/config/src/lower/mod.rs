@@ -7,6 +7,7 @@ mod graph;
 mod job;
 mod launch;
 pub(crate) mod manager;
+mod parent_death;
 mod policy;
 mod readiness;
 mod resources;

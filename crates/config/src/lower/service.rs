@@ -265,7 +265,11 @@ fn instance(
         Some(StandIn::External(external)) => {
             (external.commands().first().map(|(_, argv)| argv.to_vec()).unwrap_or_default(), false)
         }
-        None => program(work, &context).unwrap_or_default(),
+        None => {
+            let (argv, shell) = program(work, &context).unwrap_or_default();
+            super::parent_death::look(work, &argv);
+            (argv, shell)
+        }
     };
     let (mut hooks, mut hook_times) = hooks(work, &context, base.policy.timeout_stop);
     hooks.check = super::job::lower(work, base.policy.kind, &context);

@@ -57,6 +57,19 @@ fn ini_values_are_judged_like_all_others() {
 }
 
 #[test]
+fn a_program_that_is_told_to_end_with_relume_is_warned_of() {
+    check(
+        "yaml",
+        "services:\n  web:\n    command: setpriv --pdeathsig TERM sleep 9\n    instances: 3\n  box:\n    executable: bwrap\n    \
+         arguments: [--die-with-parent, sleep, '9']\n",
+        &[
+            "3:14 W `setpriv --pdeathsig` ends this service whenever relume replaces itself",
+            "6:17 W `bwrap --die-with-parent` ends this service whenever relume replaces itself",
+        ],
+    );
+}
+
+#[test]
 fn a_key_given_twice_is_an_error_in_yaml() {
     check(
         "yaml",

@@ -23,6 +23,8 @@ use super::keeper::{self, Keeper};
 use super::listening::Listening;
 use super::oom::Witness;
 use super::operations::Operations;
+use super::orphans::Orphans;
+use super::parent_death::Returned;
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
@@ -75,8 +77,8 @@ pub(crate) struct Edge {
     pub(crate) dossiers: HashMap<(ServiceId, u8), Vec<(String, String)>>,
     /// Whose `cgroup.events` an inotify watch stands for.
     pub(crate) emptying: HashMap<i32, RunId>,
-    /// When to look for orphans that wait to be reaped.
-    pub(crate) orphans_at: Option<Moment>,
+    /// Children of children, which wait to be reaped.
+    pub(crate) orphans: Orphans,
     /// Orders that the spawn threads have not answered.
     pub(crate) spawns_under_way: u32,
     /// Processes that the guardian has reaped, only the latest.
@@ -117,6 +119,8 @@ pub(crate) struct Edge {
     pub(crate) respawn: Respawning,
     /// Why this manager has executed itself, until that is said.
     pub(crate) back: Option<Back>,
+    /// This manager has come back of late.
+    pub(crate) returned: Option<Returned>,
     /// Whether the configuration is being read.
     pub(crate) reading: Reading,
     /// How the configuration is read again.

@@ -37,6 +37,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
         while let Some(event) = edge.events.pop_front() {
             let ended = run_ended(&event);
             edge.note_command(core, &event);
+            edge.look_for_parent_death(core, &event);
             core.step(Edge::now(), event, &mut out);
             if let Some(code) = carry_out(edge, core, &mut out, ended) {
                 return End::Down(code);

@@ -36,6 +36,8 @@ mod lull;
 mod main_loop;
 mod oom;
 mod operations;
+mod orphans;
+mod parent_death;
 mod perform;
 mod promotion;
 mod publish;

@@ -3,12 +3,11 @@
 //! How a process ended is read before it is reaped, and whether anything of its tree is left is asked while
 //! its zombie still holds pid and session, so neither can be another's by then.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use relume_core::{Event, Exit, Moment, Rest, RunId};
+use relume_core::{Event, Exit, Rest, RunId};
 use relume_os::cgroup::Removal;
 use relume_os::epoll::{Interest, Watch};
 use relume_os::exit::{self, ExitStatus};
@@ -44,13 +43,6 @@ pub(crate) mod number {
 
 /// `si_code` of a signal that the kernel itself sent: a SIGHUP with it comes from a lost terminal.
 const SI_KERNEL: i32 = 0x80;
-
-/// How long after the end of a child orphans are looked for. Zombies cost a process id each and nothing
-/// else, so a second would do; a fifth of it leaves room for a machine that is slow.
-const ORPHANS_WAIT: Duration = Duration::from_millis(200);
-
-/// How much longer they wait while a spawn is under way: it takes milliseconds, unless it hangs.
-const ORPHANS_AT_LAST: Duration = Duration::from_secs(2);
 
 impl Edge {
     /// Turns all that is ready into events.
@@ -481,53 +473,6 @@ impl Edge {
                 self.capture.retarget(*stream, std::sync::Arc::clone(target));
             }
         }
-    }
-
-    /// Children that are nobody's main process were handed to us when their parents died. They are looked for
-    /// a little after a child has ended, and not with each one: the look costs a walk over all children.
-    pub(super) fn expect_orphans(&mut self) {
-        self.orphans_at.get_or_insert_with(|| Self::now().after(ORPHANS_WAIT));
-    }
-
-    /// When orphans are to be looked for.
-    pub(super) fn orphans_due(&self) -> Option<Moment> {
-        let patience = if self.spawns_under_way > 0 { ORPHANS_AT_LAST } else { Duration::ZERO };
-        self.orphans_at.map(|at| at.after(patience))
-    }
-
-    /// Reaps them when it is time. While a spawn is under way, what looks like an orphan could be the process of a run that is
-    /// only about to be told: then they wait, and are reaped when all spawns under way are seen to hang before their exec.
-    pub(crate) fn reap_orphans(&mut self) {
-        let now = Self::now();
-        if self.orphans_due().is_none_or(|at| at > now) {
-            return;
-        }
-        self.orphans_at = None;
-        let Ok(mut children) = relume_os::proc::children() else { return };
-        let own: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
-        children.retain(|pid| !own.contains(pid));
-        if self.spawns_under_way > 0 {
-            children = self.beside_spawns(children);
-            // Others end meanwhile.
-            self.orphans_at = Some(now);
-        }
-        for pid in children {
-            // One that lives stays. To look into /proc first would cost ten times as much for each.
-            let _reaped = exit::reap_orphan(pid);
-        }
-    }
-
-    /// Those of our children that have ended and are no spawn's, as far as that can be told: where each spawn under way has a child
-    /// that lives and still runs our program, as one does whose exec waits for a dead mount.
-    fn beside_spawns(&self, children: Vec<u32>) -> Vec<u32> {
-        let ended = |pid: &u32| matches!(relume_os::proc::stat(*pid), Ok(Some(stat)) if stat.is_zombie());
-        let (ended, living): (Vec<u32>, Vec<u32>) = children.into_iter().partition(ended);
-        // The name alone: to look at the file itself could wait for its disk.
-        let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-        let own = program("self");
-        let before_exec =
-            living.iter().filter(|pid| own.is_some() && program(&pid.to_string()) == own).count();
-        if u32::try_from(before_exec) == Ok(self.spawns_under_way) { ended } else { Vec::new() }
     }
 
     pub(crate) fn say(&self, level: Level, text: String) {

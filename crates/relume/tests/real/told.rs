@@ -2,10 +2,10 @@
 //! its end are events with a cause, which outlive relume.
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::halves::*;
-use crate::harness::{Builder, Relume, text};
+use crate::harness::{Builder, Relume, eventually, fixture, text};
 
 /// The events that are about no service, oldest first.
 fn own_events(relume: &Relume) -> Vec<Value> {
@@ -129,5 +129,43 @@ fn an_upgrade_that_is_refused_is_an_event() {
     let (_, detail) = last(&relume, "warning");
     assert!(detail.starts_with("not respawned, this manager goes on: "), "{detail}");
     assert_eq!(counts(&relume), (0, 0));
+    relume.down();
+}
+
+/// Shown to fail: with an end that nobody looks at, where relume has replaced itself and where it was killed.
+#[test]
+fn a_service_that_has_asked_to_end_with_its_parent_is_told_of() {
+    let builder = Builder::new();
+    let announce = builder.path("asked");
+    let asks = json!({"command": [fixture("ends-with-parent"), "--announce", announce], "retry_delay": "0s"});
+    let other = json!({"command": ["sleep", "1000"], "retry_delay": "0s"});
+    let relume = builder.config(&json!({"services": {"asks": asks, "other": other}})).up();
+    let told = || {
+        let all = relume.ok(&["events", "--json"]);
+        let all = all.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event is JSON"));
+        let all = all.filter(|event| event["event"] == "warning" && !event["service"].is_null());
+        all.map(|event| format!("{}: {}", event["service"], event["detail"])).collect::<Vec<_>>()
+    };
+    let wait_for_life = |number: usize| {
+        eventually("it has asked", || {
+            let asked = std::fs::read_to_string(&announce).unwrap_or_default();
+            (asked.lines().count() == number).then_some(())
+        });
+        relume.wait_until("it runs", |status| status.state("asks") == "running");
+    };
+    wait_for_life(1);
+    relume.ok(&["signal", "TERM", "other"]);
+    relume.wait_until("the other is back", |status| status.restarts("other") == 1);
+    assert_eq!(told(), [""; 0], "an end while somebody looks says nothing");
+    relume.ok(&["respawn"]);
+    wait_for_life(2);
+    let first = eventually("it is told", || told().pop());
+    assert!(first.contains("asks") && first.contains("SIGTERM came as relume replaced itself"), "{first}");
+    kill_manager(&relume);
+    wait_for_life(3);
+    let last = eventually("that is told", || told().pop().filter(|told| *told != first));
+    assert!(last.contains("asks") && last.contains("SIGTERM came as relume ended"), "{last}");
+    let status = relume.status();
+    assert_eq!((status.restarts("asks"), status.restarts("other")), (2, 1), "{status}");
     relume.down();
 }

@@ -14,6 +14,7 @@ use crate::manager::edge::Edge;
 use crate::manager::gate::Gate;
 use crate::manager::journal::{Journal, Remains};
 use crate::manager::operations::Operations;
+use crate::manager::parent_death;
 use crate::manager::publish::{self, Beginnings, Level};
 use crate::manager::recovery::{self, Found};
 use crate::manager::respawn::Back;
@@ -119,6 +120,7 @@ pub(super) fn come_up(
     }
     let survivors: Vec<Survivor> = found.iter().map(|found| found.survivor.clone()).collect();
     let unread = remains.as_ref().map_or(0, |remains| remains.unread);
+    let struck = parent_death::struck(&memory, &found, edge.returned);
     let core = Supervisor::recover(config, memory, &survivors, (seed, Edge::now()), &mut out);
     if let Some(remains) = &mut remains {
         edge.operations = Operations::of(std::mem::take(&mut remains.operations));
@@ -139,6 +141,7 @@ pub(super) fn come_up(
             edge.adopt(recovery::run_id(service, &found.survivor), found, record);
         }
     }
+    edge.tell_parent_deaths(&core, struck);
     if is_recovery || alive > 0 {
         let what = if is_recovery { "recovered" } else { "found services of an earlier relume" };
         // What is done every five minutes is no news.

@@ -12,6 +12,8 @@ use crate::manager::inbox::Inbox;
 use crate::manager::journal::Journal;
 use crate::manager::keeper::Keeper;
 use crate::manager::operations::Operations;
+use crate::manager::orphans::Orphans;
+use crate::manager::parent_death::Returned;
 use crate::manager::publish::Publisher;
 use crate::manager::ready::{Prober, Readying};
 use crate::manager::reload::{Reading, Source};
@@ -89,7 +91,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         next_token: FIRST_PROCESS,
         dossiers: HashMap::new(),
         emptying: HashMap::new(),
-        orphans_at: None,
+        orphans: Orphans::default(),
         spawns_under_way: 0,
         reaped: VecDeque::new(),
         keeper: parts.keeper,
@@ -109,6 +111,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         end_asked: 0,
         source: parts.source,
         respawn: parts.respawn,
+        returned: parts.back.as_ref().map(|back| Returned { at: Edge::now(), planned: back.is_planned() }),
         back: parts.back,
         to_weigh: Vec::new(),
         clockwork,
