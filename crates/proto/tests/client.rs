@@ -190,7 +190,7 @@ fn down_returns_when_the_manager_has_closed_its_stream() {
         gone = true;
     });
     let mut seen = Vec::new();
-    let report = manager.client().down(&mut |event| seen.push(event.service.unwrap())).unwrap();
+    let report = manager.client().down(&mut |event| seen.push(event.service.unwrap())).unwrap().unwrap();
     assert_eq!((report.pid, report.stopping), (7, 2));
     assert_eq!(seen, ["a", "b"]);
 }

@@ -279,17 +279,24 @@ impl Client {
     }
 
     /// Asks the manager to stop everything and leave, and returns when it has closed its connections;
-    /// `watcher` sees what happens meanwhile.
+    /// `watcher` sees what happens meanwhile. `None`: it has left, and the connection was lost with what it said of that.
     ///
     /// # Errors
     /// See [`ErrorKind`].
-    pub fn down(&self, watcher: Watcher<'_>) -> Result<DownReport, ClientError> {
+    pub fn down(&self, watcher: Watcher<'_>) -> Result<Option<DownReport>, ClientError> {
         self.runtime.block_on(async {
             // Opened first: the end of this stream is how the manager's end is seen.
-            let mut events = self.open_events(None).await?;
+            let mut events = self.persist(async |client: &Self| client.open_events(None).await).await?;
             let down =
                 async |client: &Self| client.post(paths::DOWN, &DownRequest {}, Some(ANSWER_LIMIT)).await;
-            let report = self.persist(down).await?;
+            let report = match self.persist(down).await {
+                Ok(report) => Some(report),
+                // Nobody comes back who could say it again, and one that has died leaves its socket where it is.
+                Err(error) if matches!(error.kind, ErrorKind::Lost) && !self.socket.exists() => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
             // A manager that dies with the connection is followed by another; a stranger's server may not be.
             for _ in 0..MOST_LOST {
                 while let Ok(Some(event)) = events.next(&self.socket).await {

@@ -45,6 +45,11 @@ pub(crate) enum Word {
         /// The number.
         upto: u64,
     },
+    /// It has dealt with so many more of the signals that it was told.
+    Heard {
+        /// How many.
+        signals: usize,
+    },
     /// It will end by itself, and so shall the guardian.
     Leave {
         /// With this exit code.
@@ -163,6 +168,11 @@ pub(crate) fn ack(upto: u64) -> String {
     format!("ACK={upto}")
 }
 
+/// So many more signals are dealt with.
+pub(crate) fn heard(signals: usize) -> String {
+    format!("SIGNALS_HEARD={signals}")
+}
+
 /// It will end by itself; `detach`: services run on.
 pub(crate) fn leave(code: u8, detach: bool) -> String {
     format!("LEAVE={code}\nDETACH={}", u8::from(detach))
@@ -271,6 +281,8 @@ pub(super) fn receive(channel: &Channel) -> Option<Word> {
         Word::Alive { period: period.map(Duration::from_micros) }
     } else if let Some(upto) = number(text, "ACK") {
         Word::Ack { upto }
+    } else if let Some(signals) = number(text, "SIGNALS_HEARD") {
+        Word::Heard { signals }
     } else if value(text, "HELLO").is_some() {
         Word::Hello { crash: number(text, "CRASH") }
     } else if value(text, "READY").is_some() {

@@ -4,7 +4,7 @@
 //!
 //! One thread, one epoll set, no configuration, no network. It starts the manager ([`starting`]) and hears of its end
 //! ([`judge`] says what follows); it watches that the manager goes on speaking ([`watch`]); it hears the terminal and
-//! the signals that are meant for relume and passes them on; it keeps descriptors under names that the manager gives
+//! the signals that are meant for relume and passes them on ([`heard`]); it keeps descriptors under names that the manager gives
 //! them ([`store`]), in the words of sd_notify's FDSTORE; and it reaps whatever was handed to it when a manager died,
 //! telling every next one how each ended until one has it in its journal ([`exits`]).
 //!
@@ -24,9 +24,11 @@
 
 mod begin;
 mod exits;
+mod heard;
 mod judge;
 mod leave;
 pub(crate) mod link;
+mod manager;
 mod starting;
 mod store;
 pub(crate) mod table;
@@ -41,7 +43,7 @@ use relume_os::channel::{Channel, Sending, is_gone};
 use relume_os::epoll::{Epoll, Interest, Ready, Timer};
 use relume_os::exit::{self, ExitStatus, Reaped};
 use relume_os::pidfd::{PidFd, ProcessId};
-use relume_os::signals::{self, Arrived, SignalFd};
+use relume_os::signals::{self, SignalFd};
 use relume_os::spawn::Spawner;
 use relume_os::{clock, exec, limits, prctl};
 
@@ -50,9 +52,11 @@ use crate::prepared;
 use crate::roles::{LOCK_FD, own_program};
 use crate::systemd;
 use exits::Exits;
+use heard::Heard;
 use judge::{Death, Judge, Mode, PROVEN};
 use leave::Leave;
 use link::{How, Why, Word};
+use manager::{Manager, Out};
 use store::Store;
 use table::{Heir, Table};
 use watch::{Verdict, Watch};
@@ -128,7 +132,7 @@ struct Guardian {
     /// When the present configuration has held for long enough.
     config_good_at: Option<u64>,
     /// Signals that no manager has been told yet.
-    untold: VecDeque<Arrived>,
+    untold: VecDeque<Heard>,
     exits: Exits,
     judge: Judge,
     ever_ready: bool,
@@ -142,42 +146,6 @@ struct Guardian {
     leave: Option<Leave>,
     /// Who was a child of this process before it guarded anything.
     strangers: Vec<ProcessId>,
-}
-
-struct Manager {
-    process: ProcessId,
-    pidfd: PidFd,
-    channel: Channel,
-    /// What it is to hear, in order.
-    outbox: VecDeque<Out>,
-    /// Room in the channel is waited for.
-    writing: bool,
-    /// Since when it has supervised.
-    ready_at: Option<u64>,
-    proven: bool,
-    mode: Mode,
-    watch: Watch,
-}
-
-/// What a manager is to hear.
-enum Out {
-    /// What is kept under this name.
-    Kept(String),
-    Signal(Arrived),
-    Text(String),
-}
-
-impl Out {
-    fn kept(&self) -> Option<&str> {
-        if let Self::Kept(name) = self { Some(name) } else { None }
-    }
-}
-
-impl Manager {
-    fn new((process, pidfd): (ProcessId, PidFd), channel: Channel, mode: Mode, watch: Watch) -> Self {
-        let outbox = VecDeque::new();
-        Self { process, pidfd, channel, outbox, writing: false, ready_at: None, proven: false, mode, watch }
-    }
 }
 
 impl Guardian {
@@ -362,10 +330,13 @@ impl Guardian {
                 HUP if self.ignores_hangup => {}
                 // Asked again, and nobody is there to hear it.
                 TERM | INT if self.leave.is_some() => self.hurry(),
-                _ => match &mut self.manager {
-                    Some(manager) => manager.outbox.push_back(Out::Signal(arrived)),
-                    None => self.untold.push_back(arrived),
-                },
+                _ => {
+                    let heard = Heard { arrived, again: false };
+                    match &mut self.manager {
+                        Some(manager) => manager.outbox.push_back(Out::Signal(heard)),
+                        None => self.untold.push_back(heard),
+                    }
+                }
             }
         }
         self.flush();
@@ -389,7 +360,7 @@ impl Guardian {
         while let Some(next) = manager.outbox.front() {
             let (taken, text, fds) = match next {
                 Out::Text(text) => (1, text.clone(), Vec::new()),
-                Out::Signal(arrived) => (1, link::signal(*arrived), Vec::new()),
+                Out::Signal(heard) => (1, link::signal(heard.arrived), Vec::new()),
                 Out::Kept(_) => self.store.message(manager.outbox.iter().map_while(Out::kept)),
             };
             let sent = match text.is_empty() {
@@ -397,7 +368,12 @@ impl Guardian {
                 false => manager.channel.send(text.as_bytes(), &fds),
             };
             match sent {
-                Ok(Sending::Sent) => drop(manager.outbox.drain(..taken)),
+                Ok(Sending::Sent) => {
+                    if let Out::Signal(heard) = next {
+                        manager.told.add(*heard);
+                    }
+                    drop(manager.outbox.drain(..taken));
+                }
                 Ok(Sending::Full) => {
                     full = true;
                     break;
@@ -459,6 +435,7 @@ impl Guardian {
                     self.period = period;
                 }
                 Word::Ack { upto } => self.exits.acknowledged(upto),
+                Word::Heard { signals } => manager.told.dealt_with(signals),
                 Word::Leave { code, detach } => {
                     let now = clock::monotonic_ns();
                     self.leave = Some(Leave::announced(self.leave.take(), (code, detach), now));
@@ -533,7 +510,7 @@ impl Guardian {
     fn manager_ended(&mut self) -> Option<ExitCode> {
         // What it said last was said before it died.
         self.listen();
-        let manager = self.manager.take()?;
+        let mut manager = self.manager.take()?;
         let _gone = self.epoll.delete(&manager.pidfd);
         let _gone = self.epoll.delete(&manager.channel);
         let status = match exit::reap(&manager.pidfd) {
@@ -553,11 +530,7 @@ impl Guardian {
         // A time without supervision ends with a manager that supervises.
         let since = self.why.take().filter(|_| supervised.is_none()).map_or(why.since, |first| first.since);
         self.why = Some(Why { since, ..why });
-        let signals = manager.outbox.into_iter().filter_map(|out| match out {
-            Out::Signal(arrived) => Some(arrived),
-            Out::Kept(_) | Out::Text(_) => None,
-        });
-        self.untold.extend(signals);
+        self.untold.extend(manager.left_signals());
         self.config_good_at = None;
         let pause = self.judge.died(Death { status, supervised, by_watchdog });
         self.start_at = Some(now + nanos(pause));

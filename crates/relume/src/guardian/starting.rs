@@ -82,8 +82,9 @@ impl Guardian {
         let kept = self.store.names().map(|name| Out::Kept(name.to_owned()));
         let ended = self.exits.all().map(|ended| Out::Text(link::exited(ended)));
         let all = Out::Text(link::kept_all(self.why.as_ref(), self.ignores_hangup));
-        let signals = manager.outbox.drain(..).filter(|out| matches!(out, Out::Signal(_)));
-        let signals: Vec<Out> = signals.chain(self.untold.drain(..).map(Out::Signal)).collect();
+        let signals: Vec<Out> =
+            manager.left_signals().into_iter().chain(self.untold.drain(..)).map(Out::Signal).collect();
+        manager.outbox.clear();
         manager.outbox.extend(kept.chain(ended).chain([all]).chain(signals));
         self.flush();
     }

@@ -15,6 +15,7 @@ use relume_os::pidfd::ProcessId;
 
 use super::edge::Edge;
 use super::publish::{Level, Note};
+use super::reload::Reading;
 use super::safe_mode;
 use super::translate::to_exit;
 use crate::guardian::CONFIG;
@@ -43,6 +44,8 @@ pub(crate) struct Attention {
     period: Option<Duration>,
     /// The last end that was acknowledged.
     acknowledged: u64,
+    /// Signals that the guardian has told, and does not know to be dealt with.
+    pub(super) signals: usize,
     /// Runs whose main process has ended nobody here knows how: until when the guardian may tell.
     untold: BTreeMap<RunId, Moment>,
     /// The journal was made a checkpoint because it was long.
@@ -240,8 +243,12 @@ impl Edge {
         self.attention.untold.values().min().copied()
     }
 
-    /// Tells the guardian which ends it need not tell again: those of which the journal knows, and those that are no run's.
+    /// Tells the guardian which signals and ends it need not tell again: signals that are dealt with, and noted; of ends those of which the journal knows, and those that are no run's.
     fn acknowledge(&mut self) {
+        // A config that is being read is put in force later.
+        if self.attention.signals > 0 && self.reading == Reading::Idle {
+            self.keeper.signals_heard(std::mem::take(&mut self.attention.signals));
+        }
         let last = self.reaped.back().map_or(0, |ended| ended.number);
         if last <= self.attention.acknowledged {
             return;

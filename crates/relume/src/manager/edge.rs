@@ -12,6 +12,7 @@ use relume_core::{Event, Fact, Moment, RunId, ServiceId, Snapshot};
 use relume_os::clock;
 use relume_os::epoll::{Epoll, Inotify, Interest, Ready, Timer};
 use relume_os::signals::SignalFd;
+use tokio::sync::oneshot;
 
 use super::aftermath::Aftermath;
 use super::archive::Archive;
@@ -113,6 +114,8 @@ pub(crate) struct Edge {
     pub(crate) publisher: Publisher,
     pub(crate) units: Arc<Units>,
     pub(crate) autostart: bool,
+    /// Clients who are to know that the end is noted for which they have asked.
+    pub(crate) down_asked: Vec<oneshot::Sender<()>>,
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
     /// The planned replacement of this manager.

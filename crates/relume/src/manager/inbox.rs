@@ -127,8 +127,8 @@ pub(crate) enum News {
         /// The command.
         command: Command,
     },
-    /// A client asks for the end of everything.
-    DownAsked,
+    /// A client asks for the end of everything, and is to know when that is noted.
+    DownAsked(oneshot::Sender<()>),
     /// A client wants to know what a configuration would change, or to have it in force.
     Weigh(Asked),
     /// A client asks for a respawn.

@@ -175,6 +175,11 @@ impl Keeper {
         self.say(&mut self.lock(), &link::ack(upto), &[]);
     }
 
+    /// So many more of the signals that the guardian has told are dealt with.
+    pub(crate) fn signals_heard(&self, signals: usize) {
+        self.say(&mut self.lock(), &link::heard(signals), &[]);
+    }
+
     /// This manager is about to end by itself.
     pub(crate) fn leave(&self, code: u8) {
         self.say(&mut self.lock(), &link::leave(code, false), &[]);

@@ -82,6 +82,10 @@ fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option
         edge.follow(core, fact);
     }
     edge.checkpoint(core.snapshot(), &out.facts);
+    if core.snapshot().shutdown.is_some() {
+        // Whoever has asked may have gone.
+        edge.down_asked.drain(..).for_each(|answer| _ = answer.send(()));
+    }
     let mut code = None;
     let mut answers = Vec::new();
     for action in out.actions.drain(..) {

@@ -99,7 +99,10 @@ impl Edge {
     pub(crate) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
-                Word::Signal(arrived) => self.signalled(arrived),
+                Word::Signal(arrived) => {
+                    self.attention.signals += 1;
+                    self.signalled(arrived);
+                }
                 Word::Exited(ended) => self.reaped_by_guardian(ended),
                 Word::Replaced(why) => self.notice(why),
                 Word::Gone => return self.guardian_lost(),
@@ -157,8 +160,9 @@ impl Edge {
                 News::Asked { ticket, command } => {
                     self.events.push_back(Event::Commanded { ticket, command });
                 }
-                News::DownAsked => {
+                News::DownAsked(answer) => {
                     self.say(Level::Info, "asked to stop everything and leave".into());
+                    self.down_asked.push(answer);
                     self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),

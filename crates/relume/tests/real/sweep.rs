@@ -5,7 +5,7 @@
 //! Shown to fail, in full: start, restart and apply without the look for runs that the journal does not know (they are started
 //! again), a rotation without what is recovered from output slots (lines are missing), a restart with a successor that forgets what
 //! clients wait for (it is done twice), a stop with a client that does not ask again, a respawn with a successor that takes what it
-//! finds for ended.
+//! finds for ended, the end by command with an answer before the note, the end by signal with a guardian that tells it only once.
 #![cfg(debug_assertions)]
 
 use std::io::Write;
@@ -214,4 +214,42 @@ fn a_death_at_any_act_of_a_rotation_is_made_good() {
         });
     };
     sweep_with(&config, ("rotate", [0, 0]), |relume, _| take_rotated(relume), print, up);
+}
+
+/// relume is told once to end, and its manager dies at an act of that; each time another relume.
+fn sweep_of_the_end(way: &str, end: impl Fn(&Relume)) {
+    let full = std::env::var_os("RELUME_SWEEP").is_some_and(|word| word == "full");
+    let (mut n, mut deaths, mut none) = (1, 0, 0);
+    // Nobody comes back from a death after the last word to the guardian: some more of those are swept.
+    while none < 5 {
+        assert!(n < MOST, "{way} does not come to an end");
+        let builder = Builder::new().config(&config("0"));
+        let count = builder.path("die-at");
+        std::fs::write(&count, n.to_string()).unwrap();
+        let relume = builder.env("RELUME_DIE_AT", &count).up();
+        up(&relume);
+        relume.manager().signal(Signal::USR2);
+        end(&relume);
+        let status = relume.wait_for_end();
+        assert_eq!(status.code(), Some(0), "{way}, death at act {n}: {}", relume.told());
+        for service in ["still", "web", "db"] {
+            assert_eq!(relume.processes_of(service).len(), 0, "{way}, death at act {n}: {service} is left");
+        }
+        assert_eq!(beginnings(&relume), [1, 1], "{way}, death at act {n}: a service was started twice");
+        let died = relume.told().contains("came back after");
+        (deaths, none) = if died { (deaths + 1, 0) } else { (deaths, none + 1) };
+        // What is lost is lost at the first of them.
+        n += if full || n < 12 { 1 } else { 7 };
+    }
+    assert!(deaths > 3, "{way}: {deaths} deaths");
+}
+
+#[test]
+fn a_death_at_any_act_of_the_end_by_command_is_made_good() {
+    sweep_of_the_end("down", |relume| drop(relume.ok(&["down"])));
+}
+
+#[test]
+fn a_death_at_any_act_of_the_end_by_signal_is_made_good() {
+    sweep_of_the_end("SIGTERM", |relume| relume.signal(Signal::TERM));
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use relume_os::files::{self, LockError};
 use relume_os::pidfd::PidFd;
 use relume_os::proc;
-use relume_proto::EventRecord;
+use relume_proto::{DownReport, EventRecord};
+use serde_json::json;
 
 use super::{client, find_manager, operate, refused};
 use crate::cli::args::Global;
@@ -47,9 +48,11 @@ pub(crate) fn run(global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     }
     screen.end_progress();
     if screen.json {
-        screen.result(&format!("{}\n", serde_json::json!(report)));
+        let report = report.map_or_else(|| json!({"pid": manager.pid}), |report| json!(report));
+        screen.result(&format!("{report}\n"));
     } else {
-        let services = count(usize::try_from(report.stopping).unwrap_or(0), "service");
+        let services = |report: DownReport| count(usize::try_from(report.stopping).unwrap_or(0), "service");
+        let services = report.map_or_else(|| "all services".to_owned(), services);
         screen.result(&format!("Stopped {services} and relume itself in {}.\n", span(begun.elapsed())));
     }
     Ok(Exit::Done)

@@ -281,9 +281,11 @@ impl Relume {
 
     /// The manager as it is now.
     pub(crate) fn manager(&self) -> Process {
-        let status = self.status();
-        let pid = status.manager()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        Process::of(pid.expect("a pid")).expect("the manager lives")
+        // One that was told to die at some act may do so between the answer and the look.
+        eventually("a manager lives", || {
+            let pid = self.status().manager()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+            Process::of(pid.expect("a pid"))
+        })
     }
 
     /// The process that `relume up` is.
