@@ -114,8 +114,8 @@ pub(crate) struct Edge {
     pub(crate) publisher: Publisher,
     pub(crate) units: Arc<Units>,
     pub(crate) autostart: bool,
-    /// Clients who are to know that the end is noted for which they have asked.
-    pub(crate) down_asked: Vec<oneshot::Sender<()>>,
+    /// Clients who are to know when what they have asked for is noted.
+    pub(crate) asked: Vec<oneshot::Sender<()>>,
     /// How often the end was asked for by signal.
     pub(crate) end_asked: u32,
     /// The planned replacement of this manager.

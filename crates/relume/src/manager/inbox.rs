@@ -126,6 +126,8 @@ pub(crate) enum News {
         ticket: Ticket,
         /// The command.
         command: Command,
+        /// The client is to know when that is noted.
+        noted: oneshot::Sender<()>,
     },
     /// A client asks for the end of everything, and is to know when that is noted.
     DownAsked(oneshot::Sender<()>),

@@ -43,6 +43,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
                 return End::Down(code);
             }
         }
+        edge.say_noted();
         edge.clear_up();
         edge.start_due(core);
         if !edge.events.is_empty() {
@@ -83,8 +84,8 @@ fn carry_out(edge: &mut Edge, core: &Supervisor, out: &mut Outbox, ended: Option
     }
     edge.checkpoint(core.snapshot(), &out.facts);
     if core.snapshot().shutdown.is_some() {
-        // Whoever has asked may have gone.
-        edge.down_asked.drain(..).for_each(|answer| _ = answer.send(()));
+        // There may be no other moment for it.
+        edge.say_noted();
     }
     let mut code = None;
     let mut answers = Vec::new();

@@ -109,6 +109,12 @@ impl Operations {
 }
 
 impl Edge {
+    /// All that clients have asked for is noted.
+    pub(super) fn say_noted(&mut self) {
+        // Whoever has asked may have gone.
+        self.asked.drain(..).for_each(|client| _ = client.send(()));
+    }
+
     /// Notes a command that somebody with a key waits for, before anything is done about it.
     pub(crate) fn note_command(&mut self, core: &Supervisor, event: &Event) {
         let Event::Commanded { ticket, command } = event else { return };

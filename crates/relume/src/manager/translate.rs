@@ -157,12 +157,13 @@ impl Edge {
                     self.dossiers.insert((service, which), told);
                     self.events.push_back(Event::AlertDue { service, which });
                 }
-                News::Asked { ticket, command } => {
+                News::Asked { ticket, command, noted } => {
+                    self.asked.push(noted);
                     self.events.push_back(Event::Commanded { ticket, command });
                 }
                 News::DownAsked(answer) => {
                     self.say(Level::Info, "asked to stop everything and leave".into());
-                    self.down_asked.push(answer);
+                    self.asked.push(answer);
                     self.events.push_back(Event::ShutdownAsked { hurry: false, forget: true });
                 }
                 News::Weigh(asked) => self.to_weigh.push(asked),

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use relume_core::{Command, ServiceId, Ticket};
 use relume_proto::{OperationReport, OperationRequest, Outcome, ServiceResult, Verb};
+use tokio::sync::oneshot;
 
 use super::{Office, Refusal, targets};
 use crate::manager::archive::Saved;
@@ -100,7 +101,10 @@ async fn carry_out(
         return Err(respawning());
     }
     if new {
-        office.inbox.send(News::Asked { ticket: claim.ticket, command: command(ids.to_vec()) });
+        let (noted, is_noted) = oneshot::channel();
+        office.inbox.send(News::Asked { ticket: claim.ticket, command: command(ids.to_vec()), noted });
+        // Also for whoever waits for nothing: what was answered is not lost with this manager.
+        let _leaving = is_noted.await;
     }
     let patience = wait_ms.map_or(FOR_EVER, Duration::from_millis);
     let mut closing = office.closing.clone();

@@ -108,7 +108,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         publisher: parts.publisher,
         autostart: true,
         units: parts.units,
-        down_asked: Vec::new(),
+        asked: Vec::new(),
         end_asked: 0,
         source: parts.source,
         respawn: parts.respawn,
