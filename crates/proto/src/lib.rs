@@ -13,7 +13,7 @@
 //! | `GET /v1/status?names=a,b` | | [`StatusReport`] |
 //! | `GET /v1/explain?names=a&lines=20` | | [`ExplainReport`] of the one service |
 //! | `POST /v1/operations` | [`OperationRequest`] | [`OperationReport`], when the services got there, failed, or the wait is over |
-//! | `POST /v1/down` | [`DownRequest`] | [`DownReport`], at once; the manager is gone when its socket is |
+//! | `POST /v1/down` | [`DownRequest`] | [`DownReport`], when it is noted: a manager that dies then is followed by one that goes on with it. The manager is gone when its socket is |
 //! | `POST /v1/respawn` | [`RespawnRequest`] | [`RespawnReport`], when the program that is to take over has proved itself; refused with `not_respawned` otherwise |
 //! | `POST /v1/signal` | [`SignalRequest`] | [`OperationReport`], at once |
 //! | `POST /v1/plan` | [`ChangeRequest`] | [`ChangeReport`]: what the config as it is now would change |

@@ -129,7 +129,7 @@ pub struct RespawnReport {
     pub config: Option<String>,
 }
 
-/// The manager has begun to leave. It is gone when nothing answers on its socket any more.
+/// The manager has begun to leave, or its successor will. It is gone when nothing answers on its socket any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DownReport {
