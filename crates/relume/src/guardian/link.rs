@@ -212,9 +212,9 @@ pub(crate) fn is_kept_all(text: &str) -> bool {
     value(text, KEPT_ALL).is_some()
 }
 
-/// A signal for relume has arrived.
-pub(crate) fn signal(arrived: Arrived) -> String {
-    format!("SIGNAL={}\nCODE={}", arrived.signal, arrived.code)
+/// A signal for relume has arrived; `again`: this may have been said before.
+pub(crate) fn signal(arrived: Arrived, again: bool) -> String {
+    format!("SIGNAL={}\nCODE={}\nAGAIN={}", arrived.signal, arrived.code, u8::from(again))
 }
 
 /// A process that was handed to the guardian has ended.

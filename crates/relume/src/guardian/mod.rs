@@ -360,7 +360,7 @@ impl Guardian {
         while let Some(next) = manager.outbox.front() {
             let (taken, text, fds) = match next {
                 Out::Text(text) => (1, text.clone(), Vec::new()),
-                Out::Signal(heard) => (1, link::signal(heard.arrived), Vec::new()),
+                Out::Signal(heard) => (1, link::signal(heard.arrived, heard.again), Vec::new()),
                 Out::Kept(_) => self.store.message(manager.outbox.iter().map_while(Out::kept)),
             };
             let sent = match text.is_empty() {

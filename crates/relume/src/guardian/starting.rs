@@ -76,14 +76,15 @@ impl Guardian {
         Ok(())
     }
 
-    /// Gives the manager all that is kept, then what it was not told yet.
+    /// Gives the manager all that is kept, then what it was not told yet. One that begins anew finds what it had not read in the
+    /// channel, and what it had read and not dealt with is lost with it: which is which nobody knows, so it is told again.
     pub(super) fn hand_over(&mut self) {
         let Some(manager) = &mut self.manager else { return };
         let kept = self.store.names().map(|name| Out::Kept(name.to_owned()));
         let ended = self.exits.all().map(|ended| Out::Text(link::exited(ended)));
         let all = Out::Text(link::kept_all(self.why.as_ref(), self.ignores_hangup));
-        let signals: Vec<Out> =
-            manager.left_signals().into_iter().chain(self.untold.drain(..)).map(Out::Signal).collect();
+        let signals = manager.left_signals().into_iter().chain(self.untold.drain(..));
+        let signals: Vec<Out> = signals.map(Out::Signal).collect();
         manager.outbox.clear();
         manager.outbox.extend(kept.chain(ended).chain([all]).chain(signals));
         self.flush();

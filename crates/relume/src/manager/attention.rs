@@ -46,6 +46,8 @@ pub(crate) struct Attention {
     acknowledged: u64,
     /// Signals that the guardian has told, and does not know to be dealt with.
     pub(super) signals: usize,
+    /// It has told this manager to end, for the first time.
+    pub(super) told_to_end: bool,
     /// Runs whose main process has ended nobody here knows how: until when the guardian may tell.
     untold: BTreeMap<RunId, Moment>,
     /// The journal was made a checkpoint because it was long.
@@ -243,12 +245,17 @@ impl Edge {
         self.attention.untold.values().min().copied()
     }
 
-    /// Tells the guardian which signals and ends it need not tell again: signals that are dealt with, and noted; of ends those of which the journal knows, and those that are no run's.
-    fn acknowledge(&mut self) {
+    /// Tells the guardian which signals it need not tell again: those of which all that follows is noted.
+    pub(super) fn acknowledge_signals(&mut self) {
         // A config that is being read is put in force later.
         if self.attention.signals > 0 && self.reading == Reading::Idle {
             self.keeper.signals_heard(std::mem::take(&mut self.attention.signals));
         }
+    }
+
+    /// Tells the guardian which ends it need not tell again: those of which the journal knows, and those that are no run's.
+    fn acknowledge(&mut self) {
+        self.acknowledge_signals();
         let last = self.reaped.back().map_or(0, |ended| ended.number);
         if last <= self.attention.acknowledged {
             return;

@@ -27,7 +27,12 @@ use crate::guardian::{CONFIG, GOOD_CONFIG};
 #[derive(Debug)]
 pub(crate) enum Word {
     /// A signal meant for relume.
-    Signal(Arrived),
+    Signal {
+        /// Which.
+        arrived: Arrived,
+        /// This may have been said before.
+        again: bool,
+    },
     /// A process that was handed to the guardian has ended.
     Exited(Ended),
     /// The guardian has replaced itself; why, for people.
@@ -281,7 +286,8 @@ impl Keeper {
                 },
             };
             if let (Some(signal), Some(code)) = (link::number(&text, "SIGNAL"), link::number(&text, "CODE")) {
-                return Some(Word::Signal(Arrived { signal, code, pid: 0, uid: 0 }));
+                let again = link::value(&text, "AGAIN") == Some("1");
+                return Some(Word::Signal { arrived: Arrived { signal, code, pid: 0, uid: 0 }, again });
             }
             if let Some(ended) = link::ended(&text) {
                 return Some(Word::Exited(ended));

@@ -61,6 +61,7 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
         }
         if let Some(leap) = edge.consider_respawn() {
             edge.note_all_sayings();
+            edge.acknowledge_signals();
             return End::Respawn(leap);
         }
         edge.checkpoint(core.snapshot(), &[]);

@@ -99,9 +99,14 @@ impl Edge {
     pub(crate) fn hear_guardian(&mut self) {
         while let Some(word) = self.keeper.hear() {
             match word {
-                Word::Signal(arrived) => {
+                Word::Signal { arrived, again } => {
                     self.attention.signals += 1;
-                    self.signalled(arrived);
+                    // Twice is in a hurry, and the first may have waited in the channel while this process began anew.
+                    let ends = matches!(arrived.signal, number::TERM | number::INT);
+                    if !(again && ends && self.attention.told_to_end) {
+                        self.attention.told_to_end |= ends && !again;
+                        self.signalled(arrived);
+                    }
                 }
                 Word::Exited(ended) => self.reaped_by_guardian(ended),
                 Word::Replaced(why) => self.notice(why),

@@ -44,6 +44,32 @@ fn a_fatal_signal_begins_the_manager_anew_in_the_same_process_however_often() {
     relume.down();
 }
 
+/// Whether this process has read every signal that was sent to it, and waits again (proc(5): `ShdPnd` and `State`).
+fn has_heard(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
+    value("ShdPnd:").chars().all(|digit| digit == '0') && value("State:").starts_with('S')
+}
+
+/// The manager is stopped when relume is told to end, and crashes before it can read that: it waits in the channel, and the guardian
+/// tells it again. Shown to fail: with one that takes both for two (the service has no time to say good-bye).
+#[test]
+fn an_end_that_waits_in_the_channel_over_a_crash_is_heard_once() {
+    let slow = "trap 'sleep 0.3; echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done";
+    let command = ["/bin/sh", "-c", &slow.replace('$', "$$")].map(str::to_owned);
+    let relume = Relume::with(&json!({"services": {"web": {"command": command}}}));
+    eventually("it runs", || relume.lines("web").contains(&"up".to_owned()).then_some(()));
+    let manager = relume.manager();
+    manager.signal(Signal::STOP);
+    relume.signal(Signal::TERM);
+    eventually("the guardian has passed it on", || has_heard(relume.main_process().pid).then_some(()));
+    manager.signal(Signal::SEGV);
+    manager.signal(Signal::CONT);
+    assert_eq!(relume.wait_for_end().code(), Some(0), "{}", relume.told());
+    assert_eq!(relume.lines("web"), ["up", "bye"], "{}", relume.told());
+    assert!(relume.told().contains("came back after SIGSEGV"), "{}", relume.told());
+}
+
 /// In debug builds SIGUSR2 makes the supervise thread panic. Shown to fail: without the hook (the first one ends the process).
 #[test]
 #[cfg(debug_assertions)]
