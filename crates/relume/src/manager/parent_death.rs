@@ -4,9 +4,10 @@
 //! each exec. It shows of no process whether it has asked, so all there is to go by is that one was ended at that moment. To start
 //! all services from the one thread that an exec leaves was not chosen: they would be started one after the other.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use relume_core::{Event, Exit, Moment, Name, Snapshot, State, Supervisor};
+use relume_core::{Event, Exit, Moment, Name, Record, Snapshot, State, Supervisor};
 use relume_os::signals;
 
 use super::edge::Edge;
@@ -64,14 +65,21 @@ impl Edge {
 /// Those that were running when the last manager ended, and were found to have ended in such a way.
 pub(super) fn struck(memory: &Snapshot, found: &[Found], returned: Option<Returned>) -> Vec<(Name, String)> {
     let Some(returned) = returned else { return Vec::new() };
+    let telling = |found: &Found| found.survivor.exit.and_then(|exit| returned.is_telling(exit));
+    if !found.iter().any(|found| telling(found).is_some()) {
+        return Vec::new();
+    }
+    let run_of = |record: &Record| {
+        let State::Running { run, .. } = &record.state else { return None };
+        Some((record.name.clone(), run.generation))
+    };
+    // Nobody supervises meanwhile, and it may be thousands.
+    let ran: HashSet<(Name, u64)> = memory.services.values().filter_map(run_of).collect();
     let of_one = |found: &Found| {
-        let signal = returned.is_telling(found.survivor.exit?)?;
-        let of_it = |name: &Name, state: &State| {
-            matches!(state, State::Running { run, .. } if run.generation == found.survivor.generation)
-                && *name == found.survivor.name
-        };
-        let ran = memory.services.values().any(|record| of_it(&record.name, &record.state));
-        ran.then(|| (found.survivor.name.clone(), words(signal, returned)))
+        let signal = telling(found)?;
+        let survivor = &found.survivor;
+        let it_ran = ran.contains(&(survivor.name.clone(), survivor.generation));
+        it_ran.then(|| (survivor.name.clone(), words(signal, returned)))
     };
     found.iter().filter_map(of_one).collect()
 }
