@@ -38,12 +38,18 @@ pub fn probe(cgroup: Result<&CgroupRoot, String>) -> Features {
         pidfd: me.is_ok(),
         clone3: spawn::has_clone3(),
         close_range: spawn::has_close_range(),
-        pidfd_info_exit: spawn::status_outlives_reap().unwrap_or(false),
+        pidfd_info_exit: status_outlives_reap(),
         openat2: has_openat2(),
         proc_children: std::path::Path::new("/proc/thread-self/children").exists(),
         cgroup_kill: cgroup.as_ref().is_ok_and(|root| root.has_kill()),
         cgroup: cgroup.and_then(|root| root.probe().map_err(|e| e.to_string())),
     }
+}
+
+/// Whether how a process ended can be asked after somebody else reaped it. Takes a process.
+#[must_use]
+pub fn status_outlives_reap() -> bool {
+    spawn::status_outlives_reap().unwrap_or(false)
 }
 
 fn has_openat2() -> bool {

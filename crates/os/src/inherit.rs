@@ -38,6 +38,19 @@ impl Handle {
         (rc == 0).then(|| Self { number, device: stat.st_dev.into(), inode: stat.st_ino.into() })
     }
 
+    /// Another descriptor for the same, close-on-exec; `None`: something else is open there, or nothing, or there is no room for
+    /// one more.
+    #[must_use]
+    pub fn duplicate(self) -> Option<OwnedFd> {
+        // SAFETY: F_DUPFD_CLOEXEC takes any number; of one that is not open nothing comes but -1.
+        let copy = unsafe { libc::fcntl(self.number, libc::F_DUPFD_CLOEXEC, 0) };
+        // SAFETY: it was made a moment ago, and nobody else knows of it.
+        let copy = (copy >= 0).then(|| unsafe { OwnedFd::from_raw_fd(copy) })?;
+        // Asked of the copy, which nobody else closes.
+        let same = |copied: Self| (copied.device, copied.inode) == (self.device, self.inode);
+        Self::of(&copy).is_ok_and(same).then_some(copy)
+    }
+
     /// Lets it stay open over the next exec of this process; false: something else is open there, or nothing.
     #[must_use]
     pub fn hand_on(self) -> bool {

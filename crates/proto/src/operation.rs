@@ -120,10 +120,13 @@ pub struct RespawnRequest {}
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RespawnReport {
-    /// The manager's process id, which stays.
+    /// The process id of the manager that answers; its successor may be another process.
     pub pid: u32,
     /// What the successor counts.
     pub respawns: u64,
+    /// What is counted as long as no manager dies instead. Absent: an older manager does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recoveries: Option<u64>,
     /// What to know of the config, for people: it has changed, and is or is not taken up. Absent: it is as it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,

@@ -19,6 +19,12 @@ pub(crate) const RESPAWNED: &str = "RELUME_RESPAWNED";
 /// Set for a manager that has executed itself after a crash: what has happened.
 pub(crate) const CRASHED: &str = "RELUME_CRASHED";
 
+/// Set for a process that comes up beside the manager, and waits.
+pub(crate) const STANDBY: &str = "RELUME_STANDBY";
+
+/// Set for a manager that the guardian has not started: the guardian's pid.
+pub(crate) const GUARDIAN: &str = "RELUME_GUARDIAN";
+
 /// Set after a crash: the limit of open files that relume was started with, before it raised its own.
 pub(crate) const NOFILE: &str = "RELUME_NOFILE";
 
@@ -48,10 +54,12 @@ pub(crate) const SAFE: &str = "RELUME_SAFE_MODE";
 pub(crate) const WITHOUT_JOURNAL: &str = "RELUME_WITHOUT_JOURNAL";
 
 /// What holds for one life of a process and not for the next one.
-const OF_ONE_LIFE: [&str; 11] = [
+const OF_ONE_LIFE: [&str; 13] = [
     ROLE,
     AGAIN,
     RESPAWNED,
+    STANDBY,
+    GUARDIAN,
     CRASHED,
     NOFILE,
     PROGRAM,

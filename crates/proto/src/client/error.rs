@@ -57,6 +57,14 @@ impl ClientError {
         Self::new(kind, socket, format!("cannot connect to {}: {error}", socket.display()))
     }
 
+    pub(super) fn died_first(socket: &Path) -> Self {
+        let detail = format!(
+            "the manager died before it could replace itself, and another one supervises now ({}); ask again",
+            socket.display()
+        );
+        Self::new(ErrorKind::Lost, socket, detail)
+    }
+
     pub(super) fn too_slow(socket: &Path, what: &str, limit: Duration) -> Self {
         let detail =
             format!("the manager did not {what} within {} s ({})", limit.as_secs(), socket.display());

@@ -266,7 +266,14 @@ impl Client {
             loop {
                 // Its last connections are closed without an answer.
                 match self.get::<StatusReport>(paths::STATUS).await {
-                    Ok(status) if status.manager.respawns >= report.respawns => return Ok(report),
+                    Ok(status) if status.manager.respawns >= report.respawns => {
+                        return Ok(RespawnReport { pid: status.manager.pid, ..report });
+                    }
+                    Ok(status)
+                        if report.recoveries.is_some_and(|known| status.manager.recoveries > known) =>
+                    {
+                        return Err(ClientError::died_first(&self.socket));
+                    }
                     Err(error) if !matches!(error.kind, ErrorKind::Lost) => return Err(error),
                     Ok(_) | Err(_) => {}
                 }

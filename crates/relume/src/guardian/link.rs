@@ -50,6 +50,15 @@ pub(crate) enum Word {
         /// How many.
         signals: usize,
     },
+    /// It ends, and this process supervises from now on.
+    Successor {
+        /// Which.
+        process: ProcessId,
+        /// When supervision ended, in nanoseconds on CLOCK_MONOTONIC.
+        since: u64,
+        /// Its pidfd, and the guardian's end of its channel.
+        fds: Vec<OwnedFd>,
+    },
     /// It will end by itself, and so shall the guardian.
     Leave {
         /// With this exit code.
@@ -139,6 +148,9 @@ impl Why {
 /// What the first message after the last kept descriptor begins with.
 const KEPT_ALL: &str = "KEPT_ALL";
 
+/// Said by a guardian who understands [`successor`].
+pub(crate) const HANDS_OVER: &str = "HANDS_OVER";
+
 /// The manager wants all that is kept; `crash`: it begins anew after a crash by this signal.
 pub(crate) fn hello(crash: Option<i32>) -> String {
     let crash = crash.map(|signal| format!("\nCRASH={signal}"));
@@ -173,6 +185,17 @@ pub(crate) fn heard(signals: usize) -> String {
     format!("SIGNALS_HEARD={signals}")
 }
 
+/// It ends, and the process that comes with this supervises: its pidfd, and the guardian's end of its channel.
+/// `since`: when supervision ended.
+pub(crate) fn successor(process: ProcessId, since: u64) -> String {
+    format!("SUCCESSOR={}\nSTARTED={}\nSINCE={since}", process.pid, process.start_time)
+}
+
+/// To a successor: it is the manager from now on.
+pub(crate) fn go(since: u64) -> String {
+    format!("GO={since}")
+}
+
 /// It will end by itself; `detach`: services run on.
 pub(crate) fn leave(code: u8, detach: bool) -> String {
     format!("LEAVE={code}\nDETACH={}", u8::from(detach))
@@ -199,7 +222,7 @@ pub(crate) fn names_kept(text: &str) -> Option<Vec<(&str, usize)>> {
 /// of the terminal is to be ignored.
 pub(crate) fn kept_all(why: Option<&Why>, ignores_hangup: bool) -> String {
     let why = why.map(|why| format!("\nWHY={}", why.line())).unwrap_or_default();
-    format!("{KEPT_ALL}=1\nIGNORES_HANGUP={}{why}", u8::from(ignores_hangup))
+    format!("{KEPT_ALL}=1\n{HANDS_OVER}=1\nIGNORES_HANGUP={}{why}", u8::from(ignores_hangup))
 }
 
 /// The guardian has replaced itself; why, for people.
@@ -287,6 +310,9 @@ pub(super) fn receive(channel: &Channel) -> Option<Word> {
         Word::Hello { crash: number(text, "CRASH") }
     } else if value(text, "READY").is_some() {
         Word::Ready
+    } else if let Some(pid) = number(text, "SUCCESSOR") {
+        let process = ProcessId { pid, start_time: number(text, "STARTED").unwrap_or(0) };
+        Word::Successor { process, since: number(text, "SINCE").unwrap_or(0), fds: message.fds }
     } else if let Some(code) = number(text, "LEAVE") {
         Word::Leave { code, detach: value(text, "DETACH") == Some("1") }
     } else {

@@ -24,6 +24,7 @@
 
 mod begin;
 mod exits;
+mod handover;
 mod heard;
 mod judge;
 mod leave;
@@ -41,7 +42,7 @@ use std::time::Duration;
 
 use relume_os::channel::{Channel, Sending, is_gone};
 use relume_os::epoll::{Epoll, Interest, Ready, Timer};
-use relume_os::exit::{self, ExitStatus, Reaped};
+use relume_os::exit::ExitStatus;
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::{self, SignalFd};
 use relume_os::spawn::Spawner;
@@ -68,6 +69,7 @@ const SIGNALS: u64 = 0;
 const TIMER: u64 = 1;
 const CHANNEL: u64 = 2;
 const MANAGER: u64 = 3;
+const OUTGOING: u64 = 4;
 const SYSTEMD: u64 = 16;
 
 const HUP: i32 = 1;
@@ -125,6 +127,8 @@ struct Guardian {
     spawner: Spawner,
     store: Store,
     manager: Option<Manager>,
+    /// A manager that has handed over and has not ended yet.
+    outgoing: Option<PidFd>,
     /// When the next manager is started, while there is none.
     start_at: Option<u64>,
     /// When to try again to tell the manager what could not be sent.
@@ -187,6 +191,7 @@ impl Guardian {
             spawner,
             store: Store::default(),
             manager: None,
+            outgoing: None,
             start_at: None,
             flush_at: None,
             config_good_at: None,
@@ -257,12 +262,15 @@ impl Guardian {
                         self.armed = None;
                     }
                     CHANNEL => {
+                        let before = self.manager_pid();
                         self.listen();
                         self.flush();
-                        if event.hangup {
+                        // What has hung up may be the channel of one that has handed over.
+                        if event.hangup && self.manager_pid() == before {
                             self.hung_up();
                         }
                     }
+                    OUTGOING => self.outgoing_ended(),
                     SYSTEMD => drop(self.systemd.as_ref().map(systemd::Watchdog::due)),
                     MANAGER => {
                         if let Some(code) = self.manager_ended() {
@@ -284,7 +292,7 @@ impl Guardian {
         let proven = self.manager.as_ref().filter(|manager| !manager.proven);
         let proven = proven.and_then(|manager| Some(manager.ready_at? + nanos(PROVEN)));
         let watch = self.manager.as_ref().and_then(|manager| manager.watch.deadline());
-        let start = self.start_at.filter(|_| self.manager.is_none());
+        let start = self.start_at.filter(|_| self.manager.is_none() && self.outgoing.is_none());
         let leave = self.leave.as_ref().map(|leave| leave.until);
         let at =
             [proven, watch, start, self.config_good_at, self.flush_at, leave].into_iter().flatten().min();
@@ -298,7 +306,7 @@ impl Guardian {
 
     /// Does what is due.
     fn tick(&mut self, now: u64) {
-        if self.manager.is_none() && self.start_at.is_none_or(|at| at <= now) {
+        if self.manager.is_none() && self.outgoing.is_none() && self.start_at.is_none_or(|at| at <= now) {
             self.start_manager();
         }
         if self.config_good_at.is_some_and(|at| at <= now) {
@@ -342,10 +350,13 @@ impl Guardian {
         self.flush();
     }
 
+    fn manager_pid(&self) -> Option<u32> {
+        self.manager.as_ref().map(|manager| manager.process.pid)
+    }
+
     /// Reaps what was handed to us. The manager itself is reaped where its end is dealt with.
     fn reap(&mut self) {
-        let manager = self.manager.as_ref().map(|manager| manager.process.pid);
-        for ended in self.exits.reap(manager) {
+        for ended in self.exits.reap(self.manager_pid()) {
             if let Some(manager) = &mut self.manager {
                 manager.outbox.push_back(Out::Text(link::exited(&ended)));
             }
@@ -436,6 +447,7 @@ impl Guardian {
                 }
                 Word::Ack { upto } => self.exits.acknowledged(upto),
                 Word::Heard { signals } => manager.told.dealt_with(signals),
+                Word::Successor { process, since, fds } => self.handed_over(process, since, fds),
                 Word::Leave { code, detach } => {
                     let now = clock::monotonic_ns();
                     self.leave = Some(Leave::announced(self.leave.take(), (code, detach), now));
@@ -510,13 +522,12 @@ impl Guardian {
     fn manager_ended(&mut self) -> Option<ExitCode> {
         // What it said last was said before it died.
         self.listen();
-        let mut manager = self.manager.take()?;
+        // Which may have been that it hands over.
+        let mut manager = self.manager.take_if(|manager| !matches!(manager.pidfd.has_ended(), Ok(false)))?;
         let _gone = self.epoll.delete(&manager.pidfd);
         let _gone = self.epoll.delete(&manager.channel);
-        let status = match exit::reap(&manager.pidfd) {
-            Ok(Reaped::Exited { status, .. }) => status,
-            Ok(Reaped::Alive | Reaped::NotOurs) | Err(_) => ExitStatus::Unknown,
-        };
+        self.hurry_outgoing();
+        let status = handover::end_of(&manager);
         if let Some(leave) = &self.leave {
             return Some(self.left(leave));
         }

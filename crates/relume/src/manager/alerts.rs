@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::capture::Capture;
+use super::gate::Gate;
 use super::inbox::{Inbox, News};
 use super::last_words;
 use super::ready::http;
@@ -84,12 +85,16 @@ impl Alerts {
         Self { net, inbox, capture, turns, waiting, shelf, told: HashMap::new() }
     }
 
-    /// Goes on with what an earlier manager has not delivered.
-    pub(crate) fn go_on(&self, units: Arc<Units>) {
+    /// Goes on with what an earlier manager has not delivered, as soon as the gate is open.
+    pub(crate) fn go_on(&self, units: Arc<Units>, gate: Gate) {
         let (net, shelf, inbox) = (self.net.clone(), self.shelf.clone(), Arc::clone(&self.inbox));
         let (turns, waiting) = (Arc::clone(&self.turns), Arc::clone(&self.waiting));
         self.net.spawn(async move {
-            let Ok((letters, lost)) = tokio::task::spawn_blocking(move || shelf.take()).await else { return };
+            let taken = tokio::task::spawn_blocking(move || {
+                gate.pass();
+                shelf.take()
+            });
+            let Ok((letters, lost)) = taken.await else { return };
             if lost > 0 {
                 let text = format!(
                     "alerts of an earlier relume that are too old, or cannot be read, and are given up: {lost}"

@@ -29,7 +29,7 @@ use super::parent_death::Returned;
 use super::publish::{Level, Publisher};
 use super::ready::Readying;
 use super::reload::{Reading, Source};
-use super::respawn::{Back, Respawning};
+use super::respawn::{Back, Predecessor, Respawning};
 use super::runs::Run;
 use super::sampling::Sampler;
 use super::schedule::{Clockwork, Due};
@@ -50,6 +50,8 @@ pub(crate) const INBOX: u64 = 2;
 pub(crate) const CGROUPS: u64 = 3;
 /// The guardian has something to say.
 pub(crate) const GUARDIAN: u64 = 4;
+/// The end of the manager before this one.
+pub(crate) const PREDECESSOR: u64 = 5;
 /// The first token of a process, or of what one speaks into. Tokens are never used twice, so an event of one batch cannot meet a
 /// descriptor that the same batch has closed.
 pub(crate) const FIRST_PROCESS: u64 = 16;
@@ -122,6 +124,8 @@ pub(crate) struct Edge {
     pub(crate) respawn: Respawning,
     /// Why this manager has executed itself, until that is said.
     pub(crate) back: Option<Back>,
+    /// The manager before this one, as long as it is about to leave.
+    pub(crate) predecessor: Option<Predecessor>,
     /// This manager has come back of late.
     pub(crate) returned: Option<Returned>,
     /// Whether the configuration is being read.
@@ -155,8 +159,9 @@ impl Edge {
         let orphans = self.orphans_due();
         let attention = self.attend();
         let (respawn, bite) = (self.respawn.deadline(), self.ready_runs.next_bite());
-        let first =
-            [deadline, orphans, attention, respawn, bite, self.checkpoint_again].into_iter().flatten().min();
+        let predecessor = self.predecessor.as_ref().map(Predecessor::deadline);
+        let first = [deadline, orphans, attention, respawn, bite, predecessor, self.checkpoint_again];
+        let first = first.into_iter().flatten().min();
         self.arm(first.map(|at| at.0))?;
         let woken = self.epoll.wait(&mut self.ready, None);
         self.journal.alive(Self::now().0);

@@ -10,7 +10,7 @@ use relume_os::pidfd::{PidFd, ProcessId};
 use tokio::sync::oneshot;
 
 use super::ready::Probed;
-use super::respawn::{Answer, Proved};
+use super::respawn::{Answer, Proved, Successor};
 use super::spawn::Started;
 use super::units::Units;
 use super::weigh::Asked;
@@ -137,6 +137,13 @@ pub(crate) enum News {
     RespawnAsked(oneshot::Sender<Answer>),
     /// What came of the trial that goes before one.
     Tried(Result<Proved, String>),
+    /// A successor has come up beside this manager, or why not.
+    CameUpBeside {
+        /// Which.
+        number: u64,
+        /// Itself, or a reason for people.
+        came: Result<Box<Successor>, String>,
+    },
     /// Connections have ended, for a respawn.
     DoorClosed,
     /// The configuration was read again.

@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 use crate::guardian::link::{self, Ended, Why};
 use crate::guardian::table::Table;
 use crate::guardian::{CONFIG, GOOD_CONFIG};
+use crate::roles::GUARDIAN;
 
 /// What the guardian says.
 #[derive(Debug)]
@@ -37,6 +38,12 @@ pub(crate) enum Word {
     Exited(Ended),
     /// The guardian has replaced itself; why, for people.
     Replaced(String),
+    /// This process, which has come up beside the manager, is the manager from now on. Supervision ended then, in nanoseconds on
+    /// CLOCK_MONOTONIC.
+    Go {
+        /// When.
+        since: u64,
+    },
     /// The guardian is gone.
     Gone,
 }
@@ -68,6 +75,8 @@ struct State {
     held: Vec<OwnedFd>,
     /// What somebody should hear of.
     trouble: Option<String>,
+    /// How often something was kept or forgotten.
+    changes: u64,
 }
 
 impl State {
@@ -96,6 +105,8 @@ struct Told {
     other: VecDeque<String>,
     why: Option<Why>,
     ignores_hangup: bool,
+    /// The guardian can be told of a successor.
+    hands_over: bool,
     /// Names of which the descriptors had no room here.
     lost: usize,
 }
@@ -117,14 +128,21 @@ impl Keeper {
         anew: Option<Anew>,
         watchdog: Arc<OnceLock<Option<Duration>>>,
     ) -> relume_os::Result<Greeted> {
-        let guardian = sockets::peer(&channel)?.pid;
-        let pidfd = ProcessId::of(guardian)?.map(ProcessId::open).transpose()?.flatten();
+        let (guardian, pidfd) = guardian_of(&channel)?;
         let mut patience = Patience::new(watchdog);
         if let Some(Anew { crash }) = anew {
             let hello = link::hello(crash);
             let late = || matches!(channel.send(hello.as_bytes(), &[]), Ok(Sending::Full | Sending::Short));
             while late() && patience.wait(pidfd.as_ref()) {}
         }
+        Ok(Greeted { channel, guardian, pidfd, patience })
+    }
+
+    /// The same in a process that comes up beside the manager, from which it has the channel, and which plays the guardian until it has
+    /// sent all that is kept. For its silence nobody is killed.
+    pub(crate) fn greet_predecessor(channel: Channel) -> relume_os::Result<Greeted> {
+        let (guardian, pidfd) = guardian_of(&channel)?;
+        let patience = Patience { kills: false, ..Patience::new(Arc::default()) };
         Ok(Greeted { channel, guardian, pidfd, patience })
     }
 
@@ -154,6 +172,7 @@ impl Keeper {
     /// Has descriptors kept under a name.
     pub(crate) fn keep(&self, name: &str, fds: &[BorrowedFd<'_>]) {
         let mut state = self.lock();
+        state.changes += 1;
         state.handles.insert(name.into(), handles_of(fds.iter().copied()));
         self.say(&mut state, &link::keep(name), fds);
     }
@@ -161,6 +180,7 @@ impl Keeper {
     /// Has what is kept under a name closed.
     pub(crate) fn forget(&self, name: &str) {
         let mut state = self.lock();
+        state.changes += 1;
         state.handles.remove(name);
         self.say(&mut state, &link::forget(name), &[]);
     }
@@ -203,6 +223,53 @@ impl Keeper {
     /// Whether the guardian has all that was said: what is under way would die with this image.
     pub(crate) fn is_settled(&self) -> bool {
         self.lock().late.is_empty() && !self.is_unheard()
+    }
+
+    /// How often something was kept or forgotten: while it stays the same, who was given all of it has all of it.
+    pub(crate) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// Names and numbers of all that is kept.
+    pub(crate) fn handles(&self) -> Vec<(Box<str>, SmallVec<[Handle; 1]>)> {
+        self.lock().handles.iter().map(|(name, handles)| (name.clone(), handles.clone())).collect()
+    }
+
+    /// What a successor is told after all that is kept.
+    pub(crate) fn kept_all(&self) -> String {
+        link::kept_all(None, self.told.ignores_hangup)
+    }
+
+    /// Whether the guardian can be told of a successor: one of an older version cannot.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.told.hands_over
+    }
+
+    /// What relume was started with, before this process raised its own.
+    pub(crate) fn limits(&self) -> &[(Resource, Limit)] {
+        &self.limits
+    }
+
+    /// Says that a successor goes on: its pidfd, and the end of its channel that was ours. `since`: when supervision ended.
+    ///
+    /// # Errors
+    /// It was not said, and this process is still the manager.
+    pub(crate) fn hand_over(
+        &self,
+        (process, since): (ProcessId, u64),
+        fds: [BorrowedFd<'_>; 2],
+    ) -> relume_os::Result<bool> {
+        let mut state = self.lock();
+        if !self.flush(&mut state) {
+            return Ok(false);
+        }
+        let sent = self.channel.send(link::successor(process, since).as_bytes(), &fds)?;
+        Ok(sent == Sending::Sent)
+    }
+
+    /// Whether the guardian lives, as far as can be told.
+    pub(crate) fn has_guardian(&self) -> bool {
+        self.pidfd.as_ref().is_some_and(|pidfd| pidfd.has_ended().is_ok_and(|ended| !ended))
     }
 
     /// Kills a guardian that does not answer; its place is taken when its channel closes.
@@ -295,6 +362,9 @@ impl Keeper {
             if let Some(why) = link::value(&text, "REPLACED") {
                 return Some(Word::Replaced(why.to_owned()));
             }
+            if let Some(since) = link::number(&text, "GO") {
+                return Some(Word::Go { since });
+            }
         }
     }
 }
@@ -303,6 +373,17 @@ impl AsFd for Keeper {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
+}
+
+/// The guardian's pid, where this process was told by the manager that it was, or before this one.
+pub(crate) fn said_guardian() -> Option<u32> {
+    std::env::var(GUARDIAN).ok()?.parse().ok()
+}
+
+/// Whoever has made the channel, unless that was a manager, who has then said who it is.
+fn guardian_of(channel: &Channel) -> relume_os::Result<(u32, Option<PidFd>)> {
+    let pid = said_guardian().map_or_else(|| sockets::peer(channel).map(|peer| peer.pid), Ok)?;
+    Ok((pid, ProcessId::of(pid)?.map(ProcessId::open).transpose()?.flatten()))
 }
 
 /// One that cannot be identified would not be handed on either.
@@ -352,12 +433,14 @@ struct Patience {
     watchdog: Arc<OnceLock<Option<Duration>>>,
     /// For how long it has been silent.
     silent: Duration,
+    /// One that is silent for too long is killed.
+    kills: bool,
     killed: bool,
 }
 
 impl Patience {
     fn new(watchdog: Arc<OnceLock<Option<Duration>>>) -> Self {
-        Self { watchdog, silent: Duration::ZERO, killed: false }
+        Self { watchdog, silent: Duration::ZERO, kills: true, killed: false }
     }
 
     /// It has said something.
@@ -377,7 +460,7 @@ impl Patience {
         let told = self.watchdog.get().copied().flatten();
         if self.silent >= told.unwrap_or(SILENCE).max(SHORTEST_SILENCE) {
             let kill = relume_os::signals::parse("KILL").unwrap_or(9);
-            let _gone = guardian.map(|guardian| guardian.send_signal(kill));
+            let _gone = guardian.filter(|_| self.kills).map(|guardian| guardian.send_signal(kill));
             (self.killed, self.silent) = (true, Duration::ZERO);
         }
         true
@@ -398,6 +481,7 @@ fn receive_all(
                 if link::is_kept_all(&text) {
                     told.why = link::value(&text, "WHY").map(Why::of);
                     told.ignores_hangup = link::value(&text, "IGNORES_HANGUP") == Some("1");
+                    told.hands_over = link::value(&text, link::HANDS_OVER) == Some("1");
                     return Ok((all, told));
                 }
                 if let Some(names) = link::names_kept(&text) {

@@ -20,11 +20,23 @@ pub(crate) enum End {
 }
 
 /// Runs until the core says that all is down, or somebody else is to go on.
-pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later: Later) -> End {
+pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, out: Outbox, later: Later) -> End {
+    let mut later = Some(later);
+    let end = supervise(edge, core, out, &mut later);
+    if let Some(later) = later {
+        // What is left to be captured and shown is.
+        edge.outlast_predecessor();
+        later.go_on(edge);
+    }
+    end
+}
+
+/// What can wait does until there is no manager before this one any more.
+fn supervise(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later: &mut Option<Later>) -> End {
     let ended = carry_out(edge, core, &mut out, None);
     let looked = edge.look();
     edge.say_back();
-    later.go_on(edge);
+    go_on(edge, later);
     if let Some(code) = ended {
         return End::Down(code);
     }
@@ -55,7 +67,8 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
         if edge.leave_running {
             return End::Detached;
         }
-        if let Some(door) = edge.open.take() {
+        go_on(edge, later);
+        if let Some(door) = edge.open.take_if(|_| later.is_none()) {
             edge.keeper.ready();
             edge.publisher.send(Note::Open(door));
         }
@@ -73,6 +86,12 @@ pub(crate) fn run(edge: &mut Edge, core: &mut Supervisor, mut out: Outbox, later
         }
         edge.translate();
         edge.weigh(core);
+    }
+}
+
+fn go_on(edge: &mut Edge, later: &mut Option<Later>) {
+    if let Some(later) = later.take_if(|_| edge.is_alone()) {
+        later.go_on(edge);
     }
 }
 

@@ -34,6 +34,10 @@ impl Edge {
     /// Becomes the guardian as soon as that costs nothing; comes back with when to try again.
     pub(super) fn promote(&mut self) -> Option<Moment> {
         let (now, lost) = (Self::now(), self.attention.lost?);
+        if !self.is_alone() {
+            // A manager would come up between the two.
+            return Some(now.after(LOOK));
+        }
         if let Some(at) = self.attention.promote_at.filter(|at| *at > now) {
             return Some(at);
         }

@@ -37,6 +37,7 @@ use rustix::time::{
 
 use super::archive::Archive;
 use super::edge::Edge;
+use super::gate::Gate;
 use super::inbox::{Inbox, News};
 use super::publish::{Level, Note};
 use super::units::Units;
@@ -84,15 +85,18 @@ pub(crate) struct Clockwork {
 
 impl Clockwork {
     /// Starts the thread; it has nothing to do until it is told.
+    ///
+    /// Nothing is due before the gate is open.
     pub(crate) fn start(
         inbox: Arc<Inbox>,
         (archive, file): (Archive, PathBuf),
-        times: Times,
+        (times, gate): (Times, Gate),
     ) -> relume_os::Result<Self> {
         let (wanted, bell) = (Arc::<Wanted>::default(), Arc::new(EventFd::new()?));
         let (asked, woken) = (Arc::clone(&wanted), Arc::clone(&bell));
         let boot = relume_os::clock::boot_id()?;
         let run = move || {
+            gate.pass();
             let notes = Notes::again(archive, file, boot);
             let mut thread = Thread { inbox, notes, times, jobs: BTreeMap::new() };
             // Without a timer nothing can be started by the clock; all else goes on.

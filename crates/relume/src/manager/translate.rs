@@ -110,6 +110,8 @@ impl Edge {
                 }
                 Word::Exited(ended) => self.reaped_by_guardian(ended),
                 Word::Replaced(why) => self.notice(why),
+                // Said once, before there was anything else to say.
+                Word::Go { .. } => {}
                 Word::Gone => return self.guardian_lost(),
             }
         }
@@ -174,6 +176,7 @@ impl Edge {
                 News::Weigh(asked) => self.to_weigh.push(asked),
                 News::RespawnAsked(answer) => self.respawn.asked(answer),
                 News::Tried(proved) => self.tried(proved),
+                News::CameUpBeside { number, came } => self.came_up_beside(number, came),
                 News::DoorClosed => self.respawn.closed(),
                 News::Reloaded(reloaded) => self.reloaded(*reloaded),
             }

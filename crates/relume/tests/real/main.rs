@@ -32,6 +32,7 @@ mod forwarding;
 mod frozen;
 mod guardian;
 mod guardian_death;
+mod handover;
 mod hanging;
 mod harness;
 mod healing_bot;

@@ -28,6 +28,7 @@ use relume_core::{Intent, Remembered};
 use relume_proto::EventRecord;
 use tokio::sync::oneshot;
 
+use super::gate::Gate;
 use super::publish::{Level, Note, Publisher};
 use queue::{Queue, Replay};
 use thread::Thread;
@@ -86,6 +87,13 @@ struct Inputs {
 impl Archive {
     /// Starts the thread, which opens the database at once.
     pub(crate) fn start(path: PathBuf, boot: String) -> std::io::Result<Self> {
+        let open = Gate::default();
+        open.open();
+        Self::start_behind(path, boot, open)
+    }
+
+    /// Starts the thread, which opens the database as soon as the gate is open: until then another process has it.
+    pub(crate) fn start_behind(path: PathBuf, boot: String, gate: Gate) -> std::io::Result<Self> {
         let (queue, voice) = (Arc::new(Queue::new()), Arc::new(Voice::default()));
         let (tell_opened, opened) = channel();
         let (tell_ended, ended) = channel();
@@ -99,6 +107,7 @@ impl Archive {
         };
         let thread = Thread::new(path, boot, Arc::clone(&queue), Arc::clone(&voice));
         std::thread::Builder::new().name("archive".into()).spawn(move || {
+            gate.pass();
             thread.run(&tell_opened, &learn);
             // Nobody waits any more.
             let _gone = tell_ended.send(());

@@ -94,6 +94,11 @@ impl Inbox {
         Self { state: Mutex::new(state), bells, passes, bytes, passing, halting, gathering, limit }
     }
 
+    /// How many threads there are.
+    pub(super) fn hands(&self) -> usize {
+        self.bells.len()
+    }
+
     /// What rings when there are orders for this thread.
     pub(super) fn bell(&self, hand: Hand) -> &EventFd {
         &self.bells[hand]

@@ -52,11 +52,11 @@ mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 #[cfg(test)]
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use relume_core::Name;
@@ -97,6 +97,11 @@ fn open_files() -> usize {
     let limit = limits::get(Resource::NOFILE).ok().and_then(|limit| limit.soft);
     let few = limit.and_then(|limit| usize::try_from(limit / FOR_EACH_FILE).ok()).unwrap_or(OPEN_FILES);
     few.clamp(1, OPEN_FILES)
+}
+
+/// As many threads as there are processors to run them.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS)
 }
 
 /// Most streams at once: more than a process may have descriptors in practice.
@@ -223,6 +228,8 @@ type Tell = Arc<Mutex<OnReport>>;
 /// does not wait.
 pub(crate) struct Capture {
     inbox: Arc<Inbox>,
+    /// What the threads are to start with; none: they have.
+    at_rest: Mutex<Option<(PathBuf, OnReport)>>,
     /// For the one who waits for the end: each thread says a word when it has done its work, and says none if it panics.
     threads: Mutex<Vec<Receiver<()>>>,
 }
@@ -242,9 +249,31 @@ struct Start {
 impl Capture {
     /// Starts the threads, which first bring home what a killed predecessor had on its way. `vault` is the directory of
     /// what is on its way, in memory that outlives the process. Fails when the kernel has no descriptor or thread to give.
-    pub(crate) fn start(vault: &Path, mut on_report: OnReport) -> io::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = cores.min(MOST_THREADS);
+    pub(crate) fn start(vault: &Path, on_report: OnReport) -> io::Result<Self> {
+        let capture = Self::with_hands(threads())?;
+        capture.wake(vault, on_report)?;
+        Ok(capture)
+    }
+
+    /// The same without any thread: another process has what is on its way until [`Capture::begin`].
+    pub(crate) fn at_rest(vault: PathBuf, on_report: OnReport) -> io::Result<Self> {
+        let capture = Self::with_hands(threads())?;
+        *capture.lock_rest() = Some((vault, on_report));
+        Ok(capture)
+    }
+
+    fn with_hands(hands: usize) -> io::Result<Self> {
+        let bells = (0..hands).map(|_| EventFd::new()).collect::<relume_os::Result<Vec<_>>>()?;
+        let inbox = Arc::new(Inbox::new(bells, MAX_STREAMS));
+        Ok(Self { inbox, at_rest: Mutex::default(), threads: Mutex::default() })
+    }
+
+    fn lock_rest(&self) -> MutexGuard<'_, Option<(PathBuf, OnReport)>> {
+        self.at_rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, vault: &Path, mut on_report: OnReport) -> io::Result<()> {
+        let threads = self.inbox.hands();
         let (vault, slots) = match Vault::open(vault, threads) {
             Ok((vault, slots)) => (Some(vault), slots),
             Err(fault) => {
@@ -254,14 +283,19 @@ impl Capture {
         };
         let disks = (0..threads).map(|_| Box::new(RealDisk) as Box<dyn Disk>).collect();
         let pipe_bytes = relume_os::pipes::user_bytes();
-        Self::start_with(Start { disks, slots, vault, open_files: open_files(), on_report, pipe_bytes })
+        self.wake_with(Start { disks, slots, vault, open_files: open_files(), on_report, pipe_bytes })
     }
 
+    #[cfg(test)]
     fn start_with(start: Start) -> io::Result<Self> {
+        let capture = Self::with_hands(start.disks.len())?;
+        capture.wake_with(start)?;
+        Ok(capture)
+    }
+
+    fn wake_with(&self, start: Start) -> io::Result<()> {
         let Start { disks, slots, vault, open_files, on_report, pipe_bytes } = start;
-        let room = PipeRoom::new(pipe_bytes);
-        let bells = disks.iter().map(|_| EventFd::new()).collect::<relume_os::Result<Vec<_>>>()?;
-        let inbox = Arc::new(Inbox::new(bells, MAX_STREAMS));
+        let (room, inbox) = (PipeRoom::new(pipe_bytes), &self.inbox);
         let mut shares: Vec<(Vec<Slot>, Vec<Slot>)> = disks.iter().map(|_| Default::default()).collect();
         for (number, mut slot) in slots.into_iter().enumerate() {
             if slot.recover() {
@@ -279,9 +313,10 @@ impl Capture {
             let on_report = Arc::clone(&on_report);
             let room = Arc::clone(&room);
             let equipment = thread::Equipment { me, disk, slots, inherited, open_files, on_report, room };
-            threads.push(Self::start_one(equipment, &inbox)?);
+            threads.push(Self::start_one(equipment, inbox)?);
         }
-        Ok(Self { inbox, threads: Mutex::new(threads) })
+        *self.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok(())
     }
 
     fn start_one(equipment: thread::Equipment, inbox: &Arc<Inbox>) -> io::Result<Receiver<()>> {
@@ -312,9 +347,17 @@ impl Capture {
         self.inbox.gather();
     }
 
-    /// Ends [`Capture::gather`].
-    pub(crate) fn begin(&self) {
+    /// Ends [`Capture::gather`], and a rest.
+    ///
+    /// # Errors
+    /// After a rest: the kernel has no descriptor or thread to give.
+    pub(crate) fn begin(&self) -> io::Result<()> {
+        let rest = self.lock_rest().take();
+        if let Some((vault, on_report)) = rest {
+            self.wake(&vault, on_report)?;
+        }
         self.inbox.begin();
+        Ok(())
     }
 
     /// Tells once when a text passes in the stream; to be said before there is anybody to write.

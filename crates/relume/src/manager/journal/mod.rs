@@ -99,6 +99,10 @@ pub(crate) struct Journal {
     scratch: Vec<u8>,
     /// A note has found no room since the last checkpoint.
     has_hole: bool,
+    /// How often something was written by this process.
+    written: u64,
+    /// Another process writes it: this one notes nothing, and has to if this says more than 0.
+    held_back: Option<u64>,
 }
 
 /// Room in each half beside that of the services.
@@ -118,7 +122,15 @@ impl Journal {
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
         let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(None) };
-        let mut journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false };
+        let mut journal = Self {
+            path: path.to_owned(),
+            map,
+            layout,
+            scratch: Vec::new(),
+            has_hole: false,
+            written: 0,
+            held_back: None,
+        };
         let remains = journal.read();
         journal.map.unmap();
         Ok(remains.map(|remains| (journal, remains)))
@@ -130,7 +142,15 @@ impl Journal {
         let wanted = HEADER + 2 * half_for(services);
         let mut map = Mapping::open(path, wanted.max(usize::try_from(known).unwrap_or(0)))?;
         let layout = Layout::fresh(&mut map, &clock::boot_id()?);
-        Ok(Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false })
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            layout,
+            scratch: Vec::new(),
+            has_hole: false,
+            written: 0,
+            held_back: None,
+        })
     }
 
     /// What was found, else an empty one.
@@ -156,7 +176,15 @@ impl Journal {
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
         let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(()) };
-        let journal = Self { path: path.to_owned(), map, layout, scratch: Vec::new(), has_hole: false };
+        let journal = Self {
+            path: path.to_owned(),
+            map,
+            layout,
+            scratch: Vec::new(),
+            has_hole: false,
+            written: 0,
+            held_back: None,
+        };
         match journal.read() {
             Some(Remains { unread: 0, .. }) => Ok(()),
             Some(Remains { unread, .. }) => {
@@ -202,6 +230,10 @@ impl Journal {
         runs: &BTreeMap<RunId, Box<Kept>>,
         operations: &BTreeMap<Ticket, Operation>,
     ) -> relume_os::Result<()> {
+        if let Some(held_back) = &mut self.held_back {
+            *held_back += 1;
+            return Ok(());
+        }
         let Layout { began, recoveries, respawns, .. } = self.layout;
         let (snapshot, runs) = (Cow::Borrowed(snapshot), Cow::Borrowed(runs));
         let operations = operations.values().cloned().collect();
@@ -221,7 +253,28 @@ impl Journal {
             Ok(false) | Err(_) => self.layout.begin_other_half(&mut self.map, &bytes)?,
         }
         self.has_hole = false;
+        self.written += 1;
         Ok(())
+    }
+
+    /// Another process is the manager: until [`Self::take_up`] nothing is written.
+    pub(crate) fn hold_back(&mut self) {
+        self.held_back = Some(0);
+    }
+
+    /// How much was to be written and was not.
+    pub(crate) fn held_back(&self) -> u64 {
+        self.held_back.unwrap_or(0)
+    }
+
+    /// This process is the manager, and the journal is as it was read.
+    pub(crate) fn take_up(&mut self) {
+        self.held_back = None;
+    }
+
+    /// How often this process has written: while it stays the same, who has read the journal knows all.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Whether there is much more in it than a checkpoint would be: the next manager would read all of that while nobody supervises.
@@ -256,9 +309,14 @@ impl Journal {
     /// After a note that was too long for the room that is left a shorter one would still fit, and tell what came of something
     /// that is not told: the journal stays as it was then until a checkpoint says all.
     fn append(&mut self, entry: &Entry) -> Room {
+        if let Some(held_back) = &mut self.held_back {
+            *held_back += 1;
+            return Room::Left;
+        }
         if self.has_hole {
             return Room::None;
         }
+        self.written += 1;
         self.scratch.clear();
         encode_into(&mut self.scratch, entry);
         self.has_hole = !self.layout.append(&mut self.map, &self.scratch);

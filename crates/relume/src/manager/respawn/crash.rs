@@ -4,7 +4,8 @@ use relume_os::limits::Limit;
 use relume_os::{fatal, signals};
 
 use super::successor::{Back, words};
-use crate::roles::{AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, NOFILE, Role, own_program};
+use crate::manager::keeper::said_guardian;
+use crate::roles::{AGAIN, CHANNEL_FD, CRASHED, GUARDIAN, LOCK_FD, NOFILE, Role, own_program};
 
 /// The thread whose panics are contained: nothing that supervises depends on it.
 pub(crate) const NET: &str = "net";
@@ -21,6 +22,7 @@ pub(crate) fn install(back: Option<&Back>, nofile: Limit) -> relume_os::Result<(
     let mut environment = Role::Manager.environment();
     environment.push((AGAIN.into(), "1".into()));
     environment.push((NOFILE.into(), nofile.to_string().into()));
+    environment.extend(said_guardian().map(|pid| (GUARDIAN.into(), pid.to_string().into())));
     fatal::install(&fatal::Plan {
         program: &own_program(),
         argv: &words(),
@@ -33,10 +35,15 @@ pub(crate) fn install(back: Option<&Back>, nofile: Limit) -> relume_os::Result<(
     std::panic::set_hook(Box::new(move |panic| {
         say(panic);
         if std::thread::current().name() != Some(NET) {
-            fatal::begin_anew();
-            // It has crashed too often, or cannot be executed: the guardian starts another.
-            std::process::abort();
+            begin_anew();
         }
     }));
     Ok(())
+}
+
+/// Nothing else is left to be done.
+pub(crate) fn begin_anew() -> ! {
+    fatal::begin_anew();
+    // It has crashed too often, or cannot be executed: the guardian starts another.
+    std::process::abort();
 }

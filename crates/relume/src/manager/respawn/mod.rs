@@ -16,10 +16,14 @@
 //!
 //! Wait on the supervise thread for anything but the last milliseconds; execute what has not proved itself.
 
+mod beside;
 mod crash;
+mod standby;
 mod successor;
 mod trial;
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relume_core::{Away, Moment};
@@ -29,8 +33,12 @@ use super::alerts::UnderWay;
 use super::edge::Edge;
 use super::inbox::{Inbox, News};
 use super::reload::Reading;
+use super::units::Units;
+use beside::Way;
 
-pub(crate) use crash::{NET, install as prepare_for_crashes};
+pub(crate) use beside::Successor;
+pub(crate) use crash::{NET, begin_anew, install as prepare_for_crashes};
+pub(crate) use standby::{Predecessor, Standby};
 pub(crate) use successor::{Back, Leap, execute};
 pub(crate) use trial::{Proved, try_out};
 
@@ -55,26 +63,41 @@ pub(crate) struct Respawning {
     asked: Vec<oneshot::Sender<Answer>>,
     /// True: the door is to be closed.
     door: watch::Sender<bool>,
+    /// What new connections find.
+    door_is: Door,
     /// Why it was not done last; said once.
     refused: Option<String>,
     /// Alerts on their way, which an exec would cut off.
     alerts: UnderWay,
     /// They are waited for: until when, and when to look again.
     hold: Option<(Moment, Moment)>,
+    /// The lock of the state directory, for a successor beside this manager; none: it has to be this process.
+    lock: Option<OwnedFd>,
+    /// How many successors were started.
+    started: u64,
 }
 
 enum Phase {
     Idle,
-    /// The program at our path proves itself.
-    Trying(Cause),
-    /// Waiting for the door and for starts under way.
+    /// The program at our path proves itself, with the configuration that is in force or the one that follows.
+    Trying(Cause, Arc<Units>),
+    /// Waiting for a successor, for the door, and for starts under way.
     Closing {
         leap: Leap,
+        way: Way,
         until: Moment,
         /// When to look again, if nothing happens.
         look_at: Moment,
-        closed: bool,
     },
+}
+
+/// What new connections find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// Those that are being answered have some time left.
+    Closing,
+    Closed,
 }
 
 /// Why relume replaces itself.
@@ -86,7 +109,7 @@ enum Cause {
 
 impl Cause {
     /// How the successor is told, with what has come of the trial.
-    fn leap(self, proved: Proved) -> Leap {
+    fn leap(self, proved: Proved, units: Arc<Units>) -> Leap {
         let (why, word) = match self {
             Self::Asked => (Away::Asked, "asked"),
             Self::Schedule => (Away::Schedule, "schedule"),
@@ -94,15 +117,21 @@ impl Cause {
         let upgrade = if proved.other_program { ", upgrade" } else { "" };
         let note = proved.note.map(|note| format!("; {note}")).unwrap_or_default();
         let detail = format!("{word}{upgrade}{note}");
-        Leap { why, detail, recording: proved.recording, prepared: proved.prepared }
+        let Proved { recording, prepared, .. } = proved;
+        Leap { cause: self, why, detail, units, recording, prepared, successor: None }
     }
 }
 
 impl Respawning {
     /// Every so often from now on; none: only when asked.
-    pub(crate) fn new(every: Option<Duration>, door: watch::Sender<bool>, alerts: UnderWay) -> Self {
+    pub(crate) fn new(
+        every: Option<Duration>,
+        (door, alerts): (watch::Sender<bool>, UnderWay),
+        lock: Option<OwnedFd>,
+    ) -> Self {
         let (phase, asked) = (Phase::Idle, Vec::new());
-        let mut new = Self { every, due: None, phase, asked, door, refused: None, alerts, hold: None };
+        let (due, refused, hold, door_is, started) = (None, None, None, Door::Open, 0);
+        let mut new = Self { every, due, phase, asked, door, door_is, refused, alerts, hold, lock, started };
         new.schedule();
         new
     }
@@ -111,7 +140,7 @@ impl Respawning {
     pub(crate) fn deadline(&self) -> Option<Moment> {
         match &self.phase {
             Phase::Idle => self.hold.map(|(_, look_at)| look_at).or(self.due),
-            Phase::Trying(_) => None,
+            Phase::Trying(..) => None,
             Phase::Closing { look_at, .. } => Some(*look_at),
         }
     }
@@ -121,32 +150,39 @@ impl Respawning {
         self.asked.push(answer);
     }
 
-    /// What came of the trial.
-    pub(crate) fn tried(&mut self, proved: Result<Proved, String>) -> Option<String> {
-        let Phase::Trying(cause) = self.phase else { return None };
-        match proved {
-            Err(why) => self.give_up(why),
-            Ok(proved) => {
-                for answer in self.asked.drain(..) {
-                    // Whoever asked may have gone.
-                    let _gone = answer.send(Ok(proved.note.clone()));
-                }
-                let until = Edge::now().after(PATIENCE);
-                self.phase =
-                    Phase::Closing { leap: cause.leap(proved), until, look_at: until, closed: false };
-                // Without a net thread there is no door.
-                if self.door.send(true).is_err() {
-                    self.closed();
-                }
-                None
-            }
+    /// The program has proved itself.
+    fn proved(&mut self, note: Option<&str>) {
+        for answer in self.asked.drain(..) {
+            // Whoever asked may have gone.
+            let _gone = answer.send(Ok(note.map(str::to_owned)));
         }
     }
 
-    /// The door is closed.
+    /// From now on connections are waited for.
+    fn close_door(&mut self) {
+        if self.door_is == Door::Open {
+            // Without a net thread there is none.
+            self.door_is = if self.door.send(true).is_err() { Door::Closed } else { Door::Closing };
+        }
+    }
+
+    /// The door is closed, unless it was opened again meanwhile.
     pub(crate) fn closed(&mut self) {
-        if let Phase::Closing { closed, .. } = &mut self.phase {
-            *closed = true;
+        if self.door_is == Door::Closing {
+            self.door_is = Door::Closed;
+        }
+    }
+
+    /// A successor has come up beside this manager, or there is none to be had.
+    fn came_up(&mut self, number: u64, came: Option<Box<Successor>>) {
+        let waited = match &mut self.phase {
+            Phase::Closing { way: way @ Way::Coming { .. }, .. } => Some(way),
+            Phase::Closing { .. } | Phase::Idle | Phase::Trying(..) => None,
+        };
+        match waited.filter(|way| way.is_number(number)) {
+            Some(way) => way.came_up(came),
+            // Nobody waits for it any more.
+            None => drop(came.map(|successor| successor.dismiss())),
         }
     }
 
@@ -167,6 +203,7 @@ impl Respawning {
         self.phase = Phase::Idle;
         self.schedule();
         let _open = self.door.send(false);
+        self.door_is = Door::Open;
         for answer in self.asked.drain(..) {
             let _gone = answer.send(Err(why.clone()));
         }
@@ -200,44 +237,86 @@ impl Edge {
                 }
                 self.try_out(cause)
             }
-            phase @ Phase::Trying(_) => {
+            phase @ Phase::Trying(..) => {
                 self.respawn.phase = phase;
                 None
             }
-            Phase::Closing { leap, until, closed, .. } => {
-                // What an alert has led to may be a command that is to be started.
-                let quiet =
-                    self.spawns_under_way == 0 && self.reading == Reading::Idle && self.inbox.is_empty();
-                // What the guardian has not been given to keep dies with this image.
-                let unread = !self.keeper.is_settled();
-                let ready = closed && quiet && !unread && self.events.is_empty();
-                // An exec waits for every thread, and one that waits in the kernel does not even die.
-                let hangs = ready.then(relume_os::proc::waiting_thread).flatten();
-                if ready && hangs.is_none() {
-                    return Some(leap);
-                }
-                if now < until {
-                    let look_at =
-                        if hangs.is_some() || unread { until.min(now.after(LOOK_AGAIN)) } else { until };
-                    self.respawn.phase = Phase::Closing { leap, until, look_at, closed };
-                    return None;
-                }
-                let what = match hangs {
-                    Some(thread) => format!("a disk does not answer (thread {thread:?} waits for it)"),
-                    None if closed && unread => "the guardian does not read".to_owned(),
-                    None if closed => "a service is being started".to_owned(),
-                    None => "connections do not end".to_owned(),
-                };
-                self.respawn.give_up(format!("{what}, for {} s now", PATIENCE.as_secs()))
-            }
+            Phase::Closing { leap, way, until, .. } => match self.consider_leap(leap, way, until) {
+                Ok(leap) => return leap,
+                Err(why) => self.respawn.give_up(why),
+            },
         };
         self.refused(said);
         None
     }
 
+    /// The program has proved itself: goes on when there is nothing under way. Why not, when that has taken too long.
+    fn consider_leap(&mut self, leap: Leap, way: Way, until: Moment) -> Result<Option<Leap>, String> {
+        let now = Self::now();
+        if !Arc::ptr_eq(&leap.units, &self.units) {
+            // It would go on with another configuration than the one in force.
+            way.dismiss();
+            let said = self.try_out(leap.cause);
+            self.refused(said);
+            return Ok(None);
+        }
+        if matches!(way, Way::Coming { .. }) {
+            // Supervision goes on, and whoever starts it says what comes of it.
+            let until = now.after(PATIENCE);
+            self.respawn.phase = Phase::Closing { leap, way, until, look_at: until };
+            return Ok(None);
+        }
+        self.respawn.close_door();
+        let closed = self.respawn.door_is == Door::Closed;
+        // What an alert has led to may be a command that is to be started.
+        let quiet = self.spawns_under_way == 0 && self.reading == Reading::Idle && self.inbox.is_empty();
+        // What the guardian has not been given to keep dies with this image.
+        let unread = !self.keeper.is_settled();
+        let ready = closed && quiet && !unread && self.events.is_empty();
+        // An exec waits for every thread, and one that waits in the kernel does not even die.
+        let hangs = ready.then(relume_os::proc::waiting_thread).flatten();
+        if ready && hangs.is_none() {
+            return Ok(self.leap(leap, way));
+        }
+        if now < until {
+            let look_at = if hangs.is_some() || unread { until.min(now.after(LOOK_AGAIN)) } else { until };
+            self.respawn.phase = Phase::Closing { leap, way, until, look_at };
+            return Ok(None);
+        }
+        way.dismiss();
+        let what = match hangs {
+            Some(thread) => format!("a disk does not answer (thread {thread:?} waits for it)"),
+            None if closed && unread => "the guardian does not read".to_owned(),
+            None if closed => "a service is being started".to_owned(),
+            None => "connections do not end".to_owned(),
+        };
+        Err(format!("{what}, for {} s now", PATIENCE.as_secs()))
+    }
+
+    /// Nothing is under way. None: the successor does not know what has happened since it began, and another one comes up.
+    fn leap(&mut self, leap: Leap, way: Way) -> Option<Leap> {
+        let (successor, known, turns) = match way {
+            Way::Exec | Way::Coming { .. } => return Some(leap),
+            Way::Waiting(successor, known, turns) => (successor, known, turns),
+        };
+        if self.is_known(known) {
+            return Some(Leap { successor: Some(successor), ..leap });
+        }
+        successor.dismiss();
+        let way = self.next_turn(&leap, turns);
+        if matches!(way, Way::Exec) {
+            return Some(leap);
+        }
+        let until = Self::now().after(PATIENCE);
+        self.respawn.phase = Phase::Closing { leap, way, until, look_at: until };
+        None
+    }
+
+    /// Why the program cannot even be tried.
     fn try_out(&mut self, cause: Cause) -> Option<String> {
-        self.respawn.phase = Phase::Trying(cause);
-        match trial::begin(&self.inbox, trial::Sources::of(&self.units, &self.source)) {
+        self.respawn.phase = Phase::Trying(cause, Arc::clone(&self.units));
+        let sources = trial::Sources::of(&self.units, &self.source);
+        match trial::begin(&self.inbox, sources, self.runs.len()) {
             Ok(()) => {
                 // The trial is a child that nobody supervises: its end must not be taken for an orphan's.
                 self.spawns_under_way += 1;
@@ -250,8 +329,27 @@ impl Edge {
     /// What came of the trial.
     pub(crate) fn tried(&mut self, proved: Result<Proved, String>) {
         self.spawns_under_way = self.spawns_under_way.saturating_sub(1);
-        let said = self.respawn.tried(proved);
-        self.refused(said);
+        let (cause, units) = match std::mem::replace(&mut self.respawn.phase, Phase::Idle) {
+            Phase::Trying(cause, units) => (cause, units),
+            other @ (Phase::Idle | Phase::Closing { .. }) => {
+                self.respawn.phase = other;
+                return;
+            }
+        };
+        match proved {
+            Err(why) => {
+                let said = self.respawn.give_up(why);
+                self.refused(said);
+            }
+            Ok(proved) => {
+                self.respawn.proved(proved.note.as_deref());
+                let stands_by = proved.stands_by;
+                let leap = cause.leap(proved, units);
+                let way = if stands_by { self.way_of(&leap) } else { Way::Exec };
+                let (until, look_at) = (Self::now().after(PATIENCE), Self::now());
+                self.respawn.phase = Phase::Closing { leap, way, until, look_at };
+            }
+        }
     }
 
     /// An event, so that whoever looks for the reason of an upgrade that did not take place finds it also later.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -11,14 +12,17 @@ use relume_os::exec::Prepared;
 use relume_os::fatal::Crash;
 use relume_os::{clock, limits, signals};
 
+use super::Cause;
+use super::beside::{Lost, Successor};
 use crate::guardian::link::{How, Why};
 use crate::manager::edge::Edge;
 use crate::manager::journal::Remains;
 use crate::manager::keeper::{Anew, Keeper};
 use crate::manager::leaving::Leaving;
 use crate::manager::publish::{Level, Note};
+use crate::manager::units::Units;
 use crate::roles::{
-    AGAIN, CHANNEL_FD, CRASHED, LOCK_FD, PREPARED, RECORDED, RESPAWNED, RUNNING_IMAGE, Role, SAFE,
+    AGAIN, CHANNEL_FD, CRASHED, GUARDIAN, LOCK_FD, PREPARED, RECORDED, RESPAWNED, RUNNING_IMAGE, Role, SAFE,
     own_program,
 };
 
@@ -71,6 +75,14 @@ impl Back {
         let why = if words.next()? == ASKED { Away::Asked } else { Away::Schedule };
         let (at, detail) = (words.next()?.parse().ok()?, words.next()?.to_owned());
         Some(Self::Respawned { why, detail, at })
+    }
+
+    /// Supervision ended then.
+    pub(crate) fn since(self, at: u64) -> Self {
+        match self {
+            Self::Respawned { why, detail, .. } => Self::Respawned { why, detail, at },
+            other @ (Self::Crashed(_) | Self::Replaced(_) | Self::Found { .. }) => other,
+        }
     }
 
     /// For the guardian. What somebody's kill(2) has done is no crash that counts.
@@ -129,19 +141,49 @@ const ASKED: &str = "asked";
 /// How relume replaces itself, as it has been settled.
 #[derive(Debug)]
 pub(crate) struct Leap {
+    /// What has led to it.
+    pub(super) cause: Cause,
     /// Why.
     pub(super) why: Away,
     /// The same for people.
     pub(super) detail: String,
+    /// The configuration that was in force when the program has proved itself.
+    pub(super) units: Arc<Units>,
     /// The configuration that the successor begins with; none: what it finds in the files.
     pub(super) recording: Option<OwnedFd>,
     /// The same as the trial has read it, if it has.
     pub(super) prepared: Option<OwnedFd>,
+    /// Who goes on; none: this process, with another image.
+    pub(super) successor: Option<Box<Successor>>,
 }
 
-/// Brings out what is left and executes the program. Comes back only if nothing can be executed at all.
-pub(crate) fn execute(edge: Edge, leaving: Leaving, leap: &Leap) {
+impl Leap {
+    /// The environment of the next manager. `at`: when supervision ended.
+    pub(super) fn environment(
+        &self,
+        at: u64,
+        (guardian, safe): (u32, Option<String>),
+    ) -> Vec<(OsString, OsString)> {
+        let mut environment = Role::Manager.environment();
+        let word = if self.why == Away::Asked { ASKED } else { "schedule" };
+        environment.push((AGAIN.into(), "1".into()));
+        environment.push((RESPAWNED.into(), format!("{word} {at} {}", self.detail).into()));
+        environment.push((GUARDIAN.into(), guardian.to_string().into()));
+        environment.extend(safe.map(|why| (SAFE.into(), why.into())));
+        environment
+    }
+}
+
+/// Brings out what is left and executes the program, or leaves the services to a successor. Comes back when this process is to end,
+/// because somebody else goes on or because nothing can be executed at all.
+pub(crate) fn execute(edge: Edge, leaving: Leaving, mut leap: Leap) {
     let at = clock::monotonic_ns();
+    let goes_on = match leap.successor.take().map(|successor| successor.go_on(&edge.keeper, at)) {
+        Some(Ok(goes_on)) => goes_on,
+        // Without a guardian nobody would start another.
+        Some(Err(Lost)) => edge.keeper.has_guardian(),
+        None => false,
+    };
     let (done, shown) = channel();
     edge.publisher.send(Note::Settle(done));
     let _late = shown.recv_timeout(SHOWN);
@@ -152,12 +194,15 @@ pub(crate) fn execute(edge: Edge, leaving: Leaving, leap: &Leap) {
     if let Some(streaming) = leaving.streaming {
         streaming.hand_on(PIECE);
     }
+    if goes_on {
+        return;
+    }
     // What services inherit is what relume was started with.
     for (resource, limit) in &leaving.limits {
         let _kept = limits::set(*resource, *limit);
     }
     for program in [own_program().as_path(), Path::new(RUNNING_IMAGE)] {
-        if let Ok(prepared) = prepared(program, leap, at, edge.safe_mode()) {
+        if let Ok(prepared) = prepared(program, &leap, at, (edge.keeper.guardian(), edge.safe_mode())) {
             let _failed = prepared.execute();
         }
     }
@@ -168,12 +213,13 @@ pub(super) fn words() -> Vec<OsString> {
     std::env::args_os().collect()
 }
 
-fn prepared(program: &Path, leap: &Leap, at: u64, safe: Option<String>) -> relume_os::Result<Prepared> {
-    let mut environment = Role::Manager.environment();
-    let word = if leap.why == Away::Asked { ASKED } else { "schedule" };
-    environment.push((AGAIN.into(), "1".into()));
-    environment.push((RESPAWNED.into(), format!("{word} {at} {}", leap.detail).into()));
-    environment.extend(safe.map(|why| (SAFE.into(), why.into())));
+fn prepared(
+    program: &Path,
+    leap: &Leap,
+    at: u64,
+    more: (u32, Option<String>),
+) -> relume_os::Result<Prepared> {
+    let mut environment = leap.environment(at, more);
     let mut keep = vec![CHANNEL_FD, LOCK_FD];
     for (key, file) in [(RECORDED, &leap.recording), (PREPARED, &leap.prepared)] {
         if let Some(file) = file {

@@ -40,6 +40,9 @@ const RECORDED_FD: RawFd = 3;
 /// Most of its words that are read.
 const WORDS: u64 = 16 * 1024;
 
+/// A line of one that can also come up beside the manager ([`super::beside`]): another would take over at once.
+const CAN_STAND_BY: &str = "relume: can stand by";
+
 /// The last line of a program that could be the next manager.
 const PROVED: &str = "relume: ready to take over";
 
@@ -48,6 +51,8 @@ const PROVED: &str = "relume: ready to take over";
 pub(crate) struct Proved {
     /// It is another file than the one that runs.
     pub(super) other_program: bool,
+    /// It can come up beside this manager, and is to.
+    pub(super) stands_by: bool,
     /// The configuration that it has proved itself with; none: the files.
     pub(super) recording: Option<OwnedFd>,
     /// The same as it has read it; none: it has only judged it.
@@ -101,7 +106,8 @@ fn is_fresh(file: &Path) -> bool {
 }
 
 /// Tries the program, on a thread of its own. What comes of it comes as news.
-pub(super) fn begin(inbox: &Arc<Inbox>, sources: Sources) -> std::io::Result<()> {
+/// So many `runs` there are.
+pub(super) fn begin(inbox: &Arc<Inbox>, sources: Sources, runs: usize) -> std::io::Result<()> {
     let own = Arc::clone(inbox);
     let work = move || {
         let program = own_program();
@@ -110,7 +116,10 @@ pub(super) fn begin(inbox: &Arc<Inbox>, sources: Sources) -> std::io::Result<()>
         let prepared = recording.as_ref().and_then(|_| memory_file("relume-prepared").ok());
         let proved = prove(&program, recording.as_ref(), prepared.as_ref());
         let other_program = is_other(&program);
-        super::told(&own, proved.map(|()| Proved { other_program, recording, prepared, note }));
+        // Asked only where it matters: it takes a process.
+        let proved = proved.map(|can_stand_by| can_stand_by && super::beside::is_wished(runs));
+        let proved = proved.map(|stands_by| Proved { other_program, stands_by, recording, prepared, note });
+        super::told(&own, proved);
     };
     std::thread::Builder::new().name("trial".into()).spawn(work).map(drop)
 }
@@ -120,7 +129,8 @@ fn is_other(program: &Path) -> bool {
     identity(program) != identity(Path::new(RUNNING_IMAGE))
 }
 
-fn prove(program: &Path, recording: Option<&OwnedFd>, prepared: Option<&OwnedFd>) -> Result<(), String> {
+/// Whether it can also stand by.
+fn prove(program: &Path, recording: Option<&OwnedFd>, prepared: Option<&OwnedFd>) -> Result<bool, String> {
     let name = program.display();
     let failed = |error: &dyn std::fmt::Display| format!("cannot try {name}: {error}");
     let mut argv: Vec<OsString> = std::env::args_os().collect();
@@ -151,7 +161,7 @@ fn prove(program: &Path, recording: Option<&OwnedFd>, prepared: Option<&OwnedFd>
     let _status = exit::reap(&child.pidfd);
     let words = words(File::from(read));
     if in_time && words.lines().next_back() == Some(PROVED) {
-        return Ok(());
+        return Ok(words.lines().any(|line| line == CAN_STAND_BY));
     }
     Err(match (in_time, words.trim()) {
         (false, _) => format!("{name} has not answered within {} s", LIMIT.as_secs()),
@@ -176,7 +186,7 @@ pub(crate) fn try_out(places: &Places) -> ExitCode {
     // Who writes it goes on: what is torn at one look is whole at the next.
     let looked = Journal::look(&path).or_else(|_| Journal::look(&path)).or_else(|_| Journal::look(&path));
     let (line, code) = match looked {
-        Ok(()) => (PROVED.to_owned(), ExitCode::SUCCESS),
+        Ok(()) => (format!("{CAN_STAND_BY}\n{PROVED}"), ExitCode::SUCCESS),
         Err(error) => (format!("error: {error}"), ExitCode::FAILURE),
     };
     // Unheard, it has not proved anything.

@@ -19,7 +19,7 @@ use super::{JOURNAL, SIGXFSZ, Trouble};
 use crate::manager::journal::{Journal, Remains};
 use crate::manager::keeper::{Keeper, Kept};
 use crate::manager::launch::{Inheritance, nofile};
-use crate::manager::respawn::Back;
+use crate::manager::respawn::{Back, Standby};
 use crate::manager::safe_mode;
 use crate::manager::translate::number;
 use crate::places::Places;
@@ -32,6 +32,8 @@ const MOST_USUAL: u64 = 4096;
 pub(crate) struct Handed {
     channel: Channel,
     lock: Lock,
+    /// It was a manager, which goes on for now.
+    standby: Option<Standby>,
 }
 
 impl Handed {
@@ -42,7 +44,8 @@ impl Handed {
     /// Nobody has.
     pub(crate) fn take() -> relume_os::Result<Self> {
         let channel = Channel::from_owned(exec::take_inherited(CHANNEL_FD)?);
-        Ok(Self { channel, lock: Lock::from_owned(exec::take_inherited(LOCK_FD)?) })
+        let lock = Lock::from_owned(exec::take_inherited(LOCK_FD)?);
+        Ok(Self { channel, lock, standby: Standby::take()? })
     }
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct Arrival {
     pub(super) descriptors: u64,
     /// The lock of the state directory, held until the process ends.
     pub(super) lock: Lock,
+    /// This process comes up beside the manager.
+    pub(super) standby: Option<Standby>,
     /// How long the guardian may be silent, once the configuration has said it.
     watchdog: Arc<OnceLock<Option<Duration>>>,
     /// Looks for it.
@@ -78,7 +83,7 @@ impl Arrival {
     /// Begins. To be called once, in a process that is the manager.
     pub(crate) fn begin(places: &Places, handed: Handed) -> relume_os::Result<Self> {
         let back = Back::of_this_process();
-        let Handed { channel, lock } = handed;
+        let Handed { channel, lock, standby } = handed;
         let (inherited, nofile) = (Inheritance::of_this_process()?, nofile()?);
         // After what is to be inherited has been read, and before thousands of descriptors come back.
         let descriptors = limits::raise_nofile()?;
@@ -88,9 +93,12 @@ impl Arrival {
         limits::make_room(descriptors.min(MOST_USUAL.max(Journal::descriptors(&journal))));
         let watchdog = Arc::<OnceLock<_>>::default();
         let (anew, limits) = (back.as_ref().map(Back::anew), inherited.limits().to_vec());
-        let patience = Arc::clone(&watchdog);
+        let (patience, stands_by) = (Arc::clone(&watchdog), standby.is_some());
         let look = move || {
-            let greeted = Keeper::greet(channel, anew, patience)?;
+            let greeted = match stands_by {
+                true => Keeper::greet_predecessor(channel)?,
+                false => Keeper::greet(channel, anew, patience)?,
+            };
             safe_mode::judge_journal(&journal);
             // Each takes its time.
             std::thread::scope(|scope| {
@@ -102,7 +110,7 @@ impl Arrival {
             })
         };
         let thread = std::thread::Builder::new().name("arrival".into()).spawn(look).map_err(no_thread)?;
-        Ok(Self { back, inherited, nofile, descriptors, lock, watchdog, thread })
+        Ok(Self { back, inherited, nofile, descriptors, lock, standby, watchdog, thread })
     }
 
     /// The guardian may be silent for so long; none: nobody has said.

@@ -1,7 +1,7 @@
 //! What there is to go on from: the journal, the archive, and what the kernel shows.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use relume_core::{
     Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
@@ -11,13 +11,14 @@ use relume_os::clock;
 
 use crate::manager::archive::{Archive, Copy};
 use crate::manager::edge::Edge;
+use crate::manager::forward::Forwarding;
 use crate::manager::gate::Gate;
 use crate::manager::journal::{Journal, Remains};
 use crate::manager::operations::Operations;
 use crate::manager::parent_death;
 use crate::manager::publish::{self, Beginnings, Level};
 use crate::manager::recovery::{self, Found};
-use crate::manager::respawn::Back;
+use crate::manager::respawn::{self, Back};
 use crate::manager::units::Units;
 use crate::places::Places;
 
@@ -78,17 +79,20 @@ pub(crate) struct Later {
     pub(super) archive: Archive,
     pub(super) remains: Option<Remains>,
     pub(super) places: Places,
+    /// Where forwarding is still to begin.
+    pub(super) forwarding: Option<Arc<OnceLock<Forwarding>>>,
 }
 
 impl Later {
-    /// Nobody ends unseen from now on: threads that show and keep begin. What the manager before this one has shown may be in
-    /// nobody's archive yet, and comes before what happens now.
+    /// Nobody ends unseen from now on, and there is no other manager: threads that show, keep and capture begin. What the manager before
+    /// this one has shown may be in nobody's archive yet, and comes before what happens now.
     pub(crate) fn go_on(self, edge: &mut Edge) {
-        let Self { gate, archive, remains, places } = self;
+        let Self { gate, archive, remains, places, forwarding } = self;
         if let Some(mut remains) = remains {
             let past = std::mem::take(&mut remains.past);
             let units = Arc::clone(&edge.units);
-            archive.replay(move || publish::events_of(&units, &places, past.read()));
+            let own = places.clone();
+            archive.replay(move || publish::events_of(&units, &own, past.read()));
             edge.untold = Some(archive.clone());
             for record in remains.snapshot.services.values() {
                 archive.remember(Remembered::of(record), record.intent == Intent::Down);
@@ -96,7 +100,17 @@ impl Later {
         }
         edge.journal.came_up();
         edge.checkpoint_due |= edge.untold.is_none();
-        edge.capture.begin();
+        if let Some(cell) = forwarding {
+            match Forwarding::start(&edge.units, &places, &edge.publisher) {
+                Ok(forwarding) => drop(cell.set(forwarding)),
+                Err(error) => edge.say(Level::Error, format!("logs are not forwarded: {error}")),
+            }
+        }
+        if let Err(error) = edge.capture.begin() {
+            edge.say(Level::Error, format!("no output can be captured: {error}; beginning anew"));
+            gate.open();
+            respawn::begin_anew();
+        }
         gate.open();
     }
 }

@@ -6,14 +6,16 @@ mod ground;
 mod parts;
 mod shown;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use relume_config::Config;
 use relume_core::{Outbox, Supervisor};
 use relume_os::files::Lock;
+use relume_os::limits::Limit;
 use relume_os::{clock, prctl};
 
 use super::alerts::{Alerts, UnderWay};
@@ -32,11 +34,11 @@ use super::leaving::Leaving;
 use super::limiting::Unlimited;
 use super::listening::Listening;
 use super::main_loop::{self, End};
-use super::publish::{Board, Note, Publisher};
+use super::publish::{Board, Desk, Level, Note, Publisher};
 use super::ready::Stored;
 use super::recovery;
 use super::reload::Source;
-use super::respawn::{self, Back, Respawning};
+use super::respawn::{self, Back, Respawning, Standby};
 use super::sampling::Sampler;
 use super::schedule::Times;
 use super::spawn::{self, Cgroups, Ground};
@@ -83,6 +85,8 @@ pub(crate) struct Manager {
     later: Later,
     /// Held until the process ends.
     _lock: Lock,
+    /// Another process is the manager until this one is told to go on; and the limit of open files that relume was started with.
+    standby: Option<(Standby, Limit)>,
 }
 
 /// The user's own process: takes the lock and becomes the guardian, which starts the manager.
@@ -159,10 +163,16 @@ struct Taken {
     remains: Option<Remains>,
 }
 
-fn take(thread: Finding, places: &Places, services: usize) -> Result<Taken, Trouble> {
+fn take(thread: Finding, places: &Places, (services, stands_by): (usize, bool)) -> Result<Taken, Trouble> {
     let arrival::Found { keeper, fds, journal } = Arrival::join(thread)?;
     let (journal, remains) = match journal {
-        Some((journal, remains)) => (journal, Some(remains)),
+        Some((mut journal, remains)) => {
+            if stands_by {
+                journal.hold_back();
+            }
+            (journal, Some(remains))
+        }
+        None if stands_by => return Err(no_manager()),
         None => (Journal::fresh(&places.runtime_dir.join(JOURNAL), services)?, None),
     };
     // Known by now; the next end is another one.
@@ -170,17 +180,26 @@ fn take(thread: Finding, places: &Places, services: usize) -> Result<Taken, Trou
     Ok(Taken { keeper, fds, journal, remains })
 }
 
+/// Where another process has it, it waits.
+fn archive(places: &Places, gate: Option<&Gate>) -> Result<Archive, Trouble> {
+    let (path, boot) = (places.state_file.clone(), clock::boot_id()?);
+    Ok(match gate {
+        Some(gate) => Archive::start_behind(path, boot, gate.clone()),
+        None => Archive::start(path, boot),
+    }?)
+}
+
 /// Starts what answers clients, and what tells others of changes.
 fn answer(
     door: api::Door,
     office: Office,
     (publisher, inbox): (&Publisher, &Arc<Inbox>),
-    (runtime_dir, units): (&Path, &Arc<Units>),
+    (runtime_dir, units, gate): (&Path, &Arc<Units>, &Gate),
 ) -> Result<(tokio::runtime::Handle, UnderWay), Trouble> {
     let capture = Arc::clone(&office.capture);
     let net = api::start(door, office)?;
     let alerts = Alerts::new(net.clone(), (Arc::clone(inbox), capture), runtime_dir);
-    alerts.go_on(Arc::clone(units));
+    alerts.go_on(Arc::clone(units), gate.clone());
     let alerting = alerts.under_way();
     publisher.send(Note::Alerts(Box::new(alerts)));
     Ok((net, alerting))
@@ -190,13 +209,48 @@ fn no_manager() -> Trouble {
     Trouble { text: "relume could not start: this process is no manager".into(), help: None }
 }
 
+/// The lock for a successor beside this manager. What `--follow` has shown cannot be handed on to a process that is there already.
+fn spare(lock: &Lock, follow: bool) -> Option<OwnedFd> {
+    if follow { None } else { lock.as_fd().try_clone_to_owned().ok() }
+}
+
+/// What answers clients, and measures for them.
+struct Front {
+    /// For the door.
+    open: Sender<()>,
+    close: watch::Sender<bool>,
+    net: tokio::runtime::Handle,
+    alerting: UnderWay,
+    sampler: Sampler,
+    times: Times,
+}
+
+fn front(
+    (keeper, places, fds): (&Keeper, &Places, &mut keeper::Kept),
+    (board, desk): (Arc<Mutex<Board>>, Arc<Desk>),
+    (inbox, source, archive, capture): (Arc<Inbox>, Arc<Source>, Archive, Arc<Capture>),
+    (publisher, units, gate): (&Publisher, &Arc<Units>, &Gate),
+) -> Result<Front, Trouble> {
+    let (open, opened) = channel();
+    let door = door(keeper, places, fds, opened)?;
+    let (close, closing) = watch::channel(false);
+    let (sampler, times) = measure(&board, &inbox)?;
+    let (news, measured) = (Arc::clone(&inbox), sampler.clone());
+    let office = Office { board, desk, inbox, source, archive, capture, sampler, closing };
+    let (net, alerting) = answer(door, office, (publisher, &news), (&places.runtime_dir, units, gate))?;
+    Ok(Front { open, close, net, alerting, sampler: measured, times })
+}
+
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
 pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let Options { read, load, trust, names, follow, screen, settled, arrival } = options;
     let arrival = arrival.ok_or_else(no_manager)?;
     arrival.expect(read.config.manager.watchdog);
-    let Arrival { back, inherited, nofile, descriptors, lock, thread, .. } = arrival;
-    respawn::prepare_for_crashes(back.as_ref(), nofile)?;
+    let Arrival { back, inherited, nofile, descriptors, lock, standby, thread, .. } = arrival;
+    let stands_by = standby.is_some();
+    if !stands_by {
+        respawn::prepare_for_crashes(back.as_ref(), nofile)?;
+    }
     let mut places = settled.places;
     ground::link_runtime_dir(&mut places)?;
     let (inbox, gate) = (Arc::new(Inbox::new()?), Gate::default());
@@ -204,69 +258,78 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     let templates = read.config.templates.clone();
     let (again, anew) = (std::env::var_os(AGAIN).is_some(), read.anew);
     let units = Arc::new(units(read, again));
-    let archive = Archive::start(places.state_file.clone(), clock::boot_id()?)?;
-    let Taken { keeper, mut fds, mut journal, mut remains } = take(thread, &places, units.order.len())?;
+    let archive = archive(&places, stands_by.then_some(&gate))?;
+    let Taken { keeper, mut fds, mut journal, mut remains } =
+        take(thread, &places, (units.order.len(), stands_by))?;
     let back = back.or_else(|| Back::told(&keeper, remains.as_ref()));
     let noted = again && remains.as_ref().is_some_and(|remains| remains.unread == 0);
     let past = Past { remains: remains.as_mut(), again, back: back.as_ref() };
     let beginnings = beginnings(&mut journal, past, &archive, (&units, keeper.guardian()));
     let memory = beginnings.memory.clone();
-    let shown =
-        Shown { units: &units, places: &places, screen: &screen, names: &names, settled: again, gate: &gate };
-    let shown = show(&shown, beginnings, &archive)?;
+    let shown = Shown { units: &units, places: &places, screen: &screen, names: &names, again, stands_by };
+    let shown = show(&shown, beginnings, (&archive, &gate))?;
     let streaming = follow.then(|| stream(&units, &places, (&screen, again))).transpose()?;
     say_beginnings(&shown.publisher, (&places, descriptors), (&units, anew));
     create_templates(&shown.publisher, &templates);
-    let capture = Arc::new(start_capture(&shown.publisher, &places, shown.own_log)?);
-    capture.gather();
+    let capture = Arc::new(start_capture(&shown.publisher, &places, (shown.own_log, stands_by))?);
     let cgroups = cgroups(&shown.publisher, &places);
     let limits = inherited.limits().to_vec();
     let shared = (Arc::clone(&capture), Arc::clone(&inbox), Arc::clone(&keeper), archive.clone());
     let ground = ground((inherited, cgroups.clone()), shared, &places, (&units, &mut fds))?;
     let found = recovery::find(&ground, &units, (remains.as_ref(), back.as_ref()), &mut fds);
-    let (open, opened) = channel();
-    let door = door(&keeper, &places, &mut fds, opened)?;
-    let (board, desk, inbox_) = (shown.board, shown.desk, Arc::clone(&inbox));
-    let (close, closing) = watch::channel(false);
-    let (sampler, times) = measure(&board, &inbox)?;
-    let measured = sampler.clone();
-    let (asked, kept, pipes) = (Arc::clone(&source), archive.clone(), Arc::clone(&capture));
-    let office =
-        Office { board, desk, inbox: inbox_, source: asked, archive: kept, capture: pipes, sampler, closing };
-    let (net, alerting) = answer(door, office, (&shown.publisher, &inbox), (&places.runtime_dir, &units))?;
-
+    let office = (Arc::clone(&inbox), Arc::clone(&source), archive.clone(), Arc::clone(&capture));
+    let shows = (&shown.publisher, &units, &gate);
+    let front = front((&keeper, &places, &mut fds), (shown.board, shown.desk), office, shows)?;
+    let every = units.manager.self_respawn;
     let mut edge = edge(Parts {
         inbox,
         capture: Arc::clone(&capture),
         publisher: shown.publisher,
-        respawn: Respawning::new(units.manager.self_respawn, close, alerting),
+        respawn: Respawning::new(every, (front.close, front.alerting), spare(&lock, follow)),
         units,
         source,
-        net,
+        net: front.net,
         ground,
         keeper,
         journal,
         back,
         noted,
-        sampler: measured,
-        times,
+        sampler: front.sampler,
+        times: front.times,
+        gate: gate.clone(),
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains.as_mut()), found, if again { &[] } else { &names });
     // What was under way is in the journal by now. One that stays is taken for what it is: a process that has ended.
-    let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
-    edge.open = Some(open);
-    let later = Later { gate, archive, remains, places: places.clone() };
+    // Of another process there was none under way.
+    if !stands_by {
+        let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
+    }
+    edge.open = Some(front.open);
+    let waiting = stands_by.then(|| Arc::clone(&shown.forwarding));
+    let later = Later { gate, archive, remains, places: places.clone(), forwarding: waiting };
     let (publishing, forwarding) = (Some(shown.thread), shown.forwarding);
     let leaving = Leaving { publishing, capture, streaming, forwarding, places, cgroups, limits };
-    Ok(Manager { edge, core, out, leaving, later, _lock: lock })
+    let standby = standby.map(|standby| (standby, nofile));
+    Ok(Manager { edge, core, out, leaving, later, _lock: lock, standby })
 }
 
 impl Manager {
     /// Supervises until all is down; the exit code.
     pub(crate) fn run(self) -> i32 {
-        let Self { mut edge, mut core, out, leaving, later, _lock } = self;
+        let Self { mut edge, mut core, out, leaving, later, _lock, standby } = self;
+        if let Some((standby, nofile)) = standby {
+            let Some(since) = standby.wait(&edge) else {
+                // As if it had never been: what is dropped would be cleared up.
+                std::process::exit(1)
+            };
+            edge.take_over_from(standby, since);
+            // Until here a crash was the end of this process alone.
+            if let Err(error) = respawn::prepare_for_crashes(None, nofile) {
+                edge.say(Level::Error, format!("a crash would be the end of this manager: {error}"));
+            }
+        }
         // Timers of a supervisor are worth being on time.
         let _coarser = prctl::set_finest_timer_slack();
         match main_loop::run(&mut edge, &mut core, out, later) {
@@ -279,9 +342,9 @@ impl Manager {
                 0
             }
             End::Respawn(leap) => {
-                respawn::execute(edge, leaving, &leap);
-                // No program can be executed, ours neither: the guardian starts another process.
-                1
+                respawn::execute(edge, leaving, leap);
+                // A successor goes on; or no program can be executed, ours neither, and the guardian starts another process.
+                std::process::exit(1)
             }
         }
     }

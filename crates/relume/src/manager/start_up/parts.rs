@@ -8,6 +8,7 @@ use relume_os::signals::SignalFd;
 
 use crate::manager::capture::Capture;
 use crate::manager::edge::{Edge, FIRST_PROCESS};
+use crate::manager::gate::Gate;
 use crate::manager::inbox::Inbox;
 use crate::manager::journal::Journal;
 use crate::manager::keeper::Keeper;
@@ -60,11 +61,12 @@ pub(super) struct Parts {
     pub(super) noted: bool,
     pub(super) sampler: Sampler,
     pub(super) times: Times,
+    pub(super) gate: Gate,
 }
 
 pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
     let kept = (parts.ground.archive.clone(), parts.ground.runtime_dir.join(SCHEDULE_FILE));
-    let clockwork = Clockwork::start(Arc::clone(&parts.inbox), kept, parts.times)?;
+    let clockwork = Clockwork::start(Arc::clone(&parts.inbox), kept, (parts.times, parts.gate))?;
     clockwork.set(&parts.units);
     parts.sampler.watch(parts.units.has_memory_bounds());
     Ok(Edge {
@@ -114,6 +116,7 @@ pub(super) fn edge(parts: Parts) -> Result<Edge, Trouble> {
         respawn: parts.respawn,
         returned: parts.back.as_ref().map(|back| Returned { at: Edge::now(), planned: back.is_planned() }),
         back: parts.back,
+        predecessor: None,
         to_weigh: Vec::new(),
         clockwork,
         sampler: parts.sampler,

@@ -29,9 +29,10 @@ pub(super) struct Shown<'a> {
     pub(super) places: &'a Places,
     pub(super) screen: &'a Screen,
     pub(super) names: &'a [String],
-    pub(super) settled: bool,
-    /// Until when nothing is shown.
-    pub(super) gate: &'a Gate,
+    /// Another manager has shown what is settled.
+    pub(super) again: bool,
+    /// Another process shows and captures, for now.
+    pub(super) stands_by: bool,
 }
 
 /// The publisher and what belongs to it.
@@ -45,13 +46,18 @@ pub(super) struct Showing {
     pub(super) forwarding: Arc<OnceLock<Forwarding>>,
 }
 
-pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive) -> Result<Showing, Trouble> {
-    let Shown { units, places, screen, names, settled, gate } = shown;
+/// Nothing is shown before the gate is open.
+pub(super) fn show(
+    shown: &Shown<'_>,
+    beginnings: Beginnings,
+    (archive, gate): (&Archive, &Gate),
+) -> Result<Showing, Trouble> {
+    let Shown { units, places, screen, names, again, stands_by } = shown;
     let (log, own_log) = OwnLog::new(units.manager.log_level, units.manager.log_format)?;
     let told = Arc::new(Mutex::new(None));
     let store = Store::start(places.status_file.clone(), Arc::clone(&told))?;
     let meant = meant(units, names);
-    let terminal = Terminal::start(screen, meant.iter().map(String::as_str), *settled)?;
+    let terminal = Terminal::start(screen, meant.iter().map(String::as_str), *again)?;
     let outlets = Outlets::new(log, terminal, store, places.pid_dir.clone());
     let forwarding = outlets.forwarding();
     let board = Board::new(Arc::clone(units), (*places).clone(), beginnings);
@@ -64,13 +70,15 @@ pub(super) fn show(shown: &Shown<'_>, beginnings: Beginnings, archive: &Archive)
         outlets,
         archive,
         systemd: Teller::of_this_process(),
-        gate: (*gate).clone(),
+        gate: gate.clone(),
     };
     let voiced = publishing.archive.clone();
     let (publisher, thread) = publish::start(publishing)?;
     voiced.speak_to(publisher.clone());
     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(publisher.clone());
-    let _only = forwarding.set(Forwarding::start(units, places, &publisher)?);
+    if !stands_by {
+        let _only = forwarding.set(Forwarding::start(units, places, &publisher)?);
+    }
     Ok(Showing { publisher, thread, board, desk, own_log, forwarding })
 }
 
@@ -123,15 +131,18 @@ pub(super) fn say_beginnings(
 pub(super) fn start_capture(
     publisher: &Publisher,
     places: &Places,
-    own_log: std::os::fd::OwnedFd,
+    (own_log, stands_by): (std::os::fd::OwnedFd, bool),
 ) -> Result<Capture, Trouble> {
     let reports = publisher.clone();
     let vault = places.runtime_dir.join("output");
-    let capture = Capture::start(&vault, Box::new(move |report| reports.send(Note::Capture(report))))?;
+    let on_report = Box::new(move |report| reports.send(Note::Capture(report)));
+    let capture =
+        if stands_by { Capture::at_rest(vault, on_report) } else { Capture::start(&vault, on_report) }?;
     let log = Arc::new(LogTarget::plain(places.log_file.clone(), Some(OWN_LOG)));
     let (id, who, origin) = (OWN, OWN_NAME.into(), Origin { run: 0, is_error: false });
     let stream = Stream { id, log, pipe: own_log, who, origin, begins: false };
     capture.attach(stream).map_err(|why| Trouble { text: format!("relume's own log: {why}"), help: None })?;
+    capture.gather();
     Ok(capture)
 }
 
