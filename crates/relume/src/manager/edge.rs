@@ -234,7 +234,8 @@ impl Edge {
     /// Writes a checkpoint where notes have found no room. Then `facts`, which are part of it, are noted once
     /// more: a successor that has to tell what has happened finds each of them.
     pub(crate) fn checkpoint(&mut self, memory: &Snapshot, facts: &[Fact]) {
-        if self.untold.take_if(|archive| !archive.is_behind()).is_some() {
+        // Before that, and until the manager before this one is gone, what it has told nobody yet is in the journal alone.
+        if self.predecessor.is_none() && self.untold.take_if(|archive| !archive.is_behind()).is_some() {
             self.checkpoint_due = true;
         }
         let now = Self::now();

@@ -302,8 +302,10 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     edge.watch_sources()?;
     let (core, out) = come_up(&mut edge, (memory, remains.as_mut()), found, if again { &[] } else { &names });
     // What was under way is in the journal by now. One that stays is taken for what it is: a process that has ended.
-    // Of another process there was none under way.
-    if !stands_by {
+    // Of another process there was none under way, and what it has shown comes later.
+    if stands_by {
+        edge.untold = Some(archive.clone());
+    } else {
         let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
     }
     edge.open = Some(front.open);
