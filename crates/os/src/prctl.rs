@@ -13,6 +13,19 @@ pub fn set_finest_timer_slack() -> Result<()> {
     set(libc::PR_SET_TIMERSLACK, 1, "set the timer slack")
 }
 
+/// How late timers of the calling thread may fire, in nanoseconds. Children inherit it, as what they can be set back to; over an exec it
+/// stays.
+pub fn timer_slack() -> Result<u64> {
+    let slack = rustix::thread::current_timer_slack();
+    slack.map_err(|e| OsError::new("read the timer slack", e))
+}
+
+/// Sets it; none: what the calling thread began with.
+pub fn set_timer_slack(nanoseconds: Option<u64>) -> Result<()> {
+    let value = libc::c_ulong::try_from(nanoseconds.unwrap_or(0)).unwrap_or(libc::c_ulong::MAX);
+    set(libc::PR_SET_TIMERSLACK, value, "set the timer slack")
+}
+
 /// Names the calling thread, for `ps -L` and debuggers; cut after 15 bytes.
 pub fn set_thread_name(name: &str) -> Result<()> {
     let mut buffer = [0u8; 16];

@@ -26,6 +26,8 @@ mod trust;
 
 fn main() -> std::process::ExitCode {
     relume_os::memory::be_lean();
+    // What an image before this one has set for itself would be the services'.
+    let _finer = relume_os::prctl::set_timer_slack(None);
     if std::process::id() == 1 {
         keep_early_signals();
     }

@@ -10,7 +10,8 @@
 //!
 //! A manager that ends by itself after saying `LEAVE` ends the guardian with that code. One that ends by itself
 //! before any was ever ready has said why on the terminal: the guardian ends with it. Any other death is
-//! answered by a new manager, and that never ends.
+//! answered by a new manager, and that never ends. A manager may also hand over to a process that has come up beside it
+//! ([`handover`]).
 //!
 //! What the manager is to hear waits in a queue of its own and goes out as the channel has room ([`Manager::outbox`]):
 //! a manager that does not read holds up nobody.

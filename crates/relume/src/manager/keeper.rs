@@ -272,6 +272,11 @@ impl Keeper {
         self.pidfd.as_ref().is_some_and(|pidfd| pidfd.has_ended().is_ok_and(|ended| !ended))
     }
 
+    /// Whether the guardian has ended within this time.
+    pub(crate) fn has_lost_guardian(&self, patience: Duration) -> bool {
+        self.pidfd.as_ref().is_none_or(|pidfd| pidfd.wait_ended(patience).unwrap_or(true))
+    }
+
     /// Kills a guardian that does not answer; its place is taken when its channel closes.
     pub(crate) fn kill_guardian(&self) -> relume_os::Result<()> {
         let kill = relume_os::signals::parse("KILL").unwrap_or(9);

@@ -25,6 +25,7 @@ use relume_os::channel::{Channel, MOST_BYTES, MOST_FDS, Received, Sending};
 use relume_os::exit;
 use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::{PidFd, ProcessId};
+use relume_os::prctl;
 use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
 use super::standby::{COMES_UP, GOES_ON, LINE_FD};
@@ -184,7 +185,12 @@ impl Edge {
         let limits = keeper.limits().to_vec();
         let start = Start { keeper, lock, environment, config, limits };
         let inbox = Arc::clone(&self.inbox);
-        let work = move || tell(&inbox, number, start.come_up());
+        let slack = self.respawn.slack;
+        let work = move || {
+            // Inherited from the thread that supervises, whose timers are finer.
+            let _finer = prctl::set_timer_slack(slack);
+            tell(&inbox, number, start.come_up());
+        };
         std::thread::Builder::new().name("beside".into()).spawn(work).map(drop)
     }
 
@@ -251,12 +257,14 @@ impl Start {
 }
 
 impl Successor {
-    /// Gives it all that the guardian keeps, in the guardian's words. What was closed meanwhile is missing, and then it does not
-    /// know all.
+    /// Gives it all that the guardian keeps, in the guardian's words.
     fn give(&self, keeper: &Keeper, until: Instant) -> Result<(), String> {
         let (mut text, mut fds) = (String::new(), Vec::new());
         for (name, handles) in keeper.handles() {
             let copies: Vec<OwnedFd> = handles.iter().filter_map(|handle| handle.duplicate()).collect();
+            if copies.len() < handles.len() {
+                return Err(format!("a descriptor of {name} was closed meanwhile, or has no room"));
+            }
             let more = link::kept(&name, copies.len());
             if fds.len() + copies.len() > MOST_FDS || text.len() + more.len() > MOST_BYTES {
                 self.send(&std::mem::take(&mut text), &std::mem::take(&mut fds), until)?;
@@ -285,8 +293,7 @@ impl Successor {
     /// Has it go on. `Ok(true)`: it does, and this process is to leave. `Ok(false)`: nothing was said, and it is dismissed.
     ///
     /// # Errors
-    /// The guardian was told, and it has not said that it goes on: it is dead now. The guardian starts another as soon as this process
-    /// is gone.
+    /// The guardian was told, and it has not said that it goes on: it is dead now, and [`starts_another`] says what follows.
     pub(super) fn go_on(self, keeper: &Keeper, since: u64) -> Result<bool, Lost> {
         let Self { process, pidfd, channel, line } = self;
         let said = keeper.hand_over((process, since), [pidfd.as_fd(), channel.as_fd()]);
@@ -315,6 +322,24 @@ impl Successor {
 /// A successor that was told to the guardian and does not go on.
 #[derive(Debug)]
 pub(super) struct Lost;
+
+/// After the end of a successor that the guardian was told of: whether the guardian has heard of it, and starts another as soon as this
+/// process is gone. If not, there is none any more, and nothing was handed over.
+pub(super) fn starts_another(keeper: &Keeper) -> bool {
+    let until = Instant::now() + GOING_ON;
+    while keeper.has_guardian() {
+        if !keeper.is_unheard() {
+            return true;
+        }
+        if Instant::now() >= until {
+            // It hangs, and nobody would be left to see that.
+            let _gone = keeper.kill_guardian();
+            return !keeper.has_lost_guardian(DYING);
+        }
+        std::thread::sleep(LOOK);
+    }
+    false
+}
 
 /// Waits for a word.
 fn hear(line: &Channel, word: &str, until: Instant) -> Result<(), String> {

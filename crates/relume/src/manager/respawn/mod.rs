@@ -1,4 +1,5 @@
-//! relume replaces itself: the same process executes the program anew, as planned or because somebody asks.
+//! relume replaces itself, as planned or because somebody asks: the same process executes the program anew, or a successor that has
+//! come up beside it takes over.
 //!
 //! # Theory of operation
 //!
@@ -8,6 +9,9 @@
 //! taken by the successor from the backlog. Supervision goes on all the while. At last, between two events and with
 //! no start under way, what was to be shown is shown, capture stops between two chunks, and the process executes the
 //! program ([`exec`](relume_os::exec)): same pid, same children. The successor takes what the guardian keeps.
+//!
+//! Where there are many services that exec would be a pause. There the program comes up as another process before the door is closed, and
+//! at that last moment it is told to go on ([`beside`], [`standby`]); the exec is what is left where this does not come off.
 //!
 //! Whatever goes wrong before that leaves this manager at work, and who has asked is told why. If the exec itself
 //! fails, the running image is executed instead: there is no way back to threads that have been ended.
@@ -75,6 +79,8 @@ pub(crate) struct Respawning {
     lock: Option<OwnedFd>,
     /// How many successors were started.
     started: u64,
+    /// How late timers of this process might fire when it began, in nanoseconds.
+    slack: Option<u64>,
 }
 
 enum Phase {
@@ -130,10 +136,17 @@ impl Respawning {
         lock: Option<OwnedFd>,
     ) -> Self {
         let (phase, asked) = (Phase::Idle, Vec::new());
-        let (due, refused, hold, door_is, started) = (None, None, None, Door::Open, 0);
-        let mut new = Self { every, due, phase, asked, door, door_is, refused, alerts, hold, lock, started };
+        let (due, refused, hold, slack) = (None, None, None, None);
+        let (door_is, started) = (Door::Open, 0);
+        let mut new =
+            Self { every, due, phase, asked, door, door_is, refused, alerts, hold, lock, started, slack };
         new.schedule();
         new
+    }
+
+    /// What a successor is to begin with, too: how late timers may fire, in nanoseconds.
+    pub(crate) fn begins_with(&mut self, slack: Option<u64>) {
+        self.slack = slack;
     }
 
     /// When there is something to do here.

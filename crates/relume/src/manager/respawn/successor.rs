@@ -13,7 +13,7 @@ use relume_os::fatal::Crash;
 use relume_os::{clock, limits, signals};
 
 use super::Cause;
-use super::beside::{Lost, Successor};
+use super::beside::{Lost, Successor, starts_another};
 use crate::guardian::link::{How, Why};
 use crate::manager::edge::Edge;
 use crate::manager::journal::Remains;
@@ -180,8 +180,7 @@ pub(crate) fn execute(edge: Edge, leaving: Leaving, mut leap: Leap) {
     let at = clock::monotonic_ns();
     let goes_on = match leap.successor.take().map(|successor| successor.go_on(&edge.keeper, at)) {
         Some(Ok(goes_on)) => goes_on,
-        // Without a guardian nobody would start another.
-        Some(Err(Lost)) => edge.keeper.has_guardian(),
+        Some(Err(Lost)) => starts_another(&edge.keeper),
         None => false,
     };
     let (done, shown) = channel();

@@ -332,6 +332,7 @@ impl Manager {
                 edge.say(Level::Error, format!("a crash would be the end of this manager: {error}"));
             }
         }
+        edge.respawn.begins_with(prctl::timer_slack().ok());
         // Timers of a supervisor are worth being on time.
         let _coarser = prctl::set_finest_timer_slack();
         match main_loop::run(&mut edge, &mut core, out, later) {

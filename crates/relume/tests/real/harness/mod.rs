@@ -353,7 +353,8 @@ impl Relume {
             None => Command::new(&self.program),
         };
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("RELUME_") {
+            // By which road relume replaces itself may be said for all tests at once.
+            if name.to_string_lossy().starts_with("RELUME_") && name != "RELUME_HANDOVER" {
                 command.env_remove(name);
             }
         }
