@@ -106,7 +106,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
     let started = match Role::of_this_process() {
         Role::Manager => {
             #[cfg(debug_assertions)]
-            hang();
+            hang("RELUME_HANG");
             start_up::start(options)
         }
         Role::Command | Role::Guardian | Role::Trial | Role::Shim | Role::Drill => {
@@ -122,10 +122,10 @@ pub(crate) fn run(options: Options) -> ExitCode {
     }
 }
 
-/// For tests: while the file that `RELUME_HANG` names is there, the manager gets no further than this.
+/// For tests: while the file that the variable names is there, the manager gets no further than this.
 #[cfg(debug_assertions)]
-fn hang() {
-    let Some(file) = std::env::var_os("RELUME_HANG").map(std::path::PathBuf::from) else { return };
+fn hang(variable: &str) {
+    let Some(file) = std::env::var_os(variable).map(std::path::PathBuf::from) else { return };
     while file.exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }

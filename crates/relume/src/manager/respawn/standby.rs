@@ -14,6 +14,7 @@ use relume_os::{OsError, exec};
 
 use crate::manager::edge::{Edge, PREDECESSOR};
 use crate::manager::keeper::Word;
+use crate::manager::parent_death::Returned;
 use crate::manager::translate::number::KILL;
 use crate::roles::STANDBY;
 
@@ -103,6 +104,7 @@ impl Edge {
     pub(crate) fn take_over_from(&mut self, standby: Standby, since: u64) {
         self.journal.take_up();
         self.back = self.back.take().map(|back| back.since(since));
+        self.returned = self.returned.take().map(|returned| Returned { at: Self::now(), ..returned });
         let pidfd = standby.predecessor;
         // Without room in the epoll set it is looked at when it is to have ended.
         let _unheard = self.epoll.add(&pidfd, PREDECESSOR, Interest::READ);

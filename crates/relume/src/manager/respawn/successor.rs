@@ -194,6 +194,8 @@ pub(crate) fn execute(edge: Edge, leaving: Leaving, mut leap: Leap) {
         streaming.hand_on(PIECE);
     }
     if goes_on {
+        #[cfg(debug_assertions)]
+        crate::manager::hang("RELUME_HANG_LEAVING");
         return;
     }
     // What services inherit is what relume was started with.
