@@ -72,7 +72,8 @@ fn begin(relume: &Relume, words: &[&str]) -> Child {
     relume.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// That a lost line is seen: `exactly_once`. Shown to fail: with a successor that begins to capture before its predecessor has ended.
+/// That a lost line is seen: `exactly_once`. Shown to fail, with 300 handovers: with a successor that begins to capture before its
+/// predecessor has ended.
 #[test]
 fn services_and_their_output_do_not_notice_a_handover() {
     let (relume, first) = up(&printers(20));
