@@ -14,14 +14,15 @@ use relume_os::pidfd::{PidFd, ProcessId};
 
 use super::manager::{Manager, Out};
 use super::watch::Watch;
-use super::{Guardian, KILL, OUTGOING, complain, link};
+use super::{Guardian, How, KILL, OUTGOING, Why, complain, link};
 
 impl Guardian {
     /// The manager ends, and this process goes on in its place. `since`: when supervision ended.
     pub(super) fn handed_over(&mut self, process: ProcessId, since: u64, fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
         let (Some(pidfd), Some(channel)) = (fds.next(), fds.next()) else {
-            // It is told nothing, and ends; the manager, who hears nothing of it, ends as well and is replaced.
+            // It is told nothing, and ends; the one that waits for it is replaced by another.
+            drop(self.manager.as_ref().map(|manager| manager.pidfd.send_signal(KILL)));
             return complain("error: the guardian has no room for the descriptors of a new manager");
         };
         let (pidfd, channel) = (PidFd::from_owned(pidfd), Channel::from_owned(channel));
@@ -40,6 +41,8 @@ impl Guardian {
             Ok(()) => self.flush(),
             Err(error) => {
                 complain(&format!("error: the new manager cannot be heard: {error}; starting another"));
+                let text = "it could not be heard".to_owned();
+                self.why = Some(Why { text, how: How::Unknown, since });
                 self.hurry_outgoing();
             }
         }

@@ -30,6 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long the guardian may take to tell of an end: it does so at once, on a machine that lets it.
 const TELLING: Duration = Duration::from_millis(500);
 
+/// The same where only what the process has used is not known: a start may wait for it.
+const TELLING_USAGE: Duration = Duration::from_millis(20);
+
 /// The shortest period that is kept: below it a busy machine looks like a hang.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -208,29 +211,30 @@ impl Edge {
         self.reaped.push_back(ended);
     }
 
-    /// How a run's main process has ended, where only the guardian can know: it has reaped the process a moment ago. None: it is
-    /// about to tell, and is waited for. Beside it what the guardian knows that it has used.
+    /// How a run's main process has ended, where the guardian knows more: it has reaped the process a moment ago. None: it is
+    /// about to tell, and is waited for. Beside it what the process has used, which the kernel says to nobody else.
     pub(super) fn exit_as_told(
         &mut self,
         run: RunId,
         process: ProcessId,
-        exit: Exit,
+        (exit, usage): (Exit, Option<Usage>),
     ) -> Option<(Exit, Option<Usage>)> {
         let told = self.reaped.iter().find(|ended| ended.process == process).copied();
-        let known = match (exit, told) {
-            (Exit::Unknown, Some(ended)) => Some(to_exit(ended.status)),
-            (Exit::Unknown, None) if self.attention.lost.is_none() => None,
-            _ => Some(exit),
+        let exit = match (exit, told) {
+            (Exit::Unknown, Some(ended)) => to_exit(ended.status),
+            _ => exit,
         };
-        if known.is_none() {
+        let usage = usage.or(told.map(|ended| ended.usage));
+        if usage.is_none() && self.attention.lost.is_none() {
+            let patience = if exit == Exit::Unknown { TELLING } else { TELLING_USAGE };
             let now = Self::now();
-            let until = *self.attention.untold.entry(run).or_insert(now.after(TELLING));
+            let until = *self.attention.untold.entry(run).or_insert(now.after(patience));
             if now < until {
                 return None;
             }
         }
         self.attention.untold.remove(&run);
-        Some((known.unwrap_or(Exit::Unknown), told.map(|ended| ended.usage)))
+        Some((exit, usage))
     }
 
     /// Ends that were waited for and are told by now, or never; says until when the others are waited for.

@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use crate::guardian::link::{self, Ended, Why};
 use crate::guardian::table::Table;
 use crate::guardian::{CONFIG, GOOD_CONFIG};
-use crate::roles::GUARDIAN;
+use crate::roles::{CRASHED, GUARDIAN, RESPAWNED};
 
 /// What the guardian says.
 #[derive(Debug)]
@@ -107,6 +107,8 @@ struct Told {
     ignores_hangup: bool,
     /// The guardian can be told of a successor.
     hands_over: bool,
+    /// All that is kept was named.
+    whole: bool,
     /// Names of which the descriptors had no room here.
     lost: usize,
 }
@@ -380,9 +382,11 @@ impl AsFd for Keeper {
     }
 }
 
-/// The guardian's pid, where this process was told by the manager that it was, or before this one.
+/// The guardian's pid, where this process was told by the manager that it was, or before this one. Beside the words of such a manager
+/// alone: what an older program has passed on says nothing.
 pub(crate) fn said_guardian() -> Option<u32> {
-    std::env::var(GUARDIAN).ok()?.parse().ok()
+    let told = [RESPAWNED, CRASHED].iter().any(|word| std::env::var_os(word).is_some());
+    std::env::var(GUARDIAN).ok().filter(|_| told)?.parse().ok()
 }
 
 /// Whoever has made the channel, unless that was a manager, who has then said who it is.
@@ -401,6 +405,10 @@ impl Greeted {
     pub(crate) fn take_over(self, limits: Vec<(Resource, Limit)>) -> relume_os::Result<(Arc<Keeper>, Kept)> {
         let Self { channel, guardian, pidfd, mut patience } = self;
         let (mut kept, mut told) = receive_all(&channel, &mut patience, pidfd.as_ref())?;
+        if !patience.kills && (!told.whole || told.lost > 0) {
+            // Who goes on with a part would have lost the rest; the manager that has it is there.
+            return Err(OsError::new("take over all that is kept", relume_os::Errno::from_raw(32)));
+        }
         let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
         let handles =
             kept.iter().map(|(name, fds)| (name.as_str().into(), handles_of(fds.iter().map(AsFd::as_fd))));
@@ -486,6 +494,7 @@ fn receive_all(
                 if link::is_kept_all(&text) {
                     told.why = link::value(&text, "WHY").map(Why::of);
                     told.ignores_hangup = link::value(&text, "IGNORES_HANGUP") == Some("1");
+                    told.whole = true;
                     told.hands_over = link::value(&text, link::HANDS_OVER) == Some("1");
                     return Ok((all, told));
                 }

@@ -81,6 +81,8 @@ impl Times {
 pub(crate) struct Clockwork {
     wanted: Arc<Wanted>,
     bell: Arc<EventFd>,
+    /// Locked while the thread notes what is due and tells of it; true: it does neither any more.
+    held: Arc<Mutex<bool>>,
 }
 
 impl Clockwork {
@@ -95,10 +97,12 @@ impl Clockwork {
         let (wanted, bell) = (Arc::<Wanted>::default(), Arc::new(EventFd::new()?));
         let (asked, woken) = (Arc::clone(&wanted), Arc::clone(&bell));
         let boot = relume_os::clock::boot_id()?;
+        let held = Arc::<Mutex<bool>>::default();
+        let own = Arc::clone(&held);
         let run = move || {
             gate.pass();
             let notes = Notes::again(archive, file, boot);
-            let mut thread = Thread { inbox, notes, times, jobs: BTreeMap::new() };
+            let mut thread = Thread { inbox, notes, times, held: own, jobs: BTreeMap::new() };
             // Without a timer nothing can be started by the clock; all else goes on.
             if let Err(error) = thread.run(&asked, &woken) {
                 thread.inbox.send(News::Say(format!("no job is started by the clock any more: {error}")));
@@ -111,7 +115,16 @@ impl Clockwork {
                 relume_os::Errno::from_raw(error.raw_os_error().unwrap_or(11)),
             )
         })?;
-        Ok(Self { wanted, bell })
+        Ok(Self { wanted, bell, held })
+    }
+
+    /// Nothing is due any more, or again: what is told of from here on would be told to a manager that leaves. Waits for nothing but a
+    /// note on a tmpfs.
+    pub(crate) fn hold(&self, held: bool) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        if !held {
+            let _ringing = self.bell.signal();
+        }
     }
 
     /// These are the jobs from now on.
@@ -237,6 +250,7 @@ struct Thread {
     inbox: Arc<Inbox>,
     notes: Notes,
     times: Times,
+    held: Arc<Mutex<bool>>,
     jobs: BTreeMap<String, Job>,
 }
 
@@ -294,6 +308,11 @@ impl Thread {
 
     /// Tells of all that are due, each once.
     fn fire(&mut self, now: Now) {
+        let held = Arc::clone(&self.held);
+        let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held {
+            return;
+        }
         let (mut all, mut noted) = (Vec::new(), false);
         for (name, job) in &mut self.jobs {
             let due = match job.next {

@@ -34,7 +34,8 @@ impl Clocks {
         let now = Now { wall: wall.parse().unwrap(), here: Instant::now(), boot_ns: 1 << 60 };
         let inbox = Arc::new(Inbox::new().unwrap());
         let notes = Notes { archive: None, file: None, boot: "one".into(), jobs: BTreeMap::new() };
-        let thread = Thread { inbox, notes, times: Times::default(), jobs: BTreeMap::new() };
+        let thread =
+            Thread { inbox, notes, times: Times::default(), held: Arc::default(), jobs: BTreeMap::new() };
         let mut clocks = Self { now, thread };
         clocks.thread.take_over(vec![("job".to_owned(), schedule)], now);
         clocks

@@ -283,9 +283,9 @@ impl Edge {
             Ok(None) | Err(_) => (Exit::Unknown, None),
         };
         // Not our child: whoever has reaped it tells.
-        let Some((exit, told)) = self.exit_as_told(id, process, exit) else { return };
+        let Some((exit, usage)) = self.exit_as_told(id, process, (exit, usage)) else { return };
         let exit = self.for_want_of_memory(id, exit);
-        if let Some(usage) = usage.or(told) {
+        if let Some(usage) = usage {
             self.aftermath.used.push((id, usage));
         }
         let Some(run) = self.runs.get_mut(&id) else { return };

@@ -152,9 +152,11 @@ impl Shelf {
     fn is_own(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Half written, a letter has a dot in front.
-        let began =
-            name.trim_start_matches('.').split('-').next().and_then(|began| began.parse::<u64>().ok());
-        began.is_some_and(|began| began >= self.0.since)
+        let mut words = name.trim_start_matches('.').split('-');
+        let began = words.next().and_then(|began| began.parse::<u64>().ok());
+        // The same process was perhaps another manager before, and another process may be one at the same time.
+        let same = words.next().and_then(|pid| pid.parse().ok()) == Some(std::process::id());
+        same && began.is_some_and(|began| began >= self.0.since)
     }
 }
 

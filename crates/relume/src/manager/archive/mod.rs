@@ -73,6 +73,8 @@ pub(crate) struct Archive {
     opened: Arc<Mutex<Option<Receiver<Copy>>>>,
     ended: Arc<Mutex<Option<Receiver<()>>>>,
     inputs: Arc<Mutex<Inputs>>,
+    /// Open when it is known what the inputs of jobs were.
+    learned: Gate,
 }
 
 /// What the inputs of jobs were: digests by the name of the service.
@@ -98,12 +100,14 @@ impl Archive {
         let (tell_opened, opened) = channel();
         let (tell_ended, ended) = channel();
         let inputs = Arc::<Mutex<Inputs>>::default();
-        let known = Arc::clone(&inputs);
+        let (known, learned) = (Arc::clone(&inputs), Gate::default());
+        let tell_learned = learned.clone();
         let learn = move |done: &BTreeMap<String, String>| {
             for (name, digest) in done {
                 // What was done meanwhile is newer.
                 lock(&known).done.entry(name.clone()).or_insert_with(|| digest.clone());
             }
+            tell_learned.open();
         };
         let thread = Thread::new(path, boot, Arc::clone(&queue), Arc::clone(&voice));
         std::thread::Builder::new().name("archive".into()).spawn(move || {
@@ -113,7 +117,7 @@ impl Archive {
             let _gone = tell_ended.send(());
         })?;
         let (opened, ended) = (Arc::new(Mutex::new(Some(opened))), Arc::new(Mutex::new(Some(ended))));
-        Ok(Self { queue, voice, opened, ended, inputs })
+        Ok(Self { queue, voice, opened, ended, inputs, learned })
     }
 
     /// What an earlier relume has left, as soon as it is known. Once, when relume comes up.
@@ -130,8 +134,10 @@ impl Archive {
         })
     }
 
-    /// Whether a job was done last with these inputs. If not, they are what it begins with now.
+    /// Whether a job was done last with these inputs. If not, they are what it begins with now. Waits until that is known, for a
+    /// while: a job that is done once more than needed does less harm than one that is not done.
     pub(crate) fn are_inputs_done(&self, name: &str, digest: &str) -> bool {
+        self.learned.pass_within(OPENING);
         let mut inputs = lock(&self.inputs);
         let same = inputs.done.get(name).is_some_and(|done| done == digest);
         if !same {

@@ -110,8 +110,12 @@ impl Edge {
         let Some(mut kept) = self.kept.get(&id).cloned() else { return };
         if let Some(ears) = &mut kept.ears {
             let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-            ears.watchdog = Some(Watched { at_ns: at.0, period_ns });
-            self.note_began(id, kept);
+            let watched = Some(Watched { at_ns: at.0, period_ns });
+            // What an earlier manager has noted need not be noted again.
+            if ears.watchdog != watched {
+                ears.watchdog = watched;
+                self.note_began(id, kept);
+            }
         }
     }
 

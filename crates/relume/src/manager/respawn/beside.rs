@@ -10,7 +10,7 @@
 //!
 //! The services stay who they are and become the guardian's children when their parent leaves. Where the kernel keeps the status of
 //! a process that somebody else has reaped nothing is lost by that, whoever dies; on others this road is not taken
-//! ([`is_worth_it`]).
+//! ([`is_wished`]).
 //!
 //! # What it must never do
 //!
@@ -33,7 +33,7 @@ use super::successor::Leap;
 use crate::guardian::link;
 use crate::manager::edge::Edge;
 use crate::manager::inbox::{Inbox, News};
-use crate::manager::keeper::Keeper;
+use crate::manager::keeper::{Keeper, Word};
 use crate::manager::publish::Level;
 use crate::manager::translate::number::KILL;
 use crate::roles::{CHANNEL_FD, LOCK_FD, PREPARED, RECORDED, STANDBY, own_program};
@@ -324,11 +324,11 @@ impl Successor {
 pub(super) struct Lost;
 
 /// After the end of a successor that the guardian was told of: whether the guardian has heard of it, and starts another as soon as this
-/// process is gone. If not, there is none any more, and nothing was handed over.
+/// process is gone. It has closed our channel then. If not, there is none any more, and nothing was handed over.
 pub(super) fn starts_another(keeper: &Keeper) -> bool {
     let until = Instant::now() + GOING_ON;
     while keeper.has_guardian() {
-        if !keeper.is_unheard() {
+        if std::iter::from_fn(|| keeper.hear()).any(|word| matches!(word, Word::Gone)) {
             return true;
         }
         if Instant::now() >= until {

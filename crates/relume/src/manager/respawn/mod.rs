@@ -56,6 +56,9 @@ const ALERTED: Duration = Duration::from_secs(5);
 /// How soon it is looked again whether an alert is told, or whether a thread still waits in the kernel: a disk takes milliseconds.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long capture may take to come to the end of a chunk, before another moment is chosen.
+const HALT: Duration = Duration::from_millis(20);
+
 /// What a client is told: the respawn it asked for goes on, with what it should know of the configuration; or why not.
 pub(crate) type Answer = Result<Option<String>, String>;
 
@@ -289,7 +292,7 @@ impl Edge {
         // An exec waits for every thread, and one that waits in the kernel does not even die.
         let hangs = ready.then(relume_os::proc::waiting_thread).flatten();
         if ready && hangs.is_none() {
-            return Ok(self.leap(leap, way));
+            return Ok(self.leap(leap, way, until));
         }
         if now < until {
             let look_at = if hangs.is_some() || unread { until.min(now.after(LOOK_AGAIN)) } else { until };
@@ -306,23 +309,39 @@ impl Edge {
         Err(format!("{what}, for {} s now", PATIENCE.as_secs()))
     }
 
-    /// Nothing is under way. None: the successor does not know what has happened since it began, and another one comes up.
-    fn leap(&mut self, leap: Leap, way: Way) -> Option<Leap> {
-        let (successor, known, turns) = match way {
-            Way::Exec | Way::Coming { .. } => return Some(leap),
-            Way::Waiting(successor, known, turns) => (successor, known, turns),
+    /// Nothing is under way. None: something is after all, or the successor does not know what has happened since it began, and
+    /// another one comes up.
+    fn leap(&mut self, leap: Leap, way: Way, until: Moment) -> Option<Leap> {
+        let capture = Arc::clone(&self.capture);
+        // What those two find from here on would be told to a manager that leaves, and no successor finds it again.
+        self.clockwork.hold(true);
+        let halt = capture.halt(HALT);
+        let busy = halt.is_none() || !self.inbox.is_empty();
+        if busy && Self::now() < until {
+            self.clockwork.hold(false);
+            let look_at = until.min(Self::now().after(LOOK_AGAIN));
+            self.respawn.phase = Phase::Closing { leap, way, until, look_at };
+            return None;
+        }
+        let leap = match way {
+            Way::Exec | Way::Coming { .. } => leap,
+            Way::Waiting(successor, known, _) if self.is_known(known) => {
+                Leap { successor: Some(successor), ..leap }
+            }
+            Way::Waiting(successor, _, turns) => {
+                successor.dismiss();
+                let way = self.next_turn(&leap, turns);
+                if !matches!(way, Way::Exec) {
+                    self.clockwork.hold(false);
+                    let until = Self::now().after(PATIENCE);
+                    self.respawn.phase = Phase::Closing { leap, way, until, look_at: until };
+                    return None;
+                }
+                leap
+            }
         };
-        if self.is_known(known) {
-            return Some(Leap { successor: Some(successor), ..leap });
-        }
-        successor.dismiss();
-        let way = self.next_turn(&leap, turns);
-        if matches!(way, Way::Exec) {
-            return Some(leap);
-        }
-        let until = Self::now().after(PATIENCE);
-        self.respawn.phase = Phase::Closing { leap, way, until, look_at: until };
-        None
+        capture.say_leave();
+        Some(leap)
     }
 
     /// Why the program cannot even be tried.

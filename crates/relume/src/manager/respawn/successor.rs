@@ -15,6 +15,7 @@ use relume_os::{clock, limits, signals};
 use super::Cause;
 use super::beside::{Lost, Successor, starts_another};
 use crate::guardian::link::{How, Why};
+use crate::guardian::table;
 use crate::manager::edge::Edge;
 use crate::manager::journal::Remains;
 use crate::manager::keeper::{Anew, Keeper};
@@ -197,6 +198,12 @@ pub(crate) fn execute(edge: Edge, leaving: Leaving, mut leap: Leap) {
         #[cfg(debug_assertions)]
         crate::manager::hang("RELUME_HANG_LEAVING");
         return;
+    }
+    if !edge.keeper.has_guardian() {
+        // What it kept is kept by this process alone, which takes its part; a new manager has all of it from there.
+        let why = Why { text: "the death of its guardian".into(), how: How::Signal, since: at };
+        let period = edge.units.manager.watchdog;
+        let _failed = table::become_guardian(Path::new(RUNNING_IMAGE), &edge.keeper.table(why, period));
     }
     // What services inherit is what relume was started with.
     for (resource, limit) in &leaving.limits {

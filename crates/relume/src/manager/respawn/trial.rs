@@ -21,6 +21,7 @@ use relume_os::spawn::{SpawnFds, SpawnPlan, SpawnRequest, Spawner};
 
 use crate::manager::inbox::Inbox;
 use crate::manager::journal::Journal;
+use crate::manager::keeper::said_guardian;
 use crate::manager::reload::Source;
 use crate::manager::units::Units;
 use crate::places::Places;
@@ -117,11 +118,20 @@ pub(super) fn begin(inbox: &Arc<Inbox>, sources: Sources, runs: usize) -> std::i
         let proved = prove(&program, recording.as_ref(), prepared.as_ref());
         let other_program = is_other(&program);
         // Asked only where it matters: it takes a process.
+        let proved = proved.and_then(|can_stand_by| knows_guardian(can_stand_by).map(|()| can_stand_by));
         let proved = proved.map(|can_stand_by| can_stand_by && super::beside::is_wished(runs));
         let proved = proved.map(|stands_by| Proved { other_program, stands_by, recording, prepared, note });
         super::told(&own, proved);
     };
     std::thread::Builder::new().name("trial".into()).spawn(work).map(drop)
+}
+
+/// An older program takes whoever has made its channel for the guardian: here that may have been a manager that is gone.
+fn knows_guardian(can_stand_by: bool) -> Result<(), String> {
+    if can_stand_by || said_guardian().is_none() {
+        return Ok(());
+    }
+    Err("it is older than this one and cannot follow a manager that has taken over from another; relume down, then up, goes back to it".into())
 }
 
 fn is_other(program: &Path) -> bool {

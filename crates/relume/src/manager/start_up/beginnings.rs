@@ -1,11 +1,11 @@
 //! What there is to go on from: the journal, the archive, and what the kernel shows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use relume_core::{
-    Command, Event, Intent, Moment, Outbox, Remembered, ServiceId, Snapshot, State, Supervisor, Survivor,
-    Ticket,
+    Command, Event, Intent, Moment, Outbox, Record, Remembered, ServiceId, Snapshot, State, Supervisor,
+    Survivor, Ticket,
 };
 use relume_os::clock;
 
@@ -88,6 +88,10 @@ impl Later {
     /// this one has shown may be in nobody's archive yet, and comes before what happens now.
     pub(crate) fn go_on(self, edge: &mut Edge) {
         let Self { gate, archive, remains, places, forwarding } = self;
+        if let Some(remains) = remains.as_ref().filter(|_| forwarding.is_some()) {
+            // Of before this manager began: a service that it has started since has a later life.
+            edge.release_idle(&remains.snapshot.services);
+        }
         if let Some(mut remains) = remains {
             let past = std::mem::take(&mut remains.past);
             let units = Arc::clone(&edge.units);
@@ -115,12 +119,12 @@ impl Later {
     }
 }
 
-/// The core, fresh or recovered, and what it says on coming up.
+/// The core, fresh or recovered, and what it says on coming up. `stands_by`: another process is the manager, and opens and closes sockets.
 pub(super) fn come_up(
     edge: &mut Edge,
     (memory, mut remains): (Snapshot, Option<&mut Remains>),
     found: Vec<Found>,
-    names: &[String],
+    (names, stands_by): (&[String], bool),
 ) -> (Supervisor, Outbox) {
     let mut out = Outbox::default();
     // Only the order of retries depends on it: any number that differs between machines and starts will do.
@@ -140,10 +144,8 @@ pub(super) fn come_up(
         edge.operations = Operations::of(std::mem::take(&mut remains.operations));
         edge.take_up(&core);
     }
-    for record in core.snapshot().services.values() {
-        if matches!(record.state, State::Stopped | State::Completed | State::Failed { .. }) {
-            edge.release_sockets(&record.name, record.generation);
-        }
+    if !stands_by {
+        edge.release_idle(&core.snapshot().services);
     }
     edge.runs.reserve(found.len());
     edge.watched.reserve(found.len());
@@ -171,6 +173,15 @@ pub(super) fn come_up(
 }
 
 impl Edge {
+    /// Nobody waits at the sockets of services that are not meant to run.
+    fn release_idle(&self, services: &BTreeMap<ServiceId, Record>) {
+        for record in services.values() {
+            if matches!(record.state, State::Stopped | State::Completed | State::Failed { .. }) {
+                self.release_sockets(&record.name, record.generation);
+            }
+        }
+    }
+
     /// The services that were named on the command line are commands like any other; nobody waits for them.
     pub(super) fn start_named(&mut self, names: &[String]) {
         // Ids are given out in the order of the configuration.

@@ -175,8 +175,10 @@ fn take(thread: Finding, places: &Places, (services, stands_by): (usize, bool)) 
         None if stands_by => return Err(no_manager()),
         None => (Journal::fresh(&places.runtime_dir.join(JOURNAL), services)?, None),
     };
-    // Known by now; the next end is another one.
-    journal.left(0);
+    if !stands_by {
+        // Known by now; the next end is another one.
+        journal.left(0);
+    }
     Ok(Taken { keeper, fds, journal, remains })
 }
 
@@ -209,9 +211,10 @@ fn no_manager() -> Trouble {
     Trouble { text: "relume could not start: this process is no manager".into(), help: None }
 }
 
-/// The lock for a successor beside this manager. What `--follow` has shown cannot be handed on to a process that is there already.
-fn spare(lock: &Lock, follow: bool) -> Option<OwnedFd> {
-    if follow { None } else { lock.as_fd().try_clone_to_owned().ok() }
+/// The lock for a successor beside this manager. What `--follow` has shown cannot be handed on to a process that is there already; and
+/// without cgroups what is left of a run is best found by its parent.
+fn spare(lock: &Lock, (follow, cgroups): (bool, bool)) -> Option<OwnedFd> {
+    if follow || !cgroups { None } else { lock.as_fd().try_clone_to_owned().ok() }
 }
 
 /// What answers clients, and measures for them.
@@ -239,6 +242,17 @@ fn front(
     let office = Office { board, desk, inbox, source, archive, capture, sampler, closing };
     let (net, alerting) = answer(door, office, (publisher, &news), (&places.runtime_dir, units, gate))?;
     Ok(Front { open, close, net, alerting, sampler: measured, times })
+}
+
+/// What an earlier manager has left is in the journal by now, and in the hands of this one.
+fn settle(edge: &mut Edge, (archive, places): (&Archive, &Places), stands_by: bool) {
+    if stands_by {
+        // It has no start under way, and what it has shown comes later.
+        edge.untold = Some(archive.clone());
+    } else {
+        // A birth that stays is taken for what it is: a process that has ended.
+        let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
+    }
 }
 
 /// Brings the manager up: fresh, or where an earlier one of this boot has left off.
@@ -272,8 +286,7 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     say_beginnings(&shown.publisher, (&places, descriptors), (&units, anew));
     create_templates(&shown.publisher, &templates);
     let capture = Arc::new(start_capture(&shown.publisher, &places, (shown.own_log, stands_by))?);
-    let cgroups = cgroups(&shown.publisher, &places);
-    let limits = inherited.limits().to_vec();
+    let (cgroups, limits) = (cgroups(&shown.publisher, &places), inherited.limits().to_vec());
     let shared = (Arc::clone(&capture), Arc::clone(&inbox), Arc::clone(&keeper), archive.clone());
     let ground = ground((inherited, cgroups.clone()), shared, &places, (&units, &mut fds))?;
     let found = recovery::find(&ground, &units, (remains.as_ref(), back.as_ref()), &mut fds);
@@ -285,7 +298,11 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
         inbox,
         capture: Arc::clone(&capture),
         publisher: shown.publisher,
-        respawn: Respawning::new(every, (front.close, front.alerting), spare(&lock, follow)),
+        respawn: Respawning::new(
+            every,
+            (front.close, front.alerting),
+            spare(&lock, (follow, cgroups.is_some())),
+        ),
         units,
         source,
         net: front.net,
@@ -300,14 +317,9 @@ pub(crate) fn start(options: Options) -> Result<Manager, Trouble> {
     })?;
     edge.autostart = names.is_empty();
     edge.watch_sources()?;
-    let (core, out) = come_up(&mut edge, (memory, remains.as_mut()), found, if again { &[] } else { &names });
-    // What was under way is in the journal by now. One that stays is taken for what it is: a process that has ended.
-    // Of another process there was none under way, and what it has shown comes later.
-    if stands_by {
-        edge.untold = Some(archive.clone());
-    } else {
-        let _stale = births::forget(&places.runtime_dir, spawn::MOST_THREADS);
-    }
+    let named = if again { &[][..] } else { &names };
+    let (core, out) = come_up(&mut edge, (memory, remains.as_mut()), found, (named, stands_by));
+    settle(&mut edge, (&archive, &places), stands_by);
     edge.open = Some(front.open);
     let waiting = stands_by.then(|| Arc::clone(&shown.forwarding));
     let later = Later { gate, archive, remains, places: places.clone(), forwarding: waiting };
