@@ -137,7 +137,7 @@ fn ends_around_a_handover_are_learnt_once_with_their_codes() {
         // The last was perhaps stopped before it said anything.
         assert!(lines == runs || lines + 1 == runs, "{name} has begun {lines} times in {runs} runs");
     }
-    let events = relume.ok(&["events", "--json"]);
+    let events = relume.ok(&["events", "-n", "all", "--json"]);
     let mut ends = 0;
     for event in events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         if event["event"] != "exit" {

@@ -58,6 +58,8 @@ pub(super) struct Inbox {
     halting: AtomicBool,
     /// Streams that are attached are not begun with yet.
     gathering: AtomicBool,
+    /// No pass is made any more.
+    left: AtomicBool,
     limit: usize,
 }
 
@@ -90,8 +92,8 @@ impl Inbox {
         };
         let (passes, bytes, halting) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
         let passing = (0..hands).map(|_| Mutex::new(())).collect();
-        let gathering = AtomicBool::new(false);
-        Self { state: Mutex::new(state), bells, passes, bytes, passing, halting, gathering, limit }
+        let (gathering, left) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { state: Mutex::new(state), bells, passes, bytes, passing, halting, gathering, left, limit }
     }
 
     /// How many threads there are.
@@ -267,7 +269,18 @@ impl Inbox {
     }
 
     pub(super) fn leave(&self) {
+        self.say_leave();
         self.all(|orders| orders.leave = true);
+    }
+
+    /// Whoever wakes up leaves; nobody is woken up for it.
+    pub(super) fn say_leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    /// Thread: whether this pass is not to be made.
+    pub(super) fn leaves(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     /// Thread: all orders since the last time.

@@ -413,13 +413,13 @@ impl Capture {
     /// Ends the thread between two chunks, for a successor that has copies of the pipes: what they hold stays in them,
     /// but for relume's own log. False: it has not ended in time (a hung disk), or has ended before.
     pub(crate) fn leave(&self, patience: Duration) -> bool {
-        self.say_leave();
+        self.inbox.leave();
         self.ended(patience)
     }
 
-    /// The same without waiting: said while it is halted, nothing more is taken from a pipe.
+    /// The same without waiting for anybody, or waking anybody up: said while it is halted, nothing more is taken from a pipe.
     pub(crate) fn say_leave(&self) {
-        self.inbox.leave();
+        self.inbox.say_leave();
     }
 
     /// Keeps the thread from beginning another pass for as long as what is returned lives, so that no byte is between

@@ -147,7 +147,7 @@ impl Worker {
             Inbox::count(&self.inbox.passes, 1);
             self.now = Instant::now();
             self.hear(&ready);
-            if self.leaving {
+            if self.leaving || self.inbox.leaves() {
                 // The only one that nobody keeps for the successor.
                 self.finish(super::OWN);
                 self.take_turn(super::OWN, usize::MAX);
