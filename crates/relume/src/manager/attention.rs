@@ -6,7 +6,7 @@
 //!
 //! Whoever comes late himself judges nobody (a stopped machine, a stopped pair).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use relume_core::{Event, Exit, Moment, RunId};
@@ -51,8 +51,14 @@ pub(crate) struct Attention {
     pub(super) signals: usize,
     /// It has told this manager to end, for the first time.
     pub(super) told_to_end: bool,
-    /// Runs whose main process has ended nobody here knows how: until when the guardian may tell.
+    /// Runs of whose main process the guardian knows more: until when it may tell.
     untold: BTreeMap<RunId, Moment>,
+    /// The same by their processes.
+    awaited: HashMap<ProcessId, RunId>,
+    /// Those of which it has told since the last look.
+    told: Vec<RunId>,
+    /// When ends are acknowledged next: each time all runs are looked at.
+    acknowledge_at: Option<Moment>,
     /// The journal was made a checkpoint because it was long.
     shortened: bool,
     /// Since when there has been no guardian.
@@ -84,14 +90,14 @@ impl Edge {
             // They are not waited with.
             return Some(Self::now());
         }
-        self.acknowledge();
         let now = Self::now();
+        let acks = self.acknowledge(now);
         let late = (!self.keeper.catch_up()).then(|| now.after(LOOK_AGAIN));
         if let Some(text) = self.keeper.trouble() {
             self.say(Level::Warn, text);
         }
         let (beat, sayings) = (self.beat(now), self.note_sayings(now));
-        [late, beat, ends, sayings].into_iter().flatten().min()
+        [late, beat, ends, sayings, acks].into_iter().flatten().min()
     }
 
     /// To be called once, before the first wait.
@@ -208,6 +214,7 @@ impl Edge {
         if self.reaped.len() == REAPED_KEPT {
             self.reaped.pop_front();
         }
+        self.attention.told.extend(self.attention.awaited.remove(&ended.process));
         self.reaped.push_back(ended);
     }
 
@@ -230,16 +237,23 @@ impl Edge {
             let now = Self::now();
             let until = *self.attention.untold.entry(run).or_insert(now.after(patience));
             if now < until {
+                self.attention.awaited.insert(process, run);
                 return None;
             }
         }
         self.attention.untold.remove(&run);
+        self.attention.awaited.remove(&process);
         Some((exit, usage))
     }
 
     /// Ends that were waited for and are told by now, or never; says until when the others are waited for.
     fn settle_ends(&mut self) -> Option<Moment> {
-        let runs: Vec<RunId> = self.attention.untold.keys().copied().collect();
+        let (now, attention) = (Self::now(), &mut self.attention);
+        // To ask of each at each turn would take a second where a thousand end at once.
+        let mut runs = std::mem::take(&mut attention.told);
+        if attention.untold.values().any(|until| *until <= now) {
+            runs.extend(attention.untold.iter().filter(|(_, until)| **until <= now).map(|(run, _)| *run));
+        }
         for run in runs {
             self.main_ended(run);
             if self.runs.get(&run).and_then(|run| run.main()).is_none() {
@@ -257,13 +271,19 @@ impl Edge {
         }
     }
 
-    /// Tells the guardian which ends it need not tell again: those of which the journal knows, and those that are no run's.
-    fn acknowledge(&mut self) {
+    /// Tells the guardian which ends it need not tell again: those of which the journal knows, and those that are no run's. When to do
+    /// so, if there are some and it is too early.
+    fn acknowledge(&mut self, now: Moment) -> Option<Moment> {
         self.acknowledge_signals();
         let last = self.reaped.back().map_or(0, |ended| ended.number);
         if last <= self.attention.acknowledged {
-            return;
+            return None;
         }
+        let at = *self.attention.acknowledge_at.get_or_insert(now.after(LOOK_AGAIN));
+        if now < at {
+            return Some(at);
+        }
+        self.attention.acknowledge_at = None;
         let open: HashSet<u32> = self.runs.values().filter_map(|run| run.own_child()).collect();
         let waits = self
             .reaped
@@ -274,6 +294,7 @@ impl Edge {
             self.attention.acknowledged = upto;
             self.keeper.acknowledge(upto);
         }
+        None
     }
 }
 

@@ -271,7 +271,7 @@ impl Keeper {
 
     /// Whether the guardian lives, as far as can be told.
     pub(crate) fn has_guardian(&self) -> bool {
-        self.pidfd.as_ref().is_some_and(|pidfd| pidfd.has_ended().is_ok_and(|ended| !ended))
+        self.pidfd.as_ref().is_none_or(|pidfd| pidfd.has_ended().is_ok_and(|ended| !ended))
     }
 
     /// Whether the guardian has ended within this time.
