@@ -38,6 +38,9 @@ use crate::manager::publish::Level;
 use crate::manager::translate::number::KILL;
 use crate::roles::{CHANNEL_FD, LOCK_FD, PREPARED, RECORDED, STANDBY, own_program};
 
+/// By which road relume replaces itself, for those who want to know.
+const HANDOVER: &str = "RELUME_HANDOVER";
+
 /// From so many runs on: below it an exec takes less than what two processes cost together.
 const MANY: usize = 64;
 
@@ -137,11 +140,16 @@ struct Start {
 /// Whether a successor is to come up beside a manager of so many runs. `RELUME_HANDOVER` says `always` or `never`; else it is to where
 /// there are many and no status can get lost.
 pub(super) fn is_wished(runs: usize) -> bool {
-    match std::env::var("RELUME_HANDOVER").as_deref() {
+    match std::env::var(HANDOVER).as_deref() {
         Ok("always") => true,
         Ok("never") => false,
         Ok(_) | Err(_) => runs >= MANY && relume_os::features::status_outlives_reap(),
     }
+}
+
+/// Whether it is to in any case.
+pub(crate) fn is_always_wished() -> bool {
+    std::env::var(HANDOVER).is_ok_and(|word| word == "always")
 }
 
 impl Edge {

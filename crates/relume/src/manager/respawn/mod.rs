@@ -40,7 +40,7 @@ use super::reload::Reading;
 use super::units::Units;
 use beside::Way;
 
-pub(crate) use beside::Successor;
+pub(crate) use beside::{Successor, is_always_wished};
 pub(crate) use crash::{NET, begin_anew, install as prepare_for_crashes};
 pub(crate) use standby::{Predecessor, Standby};
 pub(crate) use successor::{Back, Leap, execute};

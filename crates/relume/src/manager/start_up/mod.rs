@@ -214,7 +214,8 @@ fn no_manager() -> Trouble {
 /// The lock for a successor beside this manager. What `--follow` has shown cannot be handed on to a process that is there already; and
 /// without cgroups what is left of a run is best found by its parent.
 fn spare(lock: &Lock, (follow, cgroups): (bool, bool)) -> Option<OwnedFd> {
-    if follow || !cgroups { None } else { lock.as_fd().try_clone_to_owned().ok() }
+    let possible = cgroups || respawn::is_always_wished();
+    if follow || !possible { None } else { lock.as_fd().try_clone_to_owned().ok() }
 }
 
 /// What answers clients, and measures for them.
