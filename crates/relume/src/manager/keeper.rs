@@ -16,7 +16,7 @@ use relume_os::inherit::Handle;
 use relume_os::limits::{Limit, Resource};
 use relume_os::pidfd::{PidFd, ProcessId};
 use relume_os::signals::Arrived;
-use relume_os::{OsError, sockets};
+use relume_os::{Errno, OsError, sockets};
 use smallvec::SmallVec;
 
 use crate::guardian::link::{self, Ended, Why};
@@ -407,7 +407,7 @@ impl Greeted {
         let (mut kept, mut told) = receive_all(&channel, &mut patience, pidfd.as_ref())?;
         if !patience.kills && (!told.whole || told.lost > 0) {
             // Who goes on with a part would have lost the rest; the manager that has it is there.
-            return Err(OsError::new("take over all that is kept", relume_os::Errno::from_raw(32)));
+            return Err(OsError::new("take over all that is kept", Errno::PIPE));
         }
         let mut state = State { early: std::mem::take(&mut told.other), ..State::default() };
         let handles =

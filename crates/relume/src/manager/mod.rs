@@ -65,7 +65,7 @@ pub(crate) use start_up::{Arrival, Handed};
 
 use crate::cli::Screen;
 use crate::recorded::Recording;
-use crate::roles::Role;
+use crate::roles::{Role, STANDBY};
 use crate::settled::Settled;
 
 /// What `relume up` has settled before the manager begins.
@@ -115,6 +115,8 @@ pub(crate) fn run(options: Options) -> ExitCode {
     };
     match started {
         Ok(manager) => ExitCode::from(u8::try_from(manager.run()).unwrap_or(1)),
+        // The manager goes on, and says that nobody has come up beside it.
+        Err(_) if std::env::var_os(STANDBY).is_some() => ExitCode::FAILURE,
         Err(trouble) => {
             screen.error(&trouble.text, trouble.help.as_deref());
             ExitCode::FAILURE
@@ -122,10 +124,13 @@ pub(crate) fn run(options: Options) -> ExitCode {
     }
 }
 
-/// For tests: while the file that the variable names is there, the manager gets no further than this.
+/// For tests: while the file that the variable names is there, the manager gets no further than this, and says so by another.
 #[cfg(debug_assertions)]
 fn hang(variable: &str) {
     let Some(file) = std::env::var_os(variable).map(std::path::PathBuf::from) else { return };
+    if file.exists() {
+        let _untold = std::fs::write(file.with_extension("reached"), "");
+    }
     while file.exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }

@@ -307,8 +307,8 @@ mod held_up {
             let mut asking = begin(&relume, &["respawn"]);
             if dies {
                 let beside = eventually("somebody comes up", || beside(&relume, &old));
-                // It has told the guardian that it supervises, or is about to.
-                std::thread::sleep(Duration::from_millis(300));
+                let reached = relume.path("hang.reached");
+                eventually("the one before has handed over", || reached.exists().then_some(()));
                 beside.signal(Signal::KILL);
             }
             let _told = asking.wait().unwrap();

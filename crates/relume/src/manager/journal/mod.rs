@@ -122,15 +122,7 @@ impl Journal {
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
         let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(None) };
-        let mut journal = Self {
-            path: path.to_owned(),
-            map,
-            layout,
-            scratch: Vec::new(),
-            has_hole: false,
-            written: 0,
-            held_back: None,
-        };
+        let mut journal = Self::over(path, map, layout);
         let remains = journal.read();
         journal.map.unmap();
         Ok(remains.map(|remains| (journal, remains)))
@@ -142,15 +134,12 @@ impl Journal {
         let wanted = HEADER + 2 * half_for(services);
         let mut map = Mapping::open(path, wanted.max(usize::try_from(known).unwrap_or(0)))?;
         let layout = Layout::fresh(&mut map, &clock::boot_id()?);
-        Ok(Self {
-            path: path.to_owned(),
-            map,
-            layout,
-            scratch: Vec::new(),
-            has_hole: false,
-            written: 0,
-            held_back: None,
-        })
+        Ok(Self::over(path, map, layout))
+    }
+
+    fn over(path: &Path, map: Mapping, layout: Layout) -> Self {
+        let (path, scratch) = (path.to_owned(), Vec::new());
+        Self { path, map, layout, scratch, has_hole: false, written: 0, held_back: None }
     }
 
     /// What was found, else an empty one.
@@ -176,15 +165,7 @@ impl Journal {
         let map = Mapping::open(path, length)?;
         refuse_other_version(path, &map)?;
         let Some(layout) = Layout::read(&map, &clock::boot_id()?) else { return Ok(()) };
-        let journal = Self {
-            path: path.to_owned(),
-            map,
-            layout,
-            scratch: Vec::new(),
-            has_hole: false,
-            written: 0,
-            held_back: None,
-        };
+        let journal = Self::over(path, map, layout);
         match journal.read() {
             Some(Remains { unread: 0, .. }) => Ok(()),
             Some(Remains { unread, .. }) => {

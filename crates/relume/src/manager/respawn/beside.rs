@@ -41,11 +41,12 @@ use crate::roles::{CHANNEL_FD, LOCK_FD, PREPARED, RECORDED, STANDBY, own_program
 /// By which road relume replaces itself, for those who want to know.
 const HANDOVER: &str = "RELUME_HANDOVER";
 
-/// From so many runs on: below it an exec takes less than what two processes cost together.
+/// From so many runs on: below it the time without supervision is mostly that of the exec itself, some milliseconds, and not worth a
+/// second process with all that the first one knows.
 const MANY: usize = 64;
 
 /// How often a successor is started that knows all, where something is noted all the time, before this process executes itself.
-const TURNS: u32 = 3;
+pub(super) const TURNS: u32 = 3;
 
 /// How long one may take to come up. It takes as long as a manager after a `kill -9`, on a machine that supervises meanwhile.
 const COMING_UP: Duration = Duration::from_secs(5);
@@ -153,11 +154,6 @@ pub(crate) fn is_always_wished() -> bool {
 }
 
 impl Edge {
-    /// The way to take with a program that is to come up beside this one.
-    pub(super) fn way_of(&mut self, leap: &Leap) -> Way {
-        self.next_turn(leap, TURNS)
-    }
-
     /// Starts a successor that knows all; without turns, or where there is none to be had, it is an exec.
     pub(super) fn next_turn(&mut self, leap: &Leap, turns: u32) -> Way {
         let Some(left) = turns.checked_sub(1).filter(|_| self.keeper.hands_over()) else { return Way::Exec };

@@ -38,7 +38,7 @@ use super::edge::Edge;
 use super::inbox::{Inbox, News};
 use super::reload::Reading;
 use super::units::Units;
-use beside::Way;
+use beside::{TURNS, Way};
 
 pub(crate) use beside::{Successor, is_always_wished};
 pub(crate) use crash::{NET, begin_anew, install as prepare_for_crashes};
@@ -56,8 +56,9 @@ const ALERTED: Duration = Duration::from_secs(5);
 /// How soon it is looked again whether an alert is told, or whether a thread still waits in the kernel: a disk takes milliseconds.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How long capture may take to come to the end of a chunk, before another moment is chosen.
-const HALT: Duration = Duration::from_millis(20);
+/// How long capture may take to come to the end of a chunk, before another moment is chosen: it takes less than one, and supervision
+/// waits for it.
+const HALT: Duration = Duration::from_millis(2);
 
 /// What a client is told: the respawn it asked for goes on, with what it should know of the configuration; or why not.
 pub(crate) type Answer = Result<Option<String>, String>;
@@ -377,7 +378,7 @@ impl Edge {
                 self.respawn.proved(proved.note.as_deref());
                 let stands_by = proved.stands_by;
                 let leap = cause.leap(proved, units);
-                let way = if stands_by { self.way_of(&leap) } else { Way::Exec };
+                let way = if stands_by { self.next_turn(&leap, TURNS) } else { Way::Exec };
                 let (until, look_at) = (Self::now().after(PATIENCE), Self::now());
                 self.respawn.phase = Phase::Closing { leap, way, until, look_at };
             }

@@ -10,7 +10,7 @@ use relume_core::Moment;
 use relume_os::channel::Channel;
 use relume_os::epoll::{Epoll, Interest};
 use relume_os::pidfd::{PidFd, ProcessId};
-use relume_os::{OsError, exec};
+use relume_os::{Errno, OsError, exec};
 
 use crate::manager::edge::{Edge, PREDECESSOR};
 use crate::manager::keeper::Word;
@@ -69,7 +69,7 @@ impl Standby {
         let line = Channel::from_owned(exec::take_inherited(LINE_FD)?);
         let parent = std::os::unix::process::parent_id();
         let predecessor = ProcessId::of(parent)?.map(ProcessId::open).transpose()?.flatten();
-        let gone = || OsError::new("come up beside the manager", relume_os::Errno::from_raw(3));
+        let gone = || OsError::new("come up beside the manager", Errno::SRCH);
         Ok(Some(Self { line, predecessor: predecessor.ok_or_else(gone)? }))
     }
 
